@@ -1,0 +1,1 @@
+//! A complete AMQP 1.0 router to embed.
