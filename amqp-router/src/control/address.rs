@@ -105,7 +105,11 @@ impl Identity {
     /// A new address that only this router serves, for a receiver that asked for a dynamic source;
     /// `discriminator` makes it unique.
     pub(crate) fn dynamic_source(&self, discriminator: &str) -> String {
-        let tenant = self.tenant.as_deref().map(|t| format!("{t}/")).unwrap_or_default();
+        let tenant = self
+            .tenant
+            .as_deref()
+            .map(|t| format!("{t}/"))
+            .unwrap_or_default();
         let id = &self.id;
         match (self.edge, &self.network) {
             (false, None) => format!("amqp:/_topo/{AREA}/{id}/{tenant}temp.{discriminator}"),
@@ -147,13 +151,20 @@ impl Identity {
     }
 
     fn foreign(&self, network: &str) -> AddressKey {
-        if self.edge { AddressKey::local("_edge") } else { AddressKey::of_class('N', network) }
+        if self.edge {
+            AddressKey::local("_edge")
+        } else {
+            AddressKey::of_class('N', network)
+        }
     }
 }
 
 /// The address without scheme, host, leading slash and one trailing separator.
 fn canonical(address: &str) -> &str {
-    let path = match address.strip_prefix("amqp:").or_else(|| address.strip_prefix("amqps:")) {
+    let path = match address
+        .strip_prefix("amqp:")
+        .or_else(|| address.strip_prefix("amqps:"))
+    {
         Some(rest) => match rest.strip_prefix("//") {
             Some(authority) => authority.split_once('/').map_or("", |(_, path)| path),
             None => rest.strip_prefix('/').unwrap_or(rest),
@@ -173,7 +184,12 @@ mod tests {
     use super::*;
 
     fn interior() -> Identity {
-        Identity { id: "R1".into(), edge: false, network: None, tenant: None }
+        Identity {
+            id: "R1".into(),
+            edge: false,
+            network: None,
+            tenant: None,
+        }
     }
 
     fn keys(identity: &Identity, cases: &[(&str, &str)]) {
@@ -218,16 +234,27 @@ mod tests {
 
     #[test]
     fn an_edge_router_sends_what_is_not_its_own_to_its_uplink() {
-        let edge = Identity { edge: true, id: "E1".into(), ..interior() };
+        let edge = Identity {
+            edge: true,
+            id: "E1".into(),
+            ..interior()
+        };
         keys(
             &edge,
-            &[("_edge/E1/x", "Lx"), ("_edge/E2/x", "L_edge"), ("_topo/0/R1/x", "L_edge")],
+            &[
+                ("_edge/E1/x", "Lx"),
+                ("_edge/E2/x", "L_edge"),
+                ("_topo/0/R1/x", "L_edge"),
+            ],
         );
     }
 
     #[test]
     fn another_network_is_a_key_of_its_own() {
-        let here = Identity { network: Some("here".into()), ..interior() };
+        let here = Identity {
+            network: Some("here".into()),
+            ..interior()
+        };
         keys(
             &here,
             &[
@@ -242,9 +269,19 @@ mod tests {
     fn a_dynamic_source_leads_back_to_this_router() {
         for identity in [
             interior(),
-            Identity { edge: true, ..interior() },
-            Identity { network: Some("n".into()), ..interior() },
-            Identity { network: Some("n".into()), edge: true, ..interior() },
+            Identity {
+                edge: true,
+                ..interior()
+            },
+            Identity {
+                network: Some("n".into()),
+                ..interior()
+            },
+            Identity {
+                network: Some("n".into()),
+                edge: true,
+                ..interior()
+            },
         ] {
             let key = identity.key(&identity.dynamic_source("abc"));
             assert_eq!(key.as_str(), "Ltemp.abc");

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use slab::Slab;
 
-use crate::codec::{Attach, Error, Role, Source, Symbol, Target};
+use crate::codec::{Attach, Error, Fields, Role, Source, Symbol, Target};
 use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN};
 use crate::control::pattern::{PatternTree, prefix_pattern};
 use crate::control::table::{
@@ -72,7 +72,12 @@ pub(crate) enum Command {
     /// Replace a row of the forwarding table.
     Table(TableUpdate),
     /// The link may be: answer its attach with these termini.
-    Accept { link: LinkRef, source: Option<Source>, target: Option<Target>, leads_to: LeadsTo },
+    Accept {
+        link: LinkRef,
+        source: Option<Source>,
+        target: Option<Target>,
+        leads_to: LeadsTo,
+    },
     /// The link may not be.
     Refuse { link: LinkRef, error: Error },
 }
@@ -143,12 +148,21 @@ impl Control {
 
     /// How an address would be treated if it were made now.
     pub(crate) fn rule(&self, key: &AddressKey) -> AddressRule {
-        let default = AddressRule { treatment: self.default_treatment, priority: None };
+        let default = AddressRule {
+            treatment: self.default_treatment,
+            priority: None,
+        };
         match key.class() {
             'M' => self.configured.get(key.text()).cloned().unwrap_or(default),
-            'T' => AddressRule { treatment: Treatment::Multicast, priority: None },
+            'T' => AddressRule {
+                treatment: Treatment::Multicast,
+                priority: None,
+            },
             // Only the router itself makes local addresses: its own services and dynamic nodes.
-            _ => AddressRule { treatment: Treatment::Balanced, priority: None },
+            _ => AddressRule {
+                treatment: Treatment::Balanced,
+                priority: None,
+            },
         }
     }
 
@@ -187,19 +201,29 @@ impl Control {
             }
             Err(error) => Command::Refuse { link, error },
         };
-        self.commands.push_back((Recipient::Worker(link.worker), command));
+        self.commands
+            .push_back((Recipient::Worker(link.worker), command));
     }
 
     /// A link is gone, or never came to be.
     pub(crate) fn detached(&mut self, reference: LinkRef) {
-        let Some(id) = self.link_ids.remove(&reference) else { return };
-        let Some(link) = self.links.remove(&id) else { return };
-        let Some(address_id) = link.address else { return };
+        let Some(id) = self.link_ids.remove(&reference) else {
+            return;
+        };
+        let Some(link) = self.links.remove(&id) else {
+            return;
+        };
+        let Some(address_id) = link.address else {
+            return;
+        };
         let address = &mut self.addresses[address_id.index()];
         match reference.direction {
             Direction::Incoming => address.producers -= 1,
             Direction::Outgoing => {
-                let Some(at) = address.consumers.iter().position(|&consumer| consumer == id)
+                let Some(at) = address
+                    .consumers
+                    .iter()
+                    .position(|&consumer| consumer == id)
                 else {
                     return;
                 };
@@ -218,21 +242,30 @@ impl Control {
         let mut node = match &request.attach.target {
             Some(Target::Node(node)) => node.clone(),
             Some(Target::Coordinator { .. }) => {
-                return Err(Error::new("amqp:not-implemented", "transactions are not supported"));
+                return Err(Error::new(
+                    "amqp:not-implemented",
+                    "transactions are not supported",
+                ));
             }
             None => return Err(Error::new("amqp:invalid-field", "the link has no target")),
         };
         let address = if node.dynamic {
-            let name = self.identity.dynamic_target(&self.discriminator());
-            node.address = Some(name.clone());
-            Some(self.find_or_make(AddressKey::mobile(canonical_temp(&name)), Treatment::Balanced))
+            let discriminator = self.discriminator();
+            let name = self.identity.dynamic_target(&discriminator);
+            let key = self.identity.key(&name);
+            node.address = Some(name);
+            Some(self.find_or_make(key, Treatment::Balanced))
         } else {
             match node.address.as_deref() {
                 Some(name) if !name.is_empty() => Some(self.reach(name)?),
                 _ => None,
             }
         };
-        Ok(Accepted { source, target: Some(Target::Node(node)), address })
+        Ok(Accepted {
+            source,
+            target: Some(Target::Node(node)),
+            address,
+        })
     }
 
     /// The peer receives: its source says from where.
@@ -243,7 +276,8 @@ impl Control {
             return Err(Error::new("amqp:invalid-field", "the link has no source"));
         };
         let address = if source.dynamic {
-            let name = self.identity.dynamic_source(&self.discriminator());
+            let discriminator = self.discriminator();
+            let name = self.identity.dynamic_source(&discriminator);
             let key = self.identity.key(&name);
             source.address = Some(name);
             self.find_or_make(key, Treatment::Balanced)
@@ -257,8 +291,12 @@ impl Control {
             }
         };
         // Filters are the sender's to confirm (AMQP 3.5.3): this router applies none.
-        source.filter.clear();
-        Ok(Accepted { source: Some(source), target, address: Some(address) })
+        source.filter = Fields::default();
+        Ok(Accepted {
+            source: Some(source),
+            target,
+            address: Some(address),
+        })
     }
 
     /// The address that a terminus names, made if need be.
@@ -287,9 +325,18 @@ impl Control {
         let priority = self.rule(&key).priority;
         let vacant = self.addresses.vacant_entry();
         let id = AddressId(vacant.key() as u32);
-        let entry =
-            AddressEntry { id, key: key.clone(), treatment, priority, destinations: Vec::new() };
-        vacant.insert(Address { entry: Arc::new(entry), consumers: Vec::new(), producers: 0 });
+        let entry = AddressEntry {
+            id,
+            key: key.clone(),
+            treatment,
+            priority,
+            destinations: Vec::new(),
+        };
+        vacant.insert(Address {
+            entry: Arc::new(entry),
+            consumers: Vec::new(),
+            producers: 0,
+        });
         self.by_key.insert(key, id);
         self.publish(id);
         id
@@ -306,12 +353,14 @@ impl Control {
                 None => address.producers += 1,
                 Some(load) => {
                     address.consumers.push(id);
-                    Arc::make_mut(&mut address.entry).destinations.push(Destination {
-                        worker: request.link.worker,
-                        link: request.link.slot,
-                        capacity: request.capacity,
-                        load: Arc::clone(load),
-                    });
+                    Arc::make_mut(&mut address.entry)
+                        .destinations
+                        .push(Destination {
+                            worker: request.link.worker,
+                            link: request.link.slot,
+                            capacity: request.capacity,
+                            load: Arc::clone(load),
+                        });
                     self.publish(address_id);
                 }
             }
@@ -344,7 +393,8 @@ impl Control {
     /// Tells every worker of an address as it is now.
     fn publish(&mut self, id: AddressId) {
         let entry = Arc::clone(&self.addresses[id.index()].entry);
-        self.commands.push_back((Recipient::Everyone, Command::Table(TableUpdate::Set(entry))));
+        self.commands
+            .push_back((Recipient::Everyone, Command::Table(TableUpdate::Set(entry))));
     }
 
     fn discriminator(&mut self) -> String {
@@ -379,11 +429,6 @@ struct Accepted {
 
 fn unavailable() -> Error {
     Error::new("amqp:not-found", "Node not found")
-}
-
-/// A dynamic target's address, as the table files it.
-fn canonical_temp(name: &str) -> &str {
-    name.strip_prefix("amqp:/").unwrap_or(name)
 }
 
 const DISCRIMINATOR_LEN: usize = 15;

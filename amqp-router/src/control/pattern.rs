@@ -23,7 +23,9 @@ struct Node<T> {
 
 impl<T> Default for PatternTree<T> {
     fn default() -> Self {
-        Self { nodes: vec![Node::new()] }
+        Self {
+            nodes: vec![Node::new()],
+        }
     }
 }
 
@@ -106,7 +108,12 @@ impl<T> PatternTree<T> {
 
 impl<T> Node<T> {
     fn new() -> Self {
-        Self { literals: BTreeMap::new(), any_one: None, any_number: None, value: None }
+        Self {
+            literals: BTreeMap::new(),
+            any_one: None,
+            any_number: None,
+            value: None,
+        }
     }
 
     fn child(&self, token: &str) -> Option<usize> {
@@ -124,7 +131,11 @@ pub(crate) fn prefix_pattern(prefix: &str) -> String {
     if prefix == "#" || prefix.ends_with("/#") || prefix.ends_with(".#") {
         return prefix.to_owned();
     }
-    if prefix.is_empty() { "#".into() } else { format!("{prefix}/#") }
+    if prefix.is_empty() {
+        "#".into()
+    } else {
+        format!("{prefix}/#")
+    }
 }
 
 fn tokens(text: &str) -> impl Iterator<Item = &str> {

@@ -116,7 +116,10 @@ impl Addresses {
     }
 
     pub(super) fn counts(&self) -> impl Iterator<Item = (AddressId, AddressCounts)> {
-        self.rows.iter().flatten().map(|row| (row.entry.id, row.counts))
+        self.rows
+            .iter()
+            .flatten()
+            .map(|row| (row.entry.id, row.counts))
     }
 
     pub(super) fn add_producer(&mut self, id: AddressId, link: u32) {

@@ -136,7 +136,10 @@ impl Forwarder {
                 let outgoing = &mut self.outgoing[link];
                 if !outgoing.blocked {
                     outgoing.blocked = true;
-                    self.blocked.entry(outgoing.terminal.connection).or_default().push(link);
+                    self.blocked
+                        .entry(outgoing.terminal.connection)
+                        .or_default()
+                        .push(link);
                 }
             }
             Pause::Enough => self.mark_ready(link, 0),
@@ -186,12 +189,19 @@ impl Forwarder {
         if !allowance.room {
             return Some(Pause::NoRoom);
         }
-        if !started && outbound.envelope.expires.is_some_and(|expires| expires <= now) {
+        if !started
+            && outbound
+                .envelope
+                .expires
+                .is_some_and(|expires| expires <= now)
+        {
             self.pop_queue(link);
             self.give_up(wire, now, delivery, DeliveryState::Released);
             return None;
         }
-        let Some(mut chunk) = outbound.body.pop() else { return Some(Pause::Idle) };
+        let Some(mut chunk) = outbound.body.pop() else {
+            return Some(Pause::Idle);
+        };
         let more = !(outbound.body.is_complete() && outbound.body.is_empty());
         if started {
             wire.proceed(self.outgoing[link].terminal, &mut chunk, more);
@@ -238,7 +248,7 @@ impl Forwarder {
         outgoing.counts.deliveries += 1;
         let head = Head {
             token: delivery,
-            tag: DeliveryTag::from(tag.to_be_bytes()),
+            tag: DeliveryTag::from(tag),
             message_format: envelope.message_format,
             settled: envelope.settled || outgoing.presettle,
             state: envelope.state.as_ref(),

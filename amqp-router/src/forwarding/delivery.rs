@@ -49,7 +49,13 @@ pub(super) struct Copied {
 
 impl Copied {
     pub(super) fn new(worker: WorkerId) -> Self {
-        Self { worker, outbound: None, through: 0, terminal: false, done: false }
+        Self {
+            worker,
+            outbound: None,
+            through: 0,
+            terminal: false,
+            done: false,
+        }
     }
 }
 

@@ -170,7 +170,12 @@ impl Forwarder {
             Inspected::opaque()
         };
         match inspected {
-            Inspected::Decided { strip, priority, time_to_live, to } => {
+            Inspected::Decided {
+                strip,
+                priority,
+                time_to_live,
+                to,
+            } => {
                 let address = match target {
                     Target::Address(address) => Ok(address),
                     Target::Anonymous => self.resolve(fresh.link, to.as_deref()),
@@ -212,7 +217,10 @@ impl Forwarder {
             address,
             message_format: fresh.message_format,
             settled: fresh.settled,
-            priority: configured.or(priority).unwrap_or(DEFAULT_PRIORITY).min(MAX_PRIORITY),
+            priority: configured
+                .or(priority)
+                .unwrap_or(DEFAULT_PRIORITY)
+                .min(MAX_PRIORITY),
             arrived: now,
             expires: time_to_live.and_then(|ttl| now.checked_add(ttl)),
             state: fresh.state.take(),
@@ -264,9 +272,7 @@ impl Forwarder {
                 }
                 self.refuse(wire, &fresh, DeliveryState::Released);
             }
-            [(worker, link)]
-                if fresh.settled && !fresh.more && worker == self.settings.worker =>
-            {
+            [(worker, link)] if fresh.settled && !fresh.more && worker == self.settings.worker => {
                 let origin = Origin::Link(self.incoming.slot(fresh.link));
                 self.enqueue(wire, now, link, origin, envelope, fresh.payload, false);
             }
@@ -302,13 +308,20 @@ impl Forwarder {
                 complete: !fresh.more,
                 unreleased: 1,
                 presettled: fresh.settled,
-                copies: chosen.iter().map(|&(worker, _)| Copied::new(worker)).collect(),
+                copies: chosen
+                    .iter()
+                    .map(|&(worker, _)| Copied::new(worker))
+                    .collect(),
                 multicast,
                 undecided: None,
             },
         );
         for (copy, &(worker, link)) in (0..links).zip(chosen) {
-            let branch = Branch { worker: self.settings.worker, delivery, copy };
+            let branch = Branch {
+                worker: self.settings.worker,
+                delivery,
+                copy,
+            };
             let (payload, more) = (fresh.payload.clone(), fresh.more);
             if worker == self.settings.worker {
                 let origin = Origin::Branch(branch);
@@ -319,7 +332,16 @@ impl Forwarder {
                 }
             } else {
                 let envelope = Box::new(envelope.clone());
-                self.post(worker, Mail::Start { link, branch, envelope, payload, more });
+                self.post(
+                    worker,
+                    Mail::Start {
+                        link,
+                        branch,
+                        envelope,
+                        payload,
+                        more,
+                    },
+                );
             }
         }
     }
@@ -359,11 +381,29 @@ impl Forwarder {
             multicast.progress.hold(copies);
         }
         for copy in 0..copies {
-            let Some(inbound) = self.inbound.get_mut(slot) else { return };
-            let Copied { worker, outbound, done, .. } = inbound.copies[usize::from(copy)];
-            let branch = Branch { worker: self.settings.worker, delivery: slot, copy };
+            let Some(inbound) = self.inbound.get_mut(slot) else {
+                return;
+            };
+            let Copied {
+                worker,
+                outbound,
+                done,
+                ..
+            } = inbound.copies[usize::from(copy)];
+            let branch = Branch {
+                worker: self.settings.worker,
+                delivery: slot,
+                copy,
+            };
             if worker != self.settings.worker && !done {
-                self.post(worker, Mail::Continue { branch, payload: payload.clone(), more });
+                self.post(
+                    worker,
+                    Mail::Continue {
+                        branch,
+                        payload: payload.clone(),
+                        more,
+                    },
+                );
                 continue;
             }
             match outbound.filter(|&outbound| self.outbound.get(outbound).is_some()) {
@@ -403,7 +443,9 @@ impl Forwarder {
     fn decide<W: Wire>(&mut self, wire: &mut W, now: Instant, delivery: u32, arrival: Arrival) {
         let link = arrival.link;
         let inbound = &mut self.inbound[delivery];
-        let Some(mut undecided) = inbound.undecided.take() else { return };
+        let Some(mut undecided) = inbound.undecided.take() else {
+            return;
+        };
         undecided.received.extend_from_slice(&arrival.payload);
         let (number, settled) = (inbound.number, inbound.settled);
         // The message starts over as if all of it had come in one frame, which keeps one place in
@@ -448,8 +490,12 @@ impl Forwarder {
             self.counts.outcomes.presettled += 1;
             self.counts.outcomes.dropped_presettled += 1;
         } else {
-            incoming.counts.settled(Some(&outcome), std::time::Duration::ZERO);
-            self.counts.outcomes.settled(Some(&outcome), std::time::Duration::ZERO);
+            incoming
+                .counts
+                .settled(Some(&outcome), std::time::Duration::ZERO);
+            self.counts
+                .outcomes
+                .settled(Some(&outcome), std::time::Duration::ZERO);
             wire.update(incoming.terminal, fresh.number, Some(&outcome), true);
         }
         self.release(wire, fresh.link, 1);
@@ -471,7 +517,10 @@ impl Forwarder {
 }
 
 fn not_found() -> DeliveryState {
-    DeliveryState::Rejected(Some(Box::new(Error::new("amqp:not-found", "Node not found"))))
+    DeliveryState::Rejected(Some(Box::new(Error::new(
+        "amqp:not-found",
+        "Node not found",
+    ))))
 }
 
 /// Of a message whose header says nothing and whose address has none.

@@ -36,7 +36,12 @@ pub(super) struct Strip {
 impl Inspected {
     /// Of a message whose format is not known.
     pub(super) fn opaque() -> Self {
-        Self::Decided { strip: None, priority: None, time_to_live: None, to: None }
+        Self::Decided {
+            strip: None,
+            priority: None,
+            time_to_live: None,
+            to: None,
+        }
     }
 }
 
@@ -82,7 +87,7 @@ pub(super) fn inspect(payload: &[u8], with_address: bool) -> Inspected {
     };
     Inspected::Decided {
         strip: strip(view.router_annotations(), view.delivery_annotations()),
-        priority: header.and_then(|header| header.priority),
+        priority: header.map(|header| header.priority),
         time_to_live: header.and_then(|header| header.ttl),
         to,
     }
@@ -91,9 +96,9 @@ pub(super) fn inspect(payload: &[u8], with_address: bool) -> Inspected {
 fn strip(first: Option<Range<usize>>, second: Option<Range<usize>>) -> Option<Strip> {
     match (first, second) {
         (None, None) => None,
-        (first, second) => {
-            Some(Strip { ranges: [first.unwrap_or(0..0), second.unwrap_or(0..0)] })
-        }
+        (first, second) => Some(Strip {
+            ranges: [first.unwrap_or(0..0), second.unwrap_or(0..0)],
+        }),
     }
 }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::codec::{DeliveryState, Modified};
-use crate::control::table::{
-    AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId,
-};
+use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId};
 use crate::forwarding::Forwarder;
 use crate::forwarding::stats::{DeliveryCounts, Rate};
 use crate::forwarding::table::Chain;
@@ -86,7 +84,9 @@ pub(crate) struct LinkStatus {
 
 impl Incoming {
     fn status<W: Wire>(&self, wire: &W, now: Instant) -> LinkStatus {
-        let dry = self.dry_since.map_or(0, |since| now.duration_since(since).as_secs());
+        let dry = self
+            .dry_since
+            .map_or(0, |since| now.duration_since(since).as_secs());
         LinkStatus {
             counts: self.counts,
             undelivered: 0,
@@ -133,7 +133,9 @@ impl Forwarder {
 
     /// The control plane has decided where an incoming link leads.
     pub(crate) fn open_incoming(&mut self, slot: Slot, target: Target) {
-        let Some(incoming) = self.incoming.get_mut(slot) else { return };
+        let Some(incoming) = self.incoming.get_mut(slot) else {
+            return;
+        };
         incoming.target = target;
         if let Target::Address(id) = target {
             self.addresses.add_producer(id, slot.index);
@@ -181,7 +183,9 @@ impl Forwarder {
     /// The sender's link is gone: what it had not finished is aborted, what it had finished goes on
     /// without it.
     pub(crate) fn remove_incoming<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
-        let Some(incoming) = self.incoming.get(slot) else { return };
+        let Some(incoming) = self.incoming.get(slot) else {
+            return;
+        };
         for delivery in self.inbound.chained(&incoming.deliveries) {
             self.orphan(wire, delivery);
         }
@@ -195,15 +199,23 @@ impl Forwarder {
     /// The receiver's link is gone: what had not begun to leave is released, what had is modified
     /// with delivery-failed.
     pub(crate) fn remove_outgoing<W: Wire>(&mut self, wire: &mut W, now: Instant, slot: Slot) {
-        let Some(outgoing) = self.outgoing.get_mut(slot) else { return };
+        let Some(outgoing) = self.outgoing.get_mut(slot) else {
+            return;
+        };
         let queue = std::mem::take(&mut outgoing.queue);
-        for delivery in queue.into_iter().chain(self.outbound.chained(&self.outgoing[slot.index].sent))
+        for delivery in queue
+            .into_iter()
+            .chain(self.outbound.chained(&self.outgoing[slot.index].sent))
         {
             let number = self.outbound[delivery].number;
             if let Some(number) = number {
                 wire.forget_sent(self.outgoing[slot.index].terminal, number);
             }
-            let outcome = if number.is_some() { failed() } else { DeliveryState::Released };
+            let outcome = if number.is_some() {
+                failed()
+            } else {
+                DeliveryState::Released
+            };
             self.give_up(wire, now, delivery, outcome);
         }
         self.outgoing.remove(slot.index).load.retire();
@@ -243,7 +255,11 @@ impl Forwarder {
                 Target::Address(id) => self.addresses.is_reachable(id),
             };
             let have = wire.credit(incoming.terminal);
-            let want = if open { incoming.capacity.saturating_sub(incoming.held) } else { 0 };
+            let want = if open {
+                incoming.capacity.saturating_sub(incoming.held)
+            } else {
+                0
+            };
             if worth_granting(have, want, incoming.capacity) {
                 wire.set_credit(incoming.terminal, want);
             }
@@ -269,11 +285,25 @@ impl Forwarder {
     ) -> Vec<(LinkRef, LinkStatus)> {
         let incoming = self.incoming.iter().map(|(index, incoming)| {
             let slot = self.incoming.slot(index);
-            (LinkRef { worker, direction: Direction::Incoming, slot }, incoming.status(wire, now))
+            (
+                LinkRef {
+                    worker,
+                    direction: Direction::Incoming,
+                    slot,
+                },
+                incoming.status(wire, now),
+            )
         });
         let outgoing = self.outgoing.iter().map(|(index, outgoing)| {
             let slot = self.outgoing.slot(index);
-            (LinkRef { worker, direction: Direction::Outgoing, slot }, outgoing.status(wire))
+            (
+                LinkRef {
+                    worker,
+                    direction: Direction::Outgoing,
+                    slot,
+                },
+                outgoing.status(wire),
+            )
         });
         incoming.chain(outgoing).collect()
     }
@@ -303,7 +333,10 @@ impl Forwarder {
 
 /// What a delivery has become when its receiver went away with it.
 pub(super) fn failed() -> DeliveryState {
-    DeliveryState::Modified(Box::new(Modified { delivery_failed: true, ..Modified::default() }))
+    DeliveryState::Modified(Box::new(Modified {
+        delivery_failed: true,
+        ..Modified::default()
+    }))
 }
 
 /// Whether a flow is worth sending: always when the sender is running dry, else only for a good

@@ -40,15 +40,33 @@ pub(crate) struct Envelope {
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A delivery for a link of yours.
-    Start { link: Slot, branch: Branch, envelope: Box<Envelope>, payload: Bytes, more: bool },
+    Start {
+        link: Slot,
+        branch: Branch,
+        envelope: Box<Envelope>,
+        payload: Bytes,
+        more: bool,
+    },
     /// More of its body.
-    Continue { branch: Branch, payload: Bytes, more: bool },
+    Continue {
+        branch: Branch,
+        payload: Bytes,
+        more: bool,
+    },
     /// Its sender is gone: give it up, unless all of it is there.
     Orphaned { branch: Branch },
     /// Its sender settled it or changed its state.
-    FromSender { branch: Branch, state: Option<DeliveryState>, settled: bool },
+    FromSender {
+        branch: Branch,
+        state: Option<DeliveryState>,
+        settled: bool,
+    },
     /// Its receiver settled it or changed its state.
-    FromReceiver { branch: Branch, state: Option<DeliveryState>, settled: bool },
+    FromReceiver {
+        branch: Branch,
+        state: Option<DeliveryState>,
+        settled: bool,
+    },
     /// A frame of it has left, or will never leave.
     Through { branch: Branch },
     /// All of a presettled delivery has left, or will never leave.

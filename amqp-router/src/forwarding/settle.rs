@@ -105,13 +105,28 @@ impl Forwarder {
     ) {
         let slot = self.inbound.slot(delivery);
         for copy in 0..self.inbound[delivery].copies.len() {
-            let Copied { worker, outbound, done, .. } = self.inbound[delivery].copies[copy];
+            let Copied {
+                worker,
+                outbound,
+                done,
+                ..
+            } = self.inbound[delivery].copies[copy];
             if let Some(outbound) = outbound {
                 self.settle_copy(wire, outbound, state.as_ref(), settled);
             } else if worker != self.settings.worker && !done {
-                let branch =
-                    Branch { worker: self.settings.worker, delivery: slot, copy: copy as u16 };
-                self.post(worker, Mail::FromSender { branch, state: state.clone(), settled });
+                let branch = Branch {
+                    worker: self.settings.worker,
+                    delivery: slot,
+                    copy: copy as u16,
+                };
+                self.post(
+                    worker,
+                    Mail::FromSender {
+                        branch,
+                        state: state.clone(),
+                        settled,
+                    },
+                );
             }
         }
     }
@@ -125,7 +140,9 @@ impl Forwarder {
         settled: bool,
     ) {
         let delivery = outbound.index;
-        let Some(outbound) = self.outbound.get_mut(outbound) else { return };
+        let Some(outbound) = self.outbound.get_mut(outbound) else {
+            return;
+        };
         let terminal = self.outgoing[outbound.link].terminal;
         if let Some(number) = outbound.number
             && !outbound.envelope.settled
@@ -135,7 +152,9 @@ impl Forwarder {
         if settled {
             outbound.envelope.settled = true;
             if outbound.sent {
-                self.outgoing[outbound.link].counts.settled(state, std::time::Duration::ZERO);
+                self.outgoing[outbound.link]
+                    .counts
+                    .settled(state, std::time::Duration::ZERO);
                 self.remove_outbound(delivery);
             }
         }
@@ -154,7 +173,14 @@ impl Forwarder {
                 self.branch_update(wire, branch, state, settled);
             }
             Origin::Branch(branch) => {
-                self.post(branch.worker, Mail::FromReceiver { branch, state, settled });
+                self.post(
+                    branch.worker,
+                    Mail::FromReceiver {
+                        branch,
+                        state,
+                        settled,
+                    },
+                );
             }
             Origin::Link(_) => self.origin_done(wire, origin),
             Origin::Gone => {}
@@ -169,8 +195,12 @@ impl Forwarder {
         state: Option<DeliveryState>,
         settled: bool,
     ) {
-        let Some(inbound) = self.inbound.get_mut(branch.delivery) else { return };
-        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else { return };
+        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
+            return;
+        };
+        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+            return;
+        };
         copied.done |= settled;
         let terminal = settled || state.as_ref().is_some_and(DeliveryState::is_terminal);
         copied.terminal |= terminal;
@@ -189,7 +219,9 @@ impl Forwarder {
                     return;
                 }
                 let all_done = inbound.copies.iter().all(|copied| copied.done);
-                let Some(multicast) = &inbound.multicast else { return };
+                let Some(multicast) = &inbound.multicast else {
+                    return;
+                };
                 (multicast.outcome.clone(), all_done)
             }
         };
@@ -251,8 +283,11 @@ impl Forwarder {
             if let Some(outbound) = copied.outbound {
                 self.orphan_copy(wire, outbound);
             } else if copied.worker != self.settings.worker && !copied.done {
-                let branch =
-                    Branch { worker: self.settings.worker, delivery: slot, copy: copy as u16 };
+                let branch = Branch {
+                    worker: self.settings.worker,
+                    delivery: slot,
+                    copy: copy as u16,
+                };
                 self.post(copied.worker, Mail::Orphaned { branch });
             }
         }
@@ -265,7 +300,9 @@ impl Forwarder {
     }
 
     fn orphan_copy<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
-        let Some(outbound) = self.outbound.get_mut(slot) else { return };
+        let Some(outbound) = self.outbound.get_mut(slot) else {
+            return;
+        };
         if outbound.body.is_complete() {
             outbound.origin = Origin::Gone;
             return;
@@ -359,8 +396,12 @@ impl Forwarder {
 
     /// One copy is through with one more frame of a delivery.
     pub(super) fn frame_through<W: Wire>(&mut self, wire: &mut W, branch: Branch) {
-        let Some(inbound) = self.inbound.get_mut(branch.delivery) else { return };
-        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else { return };
+        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
+            return;
+        };
+        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+            return;
+        };
         let frame = copied.through;
         copied.through = frame.wrapping_add(1);
         let frames = match &mut inbound.multicast {
@@ -393,8 +434,12 @@ impl Forwarder {
     }
 
     fn branch_done<W: Wire>(&mut self, wire: &mut W, branch: Branch) {
-        let Some(inbound) = self.inbound.get_mut(branch.delivery) else { return };
-        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else { return };
+        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
+            return;
+        };
+        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+            return;
+        };
         copied.done = true;
         copied.terminal = true;
         self.finish_if_done(wire, branch.delivery.index);
@@ -403,14 +448,24 @@ impl Forwarder {
     /// Takes a message from another worker.
     pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, now: Instant, mail: Mail) {
         match mail {
-            Mail::Start { link, branch, envelope, payload, more } => {
+            Mail::Start {
+                link,
+                branch,
+                envelope,
+                payload,
+                more,
+            } => {
                 let origin = Origin::Branch(branch);
                 let outbound = self.enqueue(wire, now, link, origin, *envelope, payload, more);
                 if let Some(outbound) = outbound {
                     self.foreign.insert(branch, outbound.index);
                 }
             }
-            Mail::Continue { branch, payload, more } => {
+            Mail::Continue {
+                branch,
+                payload,
+                more,
+            } => {
                 self.foreign_chunk(wire, branch, payload, more);
             }
             Mail::Orphaned { branch } => {
@@ -419,13 +474,21 @@ impl Forwarder {
                     self.orphan_copy(wire, slot);
                 }
             }
-            Mail::FromSender { branch, state, settled } => {
+            Mail::FromSender {
+                branch,
+                state,
+                settled,
+            } => {
                 if let Some(&delivery) = self.foreign.get(&branch) {
                     let slot = self.outbound.slot(delivery);
                     self.settle_copy(wire, slot, state.as_ref(), settled);
                 }
             }
-            Mail::FromReceiver { branch, state, settled } => {
+            Mail::FromReceiver {
+                branch,
+                state,
+                settled,
+            } => {
                 self.branch_update(wire, branch, state, settled);
             }
             Mail::Through { branch } => self.frame_through(wire, branch),
@@ -433,13 +496,7 @@ impl Forwarder {
         }
     }
 
-    fn foreign_chunk<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        branch: Branch,
-        payload: Bytes,
-        more: bool,
-    ) {
+    fn foreign_chunk<W: Wire>(&mut self, wire: &mut W, branch: Branch, payload: Bytes, more: bool) {
         match self.foreign.get(&branch) {
             Some(&delivery) => self.append(wire, delivery, payload, more),
             // Its link is gone, which the incoming half has not heard yet.

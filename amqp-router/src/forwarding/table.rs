@@ -41,7 +41,10 @@ pub(super) struct Chain(Option<Place>);
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { slots: Slab::new(), next_serial: 0 }
+        Self {
+            slots: Slab::new(),
+            next_serial: 0,
+        }
     }
 }
 
@@ -49,8 +52,15 @@ impl<T> Table<T> {
     pub(super) fn insert(&mut self, value: T) -> Slot {
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
-        let index = self.slots.insert(Tenant { serial, neighbours: Neighbours::default(), value });
-        Slot { index: index as u32, serial }
+        let index = self.slots.insert(Tenant {
+            serial,
+            neighbours: Neighbours::default(),
+            value,
+        });
+        Slot {
+            index: index as u32,
+            serial,
+        }
     }
 
     /// The slot's value, if its tenant is still the one meant.
@@ -66,7 +76,10 @@ impl<T> Table<T> {
 
     /// The full reference to the tenant of `index`.
     pub(super) fn slot(&self, index: u32) -> Slot {
-        Slot { index, serial: self.slots[index as usize].serial }
+        Slot {
+            index,
+            serial: self.slots[index as usize].serial,
+        }
     }
 
     pub(super) fn contains(&self, index: u32) -> bool {
@@ -83,11 +96,15 @@ impl<T> Table<T> {
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        self.slots.iter_mut().map(|(index, tenant)| (index as u32, &mut tenant.value))
+        self.slots
+            .iter_mut()
+            .map(|(index, tenant)| (index as u32, &mut tenant.value))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.slots.iter().map(|(index, tenant)| (index as u32, &tenant.value))
+        self.slots
+            .iter()
+            .map(|(index, tenant)| (index as u32, &tenant.value))
     }
 
     /// Puts a slot at the front of its owner's chain.
@@ -96,7 +113,10 @@ impl<T> Table<T> {
         if let Some(next) = next {
             self.neighbours(next).previous = Some(place(index));
         }
-        self.slots[index as usize].neighbours = Neighbours { previous: None, next };
+        self.slots[index as usize].neighbours = Neighbours {
+            previous: None,
+            next,
+        };
     }
 
     /// Takes a slot out of its owner's chain.

@@ -33,9 +33,19 @@ impl Script {
 }
 
 impl Wire for Script {
-    fn update(&mut self, at: Terminal, delivery: u32, state: Option<&DeliveryState>, settled: bool) {
+    fn update(
+        &mut self,
+        at: Terminal,
+        delivery: u32,
+        state: Option<&DeliveryState>,
+        settled: bool,
+    ) {
         let word = word(state);
-        self.say(format!("{}: {delivery} {word}{}", at.link, if settled { " settled" } else { "" }));
+        self.say(format!(
+            "{}: {delivery} {word}{}",
+            at.link,
+            if settled { " settled" } else { "" }
+        ));
     }
 
     fn watch(&mut self, _: Terminal, _: u32, _: u32) {}
@@ -88,7 +98,11 @@ impl Wire for Script {
 
     fn proceed(&mut self, at: Terminal, payload: &mut Bytes, more: bool) {
         let text = self.take(payload);
-        self.say(format!("{}: go on {text}{}", at.link, if more { "…" } else { "" }));
+        self.say(format!(
+            "{}: go on {text}{}",
+            at.link,
+            if more { "…" } else { "" }
+        ));
     }
 
     fn abort(&mut self, at: Terminal) {
@@ -103,7 +117,11 @@ impl Wire for Script {
         settled: bool,
     ) {
         let settled = if settled { " settled" } else { "" };
-        self.say(format!("{}: sent {delivery} {}{settled}", at.link, word(state)));
+        self.say(format!(
+            "{}: sent {delivery} {}{settled}",
+            at.link,
+            word(state)
+        ));
     }
 
     fn forget_sent(&mut self, _: Terminal, _: u32) {}
@@ -115,7 +133,9 @@ impl Wire for Script {
 
 impl Script {
     fn take(&mut self, payload: &mut Bytes) -> String {
-        let size = self.window.map_or(payload.len(), |window| window.min(payload.len()));
+        let size = self
+            .window
+            .map_or(payload.len(), |window| window.min(payload.len()));
         if let Some(window) = &mut self.window {
             *window -= size;
         }
@@ -153,7 +173,12 @@ const BODY: &[u8] = &[0x00, 0x53, 0x75];
 
 impl Scene {
     fn new(treatment: Treatment) -> Self {
-        let identity = Identity { id: "R".into(), edge: false, network: None, tenant: None };
+        let identity = Identity {
+            id: "R".into(),
+            edge: false,
+            network: None,
+            tenant: None,
+        };
         let settings = Settings {
             worker: WORKER,
             identity: Arc::new(identity),
@@ -161,7 +186,10 @@ impl Scene {
         };
         Self {
             forwarder: Forwarder::new(settings),
-            script: Script { room: true, ..Script::default() },
+            script: Script {
+                room: true,
+                ..Script::default()
+            },
             now: Instant::now(),
             links: 0,
             consumers: Vec::new(),
@@ -171,12 +199,20 @@ impl Scene {
 
     fn terminal(&mut self) -> Terminal {
         self.links += 1;
-        Terminal { connection: 0, session: 0, link: self.links }
+        Terminal {
+            connection: 0,
+            session: 0,
+            link: self.links,
+        }
     }
 
     fn publish(&mut self, id: AddressId) {
-        let destinations =
-            self.consumers.iter().filter(|(at, _)| *at == id).map(|(_, to)| to.clone()).collect();
+        let destinations = self
+            .consumers
+            .iter()
+            .filter(|(at, _)| *at == id)
+            .map(|(_, to)| to.clone())
+            .collect();
         let entry = AddressEntry {
             id,
             key: AddressKey::mobile(&id.0.to_string()),
@@ -184,14 +220,16 @@ impl Scene {
             priority: None,
             destinations,
         };
-        self.forwarder.update_table(TableUpdate::Set(Arc::new(entry)));
+        self.forwarder
+            .update_table(TableUpdate::Set(Arc::new(entry)));
     }
 
     fn producer(&mut self, address: u32) -> Slot {
         let terminal = self.terminal();
         let slot = self.forwarder.add_incoming(terminal, 250);
         self.publish(AddressId(address));
-        self.forwarder.open_incoming(slot, Target::Address(AddressId(address)));
+        self.forwarder
+            .open_incoming(slot, Target::Address(AddressId(address)));
         slot
     }
 
@@ -199,13 +237,26 @@ impl Scene {
         let terminal = self.terminal();
         let (slot, load) = self.forwarder.add_outgoing(terminal, 250, false);
         self.script.credit.insert(terminal.link, credit);
-        let destination = Destination { worker: WORKER, link: slot, capacity: 250, load };
+        let destination = Destination {
+            worker: WORKER,
+            link: slot,
+            capacity: 250,
+            load,
+        };
         self.consumers.push((AddressId(address), destination));
         self.publish(AddressId(address));
         slot
     }
 
-    fn frame(&mut self, link: Slot, number: u32, first: bool, text: &str, more: bool, settled: bool) {
+    fn frame(
+        &mut self,
+        link: Slot,
+        number: u32,
+        first: bool,
+        text: &str,
+        more: bool,
+        settled: bool,
+    ) {
         let mut payload = Vec::new();
         if first {
             payload.extend_from_slice(BODY);
@@ -247,7 +298,8 @@ impl Scene {
     }
 
     fn outcome(&mut self, delivery: u32, state: DeliveryState) {
-        self.forwarder.receiver_update(&mut self.script, self.now, delivery, Some(state), true);
+        self.forwarder
+            .receiver_update(&mut self.script, self.now, delivery, Some(state), true);
     }
 
     fn turn(&mut self) -> Vec<String> {
@@ -288,7 +340,10 @@ fn without_a_consumer_a_delivery_is_released_and_the_link_drained() {
     let producer = scene.producer(7);
     scene.turn();
     scene.send(producer, 1, "x");
-    assert_eq!(scene.turn(), ["1: drain", "1: 1 released settled", "1: release 1"]);
+    assert_eq!(
+        scene.turn(),
+        ["1: drain", "1: 1 released settled", "1: release 1"]
+    );
     assert!(scene.is_at_rest());
 }
 
@@ -301,7 +356,9 @@ fn a_delivery_waits_for_the_receivers_credit() {
     scene.send(producer, 1, "x");
     assert!(scene.turn().is_empty());
     scene.script.credit.insert(2, 1);
-    scene.forwarder.credit_changed(&mut scene.script, scene.now, consumer.index);
+    scene
+        .forwarder
+        .credit_changed(&mut scene.script, scene.now, consumer.index);
     assert_eq!(scene.turn(), ["2: start x", "1: release 1"]);
 }
 
@@ -360,7 +417,14 @@ fn the_window_is_released_as_frames_leave() {
     assert!(scene.turn().is_empty());
     scene.script.room = true;
     scene.forwarder.room_changed(0);
-    assert_eq!(scene.turn().iter().filter(|said| said.ends_with("release 1")).count(), 3);
+    assert_eq!(
+        scene
+            .turn()
+            .iter()
+            .filter(|said| said.ends_with("release 1"))
+            .count(),
+        3
+    );
 }
 
 #[test]
@@ -387,10 +451,16 @@ fn a_lost_receiver_gives_back_what_it_had_and_what_waited() {
     scene.send(producer, 1, "started");
     scene.send(producer, 2, "queued");
     scene.turn();
-    scene.forwarder.remove_outgoing(&mut scene.script, scene.now, consumer);
+    scene
+        .forwarder
+        .remove_outgoing(&mut scene.script, scene.now, consumer);
     assert_eq!(
         scene.turn(),
-        ["1: release 1", "1: 2 released settled", "1: 1 failed settled"]
+        [
+            "1: release 1",
+            "1: 2 released settled",
+            "1: 1 failed settled"
+        ]
     );
     assert!(scene.is_at_rest());
 }
@@ -435,7 +505,9 @@ fn a_multicast_stream_goes_on_when_one_consumer_is_lost() {
     scene.turn();
     scene.frame(producer, 1, true, "a", true, false);
     scene.turn();
-    scene.forwarder.remove_outgoing(&mut scene.script, scene.now, lost);
+    scene
+        .forwarder
+        .remove_outgoing(&mut scene.script, scene.now, lost);
     scene.frame(producer, 1, false, "b", false, false);
     assert_eq!(scene.turn(), ["3: go on b", "1: release 1"]);
     scene.outcome(1, DeliveryState::Accepted);
@@ -453,7 +525,10 @@ fn a_presettled_sender_waits_for_a_slow_receiver_but_not_for_a_stalled_one() {
     for number in 0..250 {
         scene.send_settled(producer, number, "x");
     }
-    assert!(scene.turn().is_empty(), "no credit comes back while the receiver may yet take them");
+    assert!(
+        scene.turn().is_empty(),
+        "no credit comes back while the receiver may yet take them"
+    );
     scene.now += Duration::from_secs(1);
     scene.forwarder.tick(&mut scene.script, scene.now);
     assert!(scene.turn().contains(&"1: credit 250".to_owned()));
@@ -470,9 +545,14 @@ fn a_full_queue_drops_presettled_deliveries_except_its_head() {
     }
     scene.turn();
     scene.script.credit.insert(2, 10);
-    scene.forwarder.credit_changed(&mut scene.script, scene.now, consumer.index);
-    let sent: Vec<String> =
-        scene.turn().into_iter().filter(|said| said.contains("start")).collect();
+    scene
+        .forwarder
+        .credit_changed(&mut scene.script, scene.now, consumer.index);
+    let sent: Vec<String> = scene
+        .turn()
+        .into_iter()
+        .filter(|said| said.contains("start"))
+        .collect();
     assert_eq!(sent, ["2: start 0 settled", "2: start 250 settled"]);
     assert_eq!(scene.forwarder.counts().outcomes.dropped_presettled, 249);
 }
@@ -496,11 +576,15 @@ fn a_delivery_that_outlived_its_time_is_released() {
         more: false,
         aborted: false,
     };
-    scene.forwarder.transfer(&mut scene.script, scene.now, arrival);
+    scene
+        .forwarder
+        .transfer(&mut scene.script, scene.now, arrival);
     scene.turn();
     scene.now += Duration::from_millis(101);
     scene.script.credit.insert(2, 1);
-    scene.forwarder.credit_changed(&mut scene.script, scene.now, consumer.index);
+    scene
+        .forwarder
+        .credit_changed(&mut scene.script, scene.now, consumer.index);
     assert!(scene.turn().contains(&"1: 1 released settled".to_owned()));
     assert!(scene.is_at_rest());
 }

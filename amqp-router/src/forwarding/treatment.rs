@@ -62,8 +62,16 @@ mod tests {
             .map(|&(load, capacity)| {
                 let shared = Arc::new(LinkLoad::default());
                 (0..load).for_each(|_| shared.add());
-                let link = Slot { index: 0, serial: 0 };
-                Destination { worker: WorkerId(0), link, capacity, load: shared }
+                let link = Slot {
+                    index: 0,
+                    serial: 0,
+                };
+                Destination {
+                    worker: WorkerId(0),
+                    link,
+                    capacity,
+                    load: shared,
+                }
             })
             .collect();
         AddressEntry {
