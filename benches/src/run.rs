@@ -34,11 +34,14 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     Ok(run.report(before, start, end, peers))
 }
 
+/// A driver's thread, which ends with its peers or an error.
+type Thread = (Waker, JoinHandle<Result<Vec<Peer>, Error>>);
+
 struct Run<'a> {
     options: &'a Options,
     stage: Arc<Stage>,
     tallies: Vec<Arc<Tally>>,
-    threads: Vec<(Waker, JoinHandle<Result<Vec<Peer>, Error>>)>,
+    threads: Vec<Thread>,
     deadline: Instant,
 }
 
