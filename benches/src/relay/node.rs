@@ -278,7 +278,13 @@ impl Node {
         let over = !transfer.more || transfer.aborted;
         link.delivery = (!over).then_some(delivery);
         if let Some(id) = delivery.id.take() {
-            receiver.send(other.handle, id, &delivery, transfer)?;
+            // A socket that fails is its owner's affair, not the sender's.
+            if receiver
+                .send(other.handle, id, &delivery, transfer)
+                .is_err()
+            {
+                receiver.finished = true;
+            }
             schedule(&mut self.due, receiver);
         }
         Ok(Step::Done)
@@ -521,7 +527,9 @@ impl Client {
             });
         }
         if let Some(Some(link)) = self.links.get_mut(here.handle as usize) {
-            link.spend_credit()?;
+            // A receiver that lowers its credit takes what is under way (AMQP 2.6.7).
+            link.credit = link.credit.saturating_sub(1);
+            link.delivery_count = link.delivery_count.wrapping_add(1);
         }
         let origin = (!transfer.settled).then_some(Origin {
             connection: from,
