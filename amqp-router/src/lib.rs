@@ -1,1 +1,3 @@
 //! A complete AMQP 1.0 router to embed.
+
+pub mod runtime;
