@@ -6,3 +6,4 @@ mod codec;
 mod control;
 #[allow(dead_code)]
 mod forwarding;
+pub mod runtime;
