@@ -6,7 +6,11 @@
 // The driver is what uses most of this; see ARCHITECTURE.md.
 #![allow(dead_code)]
 
+pub(crate) mod http;
+pub(crate) mod listener;
+pub(crate) mod reconnect;
 pub(crate) mod sasl;
 pub(crate) mod secret;
+pub mod shutdown;
 pub(crate) mod tls;
 pub mod users;
