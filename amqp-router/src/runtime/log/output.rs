@@ -24,7 +24,11 @@ impl Output {
             "stderr" => Ok(Self::Stderr),
             "syslog" => syslog(),
             _ => {
-                let file = OpenOptions::new().create(true).append(true).open(name)?;
+                let mut options = OpenOptions::new();
+                // Others may read it, whatever umask a daemon runs with.
+                #[cfg(unix)]
+                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+                let file = options.create(true).append(true).open(name)?;
                 Ok(Self::File {
                     name: name.into(),
                     file,
