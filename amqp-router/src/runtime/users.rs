@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! # amqp-router users 1
-//! alice	SCRAM-SHA-256$100000:c2FsdA==$BASE64:BASE64
+//! alice    SCRAM-SHA-256$100000:c2FsdA==$BASE64:BASE64
 //! ```
 //!
 //! A verifier does not reveal the password, is useless for any other server because of its salt,
