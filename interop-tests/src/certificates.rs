@@ -33,16 +33,29 @@ impl Certificates {
 
     /// A client that knows the CA and has no identity.
     pub fn nobody(&self) -> Tls {
-        Tls { ca: self.path("ca.pem"), certificate: None, key: None }
+        Tls {
+            ca: self.path("ca.pem"),
+            certificate: None,
+            key: None,
+        }
     }
 
     /// A client that knows the CA and can prove to be `alice`.
     pub fn alice(&self) -> Tls {
         let (certificate, key) = (Some(self.path("alice.pem")), Some(self.path("alice.key")));
-        Tls { ca: self.path("ca.pem"), certificate, key }
+        Tls {
+            ca: self.path("ca.pem"),
+            certificate,
+            key,
+        }
     }
 
-    fn issue(&self, name: &str, authority: &CertifiedIssuer<'_, KeyPair>, usage: ExtendedKeyUsagePurpose) {
+    fn issue(
+        &self,
+        name: &str,
+        authority: &CertifiedIssuer<'_, KeyPair>,
+        usage: ExtendedKeyUsagePurpose,
+    ) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, name);
@@ -62,8 +75,11 @@ impl Certificates {
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "interop tests");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "interop tests");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate")
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+        .expect("a certificate")
 }

@@ -49,8 +49,14 @@ fn python() -> Result<Installed, String> {
     let python = environment.join("bin/python");
     let wanted = read(&requirements)?;
     once(&environment, &wanted, || {
-        run(Command::new("python3").arg("-m").arg("venv").arg("--clear").arg(&environment))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements))
+        run(Command::new("python3")
+            .arg("-m")
+            .arg("venv")
+            .arg("--clear")
+            .arg(&environment))?;
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--requirement"])
+            .arg(&requirements))
     })?;
     Ok(Installed::Python { python })
 }
@@ -63,15 +69,24 @@ fn node() -> Result<Installed, String> {
     once(&directory, &wanted, || {
         fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
         for name in ["package.json", "package-lock.json"] {
-            fs::copy(clients().join("node").join(name), directory.join(name)).map_err(|e| e.to_string())?;
+            fs::copy(clients().join("node").join(name), directory.join(name))
+                .map_err(|e| e.to_string())?;
         }
-        run(Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&directory))
+        run(Command::new("npm")
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .current_dir(&directory))
     })?;
-    Ok(Installed::Node { modules: directory.join("node_modules") })
+    Ok(Installed::Node {
+        modules: directory.join("node_modules"),
+    })
 }
 
 /// Runs `install` unless it has succeeded before for the same `wanted`.
-fn once(directory: &Path, wanted: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+fn once(
+    directory: &Path,
+    wanted: &str,
+    install: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
     let lock = File::create(directory.with_extension("lock")).map_err(|e| e.to_string())?;
     lock.lock().map_err(|e| e.to_string())?;
     let installed = directory.with_extension("installed");
@@ -83,18 +98,27 @@ fn once(directory: &Path, wanted: &str, install: impl FnOnce() -> Result<(), Str
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let output = output_in_time(command).map_err(|e| format!("{:?}: {e}", command.get_program()))?;
+    let output =
+        output_in_time(command).map_err(|e| format!("{:?}: {e}", command.get_program()))?;
     if output.status.success() {
         return Ok(());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let last: Vec<&str> = complaint.lines().rev().take(5).collect();
-    Err(format!("{:?} failed: {}", command.get_program(), last.into_iter().rev().collect::<Vec<_>>().join(" / ")))
+    Err(format!(
+        "{:?} failed: {}",
+        command.get_program(),
+        last.into_iter().rev().collect::<Vec<_>>().join(" / ")
+    ))
 }
 
 /// Like [`Command::output`], but ends the process after [`INSTALL_LIMIT`].
 fn output_in_time(command: &mut Command) -> io::Result<Output> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let deadline = Instant::now() + INSTALL_LIMIT;
     while child.try_wait()?.is_none() {
         if Instant::now() > deadline {

@@ -65,9 +65,16 @@ pub struct Sasl {
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
     Accepted,
-    Rejected { condition: String, description: String },
+    Rejected {
+        condition: String,
+        description: String,
+    },
     Released,
-    Modified { delivery_failed: bool, undeliverable_here: bool, annotations: Map<String, Value> },
+    Modified {
+        delivery_failed: bool,
+        undeliverable_here: bool,
+        annotations: Map<String, Value>,
+    },
 }
 
 /// One request of a requester; `body` and `application_properties` are typed values.
@@ -86,52 +93,65 @@ impl Job {
     }
 
     pub fn send(address: &str) -> Self {
-        Self::new("send").to_address(address)
+        Self::new("send").addressed(address)
     }
 
     /// Sends on an anonymous link to `to` (the anonymous relay).
     pub fn send_anonymous(to: &str) -> Self {
-        Self { to: Some(to.into()), ..Self::new("send") }
+        Self {
+            to: Some(to.into()),
+            ..Self::new("send")
+        }
     }
 
     pub fn receive(address: &str) -> Self {
-        Self::new("receive").to_address(address)
+        Self::new("receive").addressed(address)
     }
 
     /// Receives on a node that the router creates (AMQP 3.5.3, `dynamic`).
     pub fn receive_dynamic() -> Self {
-        Self { dynamic: true, ..Self::new("receive") }
+        Self {
+            dynamic: true,
+            ..Self::new("receive")
+        }
     }
 
     /// Sends `requests` and receives as many answers on a dynamic node.
     pub fn request(address: &str, requests: Vec<Request>) -> Self {
-        Self { count: requests.len(), requests, ..Self::new("request").to_address(address) }
+        Self {
+            count: requests.len(),
+            requests,
+            ..Self::new("request").addressed(address)
+        }
     }
 
     /// Receives, and answers each message to its `reply-to` through the anonymous relay.
     pub fn respond(address: &str) -> Self {
-        Self::new("respond").to_address(address)
+        Self::new("respond").addressed(address)
     }
 
     /// Grants credit, drains it after 0.3 s and reports when none is left (AMQP 2.6.7).
     pub fn drain(address: &str) -> Self {
-        Self::new("drain").to_address(address)
+        Self::new("drain").addressed(address)
     }
 
     /// Receives `count`, closes the link, attaches it again by name, receives `count` more.
     pub fn reattach(address: &str) -> Self {
         let link = Some(format!("again-{address}"));
-        Self { link, ..Self::new("reattach").to_address(address) }
+        Self {
+            link,
+            ..Self::new("reattach").addressed(address)
+        }
     }
 
     /// Sends half a message, aborts it, and sends a whole one (Proton only).
     pub fn abort(address: &str) -> Self {
-        Self::new("abort").to_address(address)
+        Self::new("abort").addressed(address)
     }
 
     /// Writes header, open, begin and attach at once, then waits for the answers (Proton only).
     pub fn pipeline(address: &str) -> Self {
-        Self::new("pipeline").to_address(address)
+        Self::new("pipeline").addressed(address)
     }
 
     pub fn count(self, count: usize) -> Self {
@@ -140,40 +160,64 @@ impl Job {
 
     /// Sends every delivery settled.
     pub fn settled(self) -> Self {
-        Self { settled: true, ..self }
+        Self {
+            settled: true,
+            ..self
+        }
     }
 
     /// Receives with rcv-settle-mode second (AMQP 2.8.3).
     pub fn settle_second(self) -> Self {
-        Self { rcv_settle_mode: "second", ..self }
+        Self {
+            rcv_settle_mode: "second",
+            ..self
+        }
     }
 
     pub fn outcomes(self, outcomes: &[Outcome]) -> Self {
-        Self { outcomes: outcomes.to_vec(), ..self }
+        Self {
+            outcomes: outcomes.to_vec(),
+            ..self
+        }
     }
 
     pub fn sizes(self, sizes: &[usize]) -> Self {
-        Self { sizes: sizes.to_vec(), ..self }
+        Self {
+            sizes: sizes.to_vec(),
+            ..self
+        }
     }
 
     /// Sends this message, described as the README says.
     pub fn message(self, message: Value) -> Self {
-        Self { message: Some(message), ..self }
+        Self {
+            message: Some(message),
+            ..self
+        }
     }
 
     /// Sends these bytes as the message, whatever they say.
     pub fn raw(self, encoded: &[u8]) -> Self {
-        Self { raw: Some(crate::hex(encoded)), ..self }
+        Self {
+            raw: Some(crate::hex(encoded)),
+            ..self
+        }
     }
 
     /// Reports received messages in full, not only size, checksum and subject.
     pub fn describe(self) -> Self {
-        Self { describe: true, ..self }
+        Self {
+            describe: true,
+            ..self
+        }
     }
 
     /// Reports an amqp-value body as plain JSON (Proton only).
     pub fn plain_body(self) -> Self {
-        Self { plain_body: true, ..self }
+        Self {
+            plain_body: true,
+            ..self
+        }
     }
 
     pub fn credit(self, credit: u32) -> Self {
@@ -182,20 +226,33 @@ impl Job {
 
     /// Never replaces credit that was spent.
     pub fn hold_credit(self) -> Self {
-        Self { hold_credit: true, ..self }
+        Self {
+            hold_credit: true,
+            ..self
+        }
     }
 
     /// Detaches with `closed` false where a job would close.
     pub fn not_closing(self) -> Self {
-        Self { closed: false, ..self }
+        Self {
+            closed: false,
+            ..self
+        }
     }
 
     pub fn tls(self, tls: Tls) -> Self {
-        Self { tls: Some(tls), host: "localhost".into(), ..self }
+        Self {
+            tls: Some(tls),
+            host: "localhost".into(),
+            ..self
+        }
     }
 
     pub fn sasl(self, sasl: Sasl) -> Self {
-        Self { sasl: Some(sasl), ..self }
+        Self {
+            sasl: Some(sasl),
+            ..self
+        }
     }
 
     /// Starts with the bare AMQP header (AMQP 2.2), no SASL layer.
@@ -207,8 +264,11 @@ impl Job {
         Self { time_limit, ..self }
     }
 
-    fn to_address(self, address: &str) -> Self {
-        Self { address: Some(address.into()), ..self }
+    fn addressed(self, address: &str) -> Self {
+        Self {
+            address: Some(address.into()),
+            ..self
+        }
     }
 
     fn new(operation: &'static str) -> Self {
@@ -242,27 +302,46 @@ impl Job {
 
 impl Sasl {
     pub fn anonymous() -> Self {
-        Self { mechanism: "ANONYMOUS", user: None, password: None }
+        Self {
+            mechanism: "ANONYMOUS",
+            user: None,
+            password: None,
+        }
     }
 
     pub fn external() -> Self {
-        Self { mechanism: "EXTERNAL", user: None, password: None }
+        Self {
+            mechanism: "EXTERNAL",
+            user: None,
+            password: None,
+        }
     }
 
     pub fn plain(user: &str, password: &str) -> Self {
-        Self { mechanism: "PLAIN", user: Some(user.into()), password: Some(password.into()) }
+        Self {
+            mechanism: "PLAIN",
+            user: Some(user.into()),
+            password: Some(password.into()),
+        }
     }
 }
 
 impl Outcome {
     pub fn rejected(condition: &str, description: &str) -> Self {
-        Self::Rejected { condition: condition.into(), description: description.into() }
+        Self::Rejected {
+            condition: condition.into(),
+            description: description.into(),
+        }
     }
 
     /// Modified with delivery-failed, undeliverable-here and one annotation.
     pub fn modified(annotation: &str, value: &str) -> Self {
         let annotations = Map::from_iter([(annotation.to_owned(), json!(value))]);
-        Self::Modified { delivery_failed: true, undeliverable_here: true, annotations }
+        Self::Modified {
+            delivery_failed: true,
+            undeliverable_here: true,
+            annotations,
+        }
     }
 }
 

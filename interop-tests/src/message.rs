@@ -5,7 +5,9 @@ use sha2::{Digest, Sha256};
 
 /// The body that a client sends as message `index` when only its size is asked for.
 pub fn body(index: usize, size: usize) -> Vec<u8> {
-    let block: Vec<u8> = (0..BLOCK).map(|i| ((i * 31 + index) % BLOCK) as u8).collect();
+    let block: Vec<u8> = (0..BLOCK)
+        .map(|i| ((i * 31 + index) % BLOCK) as u8)
+        .collect();
     block.iter().copied().cycle().take(size).collect()
 }
 
@@ -19,12 +21,18 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The bytes that `text` spells; `None` unless it is pairs of hexadecimal digits.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok())
+        .collect()
 }
 
 /// A JSON object from pairs.
 pub fn fields<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// A prime, so that a piece that is lost or swapped shows in the checksum.

@@ -50,13 +50,23 @@ impl Peer {
 
     fn run(self, job: Job) -> Running {
         let deadline = Instant::now() + job.time_limit;
-        let title = format!("{self} ({} {})", job.operation, job.address.as_deref().unwrap_or("-"));
+        let title = format!(
+            "{self} ({} {})",
+            job.operation,
+            job.address.as_deref().unwrap_or("-")
+        );
         let (report, events) = mpsc::channel();
         let worker = match self {
             Self::Fe2o3 => fe2o3::spawn(job, report),
             Self::Proton | Self::Rhea => spawn_process(self.command(), &job, report),
         };
-        Running { title, events, seen: Vec::new(), deadline, worker }
+        Running {
+            title,
+            events,
+            seen: Vec::new(),
+            deadline,
+            worker,
+        }
     }
 
     fn command(self) -> Command {
@@ -69,7 +79,9 @@ impl Peer {
             }
             Installed::Node { modules } => {
                 let mut command = Command::new("node");
-                command.arg(clients.join("node/client.js")).env("NODE_PATH", modules);
+                command
+                    .arg(clients.join("node/client.js"))
+                    .env("NODE_PATH", modules);
                 command
             }
             Installed::InProcess => unreachable!("fe2o3 needs no command"),
@@ -99,8 +111,14 @@ pub fn available(peers: &[Peer]) -> bool {
 
 fn spawn_process(mut command: Command, job: &Job, report: Sender<Event>) -> Worker {
     let argument = serde_json::to_string(job).expect("a job is plain data");
-    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    command
+        .arg(argument)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
     let stdout = child.stdout.take().expect("stdout is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");
     let complaints = thread::spawn(move || {
@@ -120,8 +138,8 @@ fn spawn_process(mut command: Command, job: &Job, report: Sender<Event>) -> Work
 
 fn forward_lines(stdout: ChildStdout, report: &Sender<Event>) {
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        let event = serde_json::from_str(&line)
-            .unwrap_or_else(|_| json!({"event": "noise", "text": line}));
+        let event =
+            serde_json::from_str(&line).unwrap_or_else(|_| json!({"event": "noise", "text": line}));
         if report.send(event).is_err() {
             return;
         }

@@ -52,7 +52,9 @@ impl Router {
     #[track_caller]
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Router>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut shared = SHARED
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(router) = shared.upgrade() {
             return router;
         }
@@ -83,7 +85,9 @@ impl Router {
     #[track_caller]
     pub fn port(&self, listener: &str) -> u16 {
         let found = self.listeners.iter().find(|l| l.name == listener);
-        found.unwrap_or_else(|| panic!("no listener '{listener}'")).port
+        found
+            .unwrap_or_else(|| panic!("no listener '{listener}'"))
+            .port
     }
 
     /// The last lines of the daemon's log; nothing for a router that ran already.
@@ -95,7 +99,10 @@ impl Router {
 impl RouterBuilder {
     pub fn new() -> Self {
         let router = json!(["router", {"mode": "standalone", "id": "interop"}]);
-        Self { entities: vec![router], listeners: Vec::new() }
+        Self {
+            entities: vec![router],
+            listeners: Vec::new(),
+        }
     }
 
     /// What [`Router::shared`] runs.
@@ -119,7 +126,11 @@ impl RouterBuilder {
         attributes["name"] = json!(name);
         attributes["host"] = json!("127.0.0.1");
         attributes["port"] = json!(port.to_string());
-        self.listeners.push(Listener { name: name.into(), host: "127.0.0.1".into(), port });
+        self.listeners.push(Listener {
+            name: name.into(),
+            host: "127.0.0.1".into(),
+            port,
+        });
         self.entity("listener", attributes)
     }
 
@@ -137,13 +148,20 @@ impl RouterBuilder {
         let log = fs::File::create(directory.path().join("log")).expect("a temporary file");
         let mut command = Command::new(daemon_binary());
         command.arg("-c").arg(&configuration).stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("a file handle")).stderr(log);
-        let process = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        command
+            .stdout(log.try_clone().expect("a file handle"))
+            .stderr(log);
+        let process = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let mut daemon = Daemon { process, directory };
         for listener in &self.listeners {
             daemon.wait_for(listener);
         }
-        Router { listeners: self.listeners, daemon: Some(daemon) }
+        Router {
+            listeners: self.listeners,
+            daemon: Some(daemon),
+        }
     }
 }
 
@@ -160,7 +178,11 @@ impl Daemon {
         while TcpStream::connect((listener.host.as_str(), listener.port)).is_err() {
             let ended = self.process.try_wait().is_ok_and(|status| status.is_some());
             assert!(!ended, "the router ended at its start:\n{}", self.log());
-            assert!(Instant::now() < deadline, "the router does not listen:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the router does not listen:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -199,8 +221,15 @@ fn running_already() -> Option<Router> {
     let url = env::var("ROUTER_URL").ok()?;
     let (host, port) = url.rsplit_once(':').expect("ROUTER_URL is host:port");
     let port = port.parse().expect("ROUTER_URL is host:port");
-    let listener = Listener { name: "normal".into(), host: host.into(), port };
-    Some(Router { listeners: vec![listener], daemon: None })
+    let listener = Listener {
+        name: "normal".into(),
+        host: host.into(),
+        port,
+    };
+    Some(Router {
+        listeners: vec![listener],
+        daemon: None,
+    })
 }
 
 /// `ROUTER_DAEMON`, or the workspace's daemon, which cargo brings up to date.
@@ -212,14 +241,26 @@ fn daemon_binary() -> &'static OsString {
 fn build_daemon() -> OsString {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "router-daemon", "--target-dir"]).arg(target_directory());
+    build
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "router-daemon",
+            "--target-dir",
+        ])
+        .arg(target_directory());
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
     let status = build.status().expect("cargo runs");
     assert!(status.success(), "{build:?} failed");
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
     let binary: PathBuf = target_directory().join(profile).join("router-daemon");
     binary.into_os_string()
 }

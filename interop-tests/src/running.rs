@@ -27,7 +27,10 @@ pub struct Running {
 pub(crate) enum Worker {
     Process(Child),
     /// The client ends when the sender is dropped.
-    Thread(Option<tokio::sync::oneshot::Sender<()>>, Option<JoinHandle<()>>),
+    Thread(
+        Option<tokio::sync::oneshot::Sender<()>>,
+        Option<JoinHandle<()>>,
+    ),
 }
 
 /// All that a client reported.
@@ -44,7 +47,11 @@ impl Running {
     pub fn expect(&mut self, name: &str) -> Event {
         loop {
             let Some(event) = self.next() else {
-                panic!("{} ended without '{name}'; it reported:{}", self.title, self.transcript());
+                panic!(
+                    "{} ended without '{name}'; it reported:{}",
+                    self.title,
+                    self.transcript()
+                );
             };
             if event["event"] == name {
                 return event;
@@ -58,7 +65,7 @@ impl Running {
         }
     }
 
-    /// Waits until the client has done its job.
+    /// Waits until the client has done its job, closed its connection and ended.
     ///
     /// # Panics
     ///
@@ -66,6 +73,7 @@ impl Running {
     #[track_caller]
     pub fn finish(mut self) -> Transcript {
         self.expect("done");
+        while self.next().is_some() {}
         self.transcript()
     }
 
@@ -81,7 +89,10 @@ impl Running {
 
     /// The next event if one comes within `millis`.
     pub fn poll(&mut self, millis: u64) -> Option<Event> {
-        let event = self.events.recv_timeout(std::time::Duration::from_millis(millis)).ok()?;
+        let event = self
+            .events
+            .recv_timeout(std::time::Duration::from_millis(millis))
+            .ok()?;
         self.seen.push(event.clone());
         Some(event)
     }
@@ -100,7 +111,11 @@ impl Running {
             }
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
-                panic!("{} ran out of time; it had reported:{}", self.title, self.transcript())
+                panic!(
+                    "{} ran out of time; it had reported:{}",
+                    self.title,
+                    self.transcript()
+                )
             }
         }
     }
@@ -124,7 +139,10 @@ impl Drop for Running {
 impl Transcript {
     /// The events of that name, in order.
     pub fn named(&self, name: &str) -> Vec<&Event> {
-        self.0.iter().filter(|event| event["event"] == name).collect()
+        self.0
+            .iter()
+            .filter(|event| event["event"] == name)
+            .collect()
     }
 }
 
@@ -132,7 +150,11 @@ impl fmt::Display for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for event in &self.0 {
             let line = event.to_string();
-            write!(f, "\n    {}", line.chars().take(LONGEST_LINE).collect::<String>())?;
+            write!(
+                f,
+                "\n    {}",
+                line.chars().take(LONGEST_LINE).collect::<String>()
+            )?;
         }
         Ok(())
     }

@@ -92,13 +92,17 @@ function send() {
         }
         if (job.settled && sent === job.count) whenWritten(sender, () => finish({ sent }));
     });
+    onOutcome(sender, (outcome, delivery) => {
+        emit('outcome', { index: order.get(delivery), ...remoteOutcome(outcome, delivery.remote_state) });
+        if (!delivery.remote_settled) delivery.update(true);
+        settled += 1;
+        if (settled === job.count) finish({ sent });
+    });
+}
+
+function onOutcome(sender, then) {
     for (const outcome of ['accepted', 'rejected', 'released', 'modified']) {
-        sender.on(outcome, ({ delivery }) => {
-            emit('outcome', { index: order.get(delivery), ...remoteOutcome(outcome, delivery.remote_state) });
-            if (!delivery.remote_settled) delivery.update(true);
-            settled += 1;
-            if (settled === job.count) finish({ sent });
-        });
+        sender.on(outcome, ({ delivery }) => then(outcome, delivery));
     }
 }
 
@@ -232,8 +236,9 @@ function respond() {
         sender.send({ to, correlation_id: correlation_id || asked.message_id, subject, body });
     };
     const state = receive(answer, () => {});
-    sender = connection.open_sender({ target: {} });
-    sender.on('accepted', () => {
+    sender = connection.open_sender({ target: {}, ...MODIFIED_STAYS_MODIFIED });
+    onOutcome(sender, (outcome, delivery) => {
+        emit('outcome', { index: answered, ...remoteOutcome(outcome, delivery.remote_state) });
         answered += 1;
         if (answered === job.count) finish({ received: state.received });
     });
@@ -320,8 +325,8 @@ function named(names, section) {
     return Object.fromEntries(items.map((item, i) => [names[i], item]).filter(([, item]) => item.value !== null));
 }
 
-function undescribed(section) {
-    return Object.assign(Object.create(Object.getPrototypeOf(section)), section, { descriptor: section.inner });
+function undescribed(item) {
+    return Object.assign(Object.create(Object.getPrototypeOf(item)), item, { descriptor: undefined });
 }
 
 function mapValues(object, f) {
@@ -335,7 +340,7 @@ function fromFields(fields) {
 // rhea gives properties their types itself and wants plain values.
 function propertyFromTyped([kind, value]) {
     if (kind === 'ulong') return Number(value);
-    if (kind === 'binary' || kind === 'uuid') return kind === 'uuid' ? Buffer.from(value, 'hex') : types.wrap_binary(Buffer.from(value, 'hex')).value;
+    if (kind === 'binary' || kind === 'uuid') return Buffer.from(value, 'hex');
     return value;
 }
 
@@ -378,8 +383,7 @@ function toFields(section) {
 
 function toTyped(item) {
     if (item.descriptor) {
-        const inner = Object.assign(Object.create(Object.getPrototypeOf(item)), item, { descriptor: undefined });
-        return ['described', toTyped(item.descriptor), toTyped(inner)];
+        return ['described', toTyped(item.descriptor), toTyped(undescribed(item))];
     }
     const kind = KINDS[item.type.typecode];
     const { value } = item;

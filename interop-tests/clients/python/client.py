@@ -136,9 +136,9 @@ class Send(Client):
             delivery = self.sender.delivery(str(self.sent))
             self.order.append(delivery.tag)
             self.sender.stream(encoded(self.job, self.sent))
+            self.sender.advance()
             if self.job.get("settled"):
                 delivery.settle()
-            self.sender.advance()
             self.sent += 1
         if self.job.get("settled") and self.sent == self.job["count"]:
             self.finish(sent=self.sent)
@@ -334,7 +334,7 @@ class Request(Receive):
             self.sender = event.container.create_sender(self.connection, self.job.get("address"))
 
     def on_sendable(self, event):
-        if self.sender is event.sender:
+        if self.sender == event.sender:
             while self.sender.credit and self.job["requests"]:
                 self.sender.send(request(self.job, self.job["requests"].pop(0), self.reply_to))
 
@@ -356,6 +356,16 @@ class Respond(Receive):
         super().message(event, delivery, encoded_message, settled)
 
     def on_accepted(self, event):
+        self.outcome(event.delivery)
+
+    def on_rejected(self, event):
+        self.outcome(event.delivery)
+
+    def on_released(self, event):
+        self.outcome(event.delivery)
+
+    def outcome(self, delivery):
+        emit("outcome", index=self.answered, **remote_outcome(delivery))
         self.answered += 1
         self.check_finished()
 

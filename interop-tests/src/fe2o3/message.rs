@@ -6,8 +6,8 @@ use crate::{
     message::{body, hex, sha256_hex, unhex},
 };
 use fe2o3_amqp::types::messaging::{
-    AmqpSequence, AmqpValue, ApplicationProperties, Batch, Body, Data, DeliveryAnnotations, Footer, Header,
-    Message, MessageAnnotations, MessageId, Priority, Properties,
+    AmqpSequence, AmqpValue, ApplicationProperties, Batch, Body, Data, DeliveryAnnotations, Footer,
+    Header, Message, MessageAnnotations, MessageId, Priority, Properties,
     annotations::{Annotations, OwnedKey},
 };
 use serde_amqp::{
@@ -21,17 +21,23 @@ pub(super) fn build(job: &Job, index: usize) -> Message<Body<Value>> {
     let template = job.message.as_ref().unwrap_or(&empty);
     let mut properties = match template.get("properties") {
         Some(Json::Object(fields)) => build_properties(fields),
-        _ => Properties { subject: Some(index.to_string()), ..Properties::default() },
+        _ => Properties {
+            subject: Some(index.to_string()),
+            ..Properties::default()
+        },
     };
     if let Some(to) = &job.to {
         properties.to = Some(to.clone());
     }
     Message {
         header: template["header"].as_object().map(build_header),
-        delivery_annotations: annotations(&template["delivery_annotations"]).map(DeliveryAnnotations),
+        delivery_annotations: annotations(&template["delivery_annotations"])
+            .map(DeliveryAnnotations),
         message_annotations: annotations(&template["message_annotations"]).map(MessageAnnotations),
         properties: Some(properties),
-        application_properties: template["application_properties"].as_object().map(application_properties),
+        application_properties: template["application_properties"]
+            .as_object()
+            .map(application_properties),
         body: build_body(job, template, index),
         footer: annotations(&template["footer"]).map(Footer),
     }
@@ -59,11 +65,18 @@ pub(super) fn request(job: &Job, request: &Request, reply_to: &str) -> Message<B
 
 pub(super) fn describe(job: &Job, message: &Message<Body<Value>>) -> Json {
     let data: Vec<u8> = match &message.body {
-        Body::Data(sections) => sections.iter().flat_map(|data| data.0.iter().copied()).collect(),
+        Body::Data(sections) => sections
+            .iter()
+            .flat_map(|data| data.0.iter().copied())
+            .collect(),
         _ => Vec::new(),
     };
     let properties = message.properties.clone().unwrap_or_default();
-    let header = message.header.as_ref().map(describe_header).unwrap_or_else(|| json!({}));
+    let header = message
+        .header
+        .as_ref()
+        .map(describe_header)
+        .unwrap_or_else(|| json!({}));
     let mut fields = json!({
         "size": data.len(),
         "sha256": sha256_hex(&data),
@@ -82,7 +95,12 @@ pub(super) fn describe(job: &Job, message: &Message<Body<Value>>) -> Json {
     fields
 }
 
-fn describe_fully(message: &Message<Body<Value>>, header: Json, properties: Properties, data: &[u8]) -> Json {
+fn describe_fully(
+    message: &Message<Body<Value>>,
+    header: Json,
+    properties: Properties,
+    data: &[u8],
+) -> Json {
     let mut described = json!({"header": header, "properties": describe_properties(properties)});
     if let Some(DeliveryAnnotations(fields)) = &message.delivery_annotations {
         described["delivery_annotations"] = describe_annotations(fields);
@@ -91,7 +109,9 @@ fn describe_fully(message: &Message<Body<Value>>, header: Json, properties: Prop
         described["message_annotations"] = describe_annotations(fields);
     }
     if let Some(ApplicationProperties(fields)) = &message.application_properties {
-        let pairs = fields.iter().map(|(k, v)| (k.clone(), to_typed(&v.clone().into())));
+        let pairs = fields
+            .iter()
+            .map(|(k, v)| (k.clone(), to_typed(&v.clone().into())));
         described["application_properties"] = Json::Object(Map::from_iter(pairs));
     }
     if let Some(Footer(fields)) = &message.footer {
@@ -101,7 +121,9 @@ fn describe_fully(message: &Message<Body<Value>>, header: Json, properties: Prop
         Body::Data(_) => described["data"] = json!(hex(data)),
         Body::Value(AmqpValue(value)) => described["value"] = to_typed(value),
         Body::Sequence(sections) => {
-            let items = sections.iter().flat_map(|AmqpSequence(items)| items.iter().map(to_typed));
+            let items = sections
+                .iter()
+                .flat_map(|AmqpSequence(items)| items.iter().map(to_typed));
             described["sequence"] = items.collect();
         }
         Body::Empty => {}
@@ -114,7 +136,8 @@ fn build_header(fields: &Map<String, Json>) -> Header {
     let flag = |name: &str| fields.get(name).and_then(Json::as_bool).unwrap_or_default();
     Header {
         durable: flag("durable"),
-        priority: number("priority").map_or_else(Priority::default, |priority| Priority(priority as u8)),
+        priority: number("priority")
+            .map_or_else(Priority::default, |priority| Priority(priority as u8)),
         ttl: number("ttl").map(|ttl| ttl as u32),
         first_acquirer: flag("first_acquirer"),
         delivery_count: number("delivery_count").unwrap_or_default() as u32,
@@ -142,7 +165,11 @@ fn build_body(job: &Job, template: &Json, index: usize) -> Body<Value> {
     if template["value"].is_array() {
         return Body::Value(AmqpValue(from_typed(&template["value"])));
     }
-    let size = if job.sizes.is_empty() { DEFAULT_SIZE } else { job.sizes[index % job.sizes.len()] };
+    let size = if job.sizes.is_empty() {
+        DEFAULT_SIZE
+    } else {
+        job.sizes[index % job.sizes.len()]
+    };
     data_body(body(index, size))
 }
 
@@ -151,12 +178,23 @@ fn data_body(bytes: Vec<u8>) -> Body<Value> {
 }
 
 fn build_properties(fields: &Map<String, Json>) -> Properties {
-    let text = |name: &str| fields.get(name).map(|typed| typed[1].as_str().unwrap_or_default().to_owned());
-    let time = |name: &str| fields.get(name).and_then(|typed| typed[1].as_i64()).map(Timestamp::from);
+    let text = |name: &str| {
+        fields
+            .get(name)
+            .map(|typed| typed[1].as_str().unwrap_or_default().to_owned())
+    };
+    let time = |name: &str| {
+        fields
+            .get(name)
+            .and_then(|typed| typed[1].as_i64())
+            .map(Timestamp::from)
+    };
     let id = |name: &str| fields.get(name).map(|typed| message_id(&from_typed(typed)));
     Properties {
         message_id: id("message_id"),
-        user_id: text("user_id").and_then(|user| unhex(&user)).map(Binary::from),
+        user_id: text("user_id")
+            .and_then(|user| unhex(&user))
+            .map(Binary::from),
         to: text("to"),
         subject: text("subject"),
         reply_to: text("reply_to"),
@@ -166,7 +204,10 @@ fn build_properties(fields: &Map<String, Json>) -> Properties {
         absolute_expiry_time: time("absolute_expiry_time"),
         creation_time: time("creation_time"),
         group_id: text("group_id"),
-        group_sequence: fields.get("group_sequence").and_then(|typed| typed[1].as_u64()).map(|n| n as u32),
+        group_sequence: fields
+            .get("group_sequence")
+            .and_then(|typed| typed[1].as_u64())
+            .map(|n| n as u32),
         reply_to_group_id: text("reply_to_group_id"),
     }
 }
@@ -185,12 +226,24 @@ fn describe_properties(properties: Properties) -> Json {
     put("reply_to", properties.reply_to.map(Value::String));
     put("correlation_id", properties.correlation_id.map(id_value));
     put("content_type", properties.content_type.map(Value::Symbol));
-    put("content_encoding", properties.content_encoding.map(Value::Symbol));
-    put("absolute_expiry_time", properties.absolute_expiry_time.map(Value::Timestamp));
-    put("creation_time", properties.creation_time.map(Value::Timestamp));
+    put(
+        "content_encoding",
+        properties.content_encoding.map(Value::Symbol),
+    );
+    put(
+        "absolute_expiry_time",
+        properties.absolute_expiry_time.map(Value::Timestamp),
+    );
+    put(
+        "creation_time",
+        properties.creation_time.map(Value::Timestamp),
+    );
     put("group_id", properties.group_id.map(Value::String));
     put("group_sequence", properties.group_sequence.map(Value::Uint));
-    put("reply_to_group_id", properties.reply_to_group_id.map(Value::String));
+    put(
+        "reply_to_group_id",
+        properties.reply_to_group_id.map(Value::String),
+    );
     Json::Object(fields)
 }
 
@@ -215,7 +268,11 @@ fn id_value(id: MessageId) -> Value {
 
 fn annotations(fields: &Json) -> Option<Annotations> {
     let pairs = fields.as_object()?.iter();
-    Some(pairs.map(|(k, v)| (OwnedKey::from(k.as_str()), from_typed(v))).collect())
+    Some(
+        pairs
+            .map(|(k, v)| (OwnedKey::from(k.as_str()), from_typed(v)))
+            .collect(),
+    )
 }
 
 fn describe_annotations(fields: &Annotations) -> Json {

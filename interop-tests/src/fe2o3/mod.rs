@@ -13,7 +13,10 @@ use crate::{
 };
 use fe2o3_amqp::{
     connection::{Connection, ConnectionHandle, OpenError},
-    link::{DetachError, LinkStateError, ReceiverAttachError, RecvError, SendError, SenderAttachError, SessionStopReason},
+    link::{
+        DetachError, LinkStateError, ReceiverAttachError, RecvError, SendError, SenderAttachError,
+        SessionStopReason,
+    },
     sasl_profile::SaslProfile,
     session::{Session, SessionHandle},
     types::definitions,
@@ -28,7 +31,9 @@ use tokio::{net::TcpStream, sync::oneshot};
 pub(crate) fn spawn(job: Job, report: Sender<Event>) -> Worker {
     let (stop, stopped) = oneshot::channel();
     let thread = thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         runtime.expect("a runtime").block_on(async {
             tokio::select! {
                 () = run(&job, Report(report)) => {}
@@ -58,7 +63,9 @@ struct Client {
 }
 
 async fn connect(job: &Job) -> Result<Client, Failure> {
-    let builder = Connection::builder().container_id("fe2o3").hostname(job.host.as_str());
+    let builder = Connection::builder()
+        .container_id("fe2o3")
+        .hostname(job.host.as_str());
     let builder = match &job.sasl {
         Some(sasl) => builder.sasl_profile(profile(sasl)),
         None => builder,
@@ -72,22 +79,34 @@ async fn connect(job: &Job) -> Result<Client, Failure> {
     } else {
         builder.scheme("amqp").open_with_stream(stream).await?
     };
-    let session = Session::begin(&mut connection).await.map_err(|e| Failure::other("session", &e))?;
-    Ok(Client { connection, session })
+    let session = Session::begin(&mut connection)
+        .await
+        .map_err(|e| Failure::other("session", &e))?;
+    Ok(Client {
+        connection,
+        session,
+    })
 }
 
 impl Client {
     async fn close(mut self) -> Result<(), Failure> {
-        self.session.end().await.map_err(|e| Failure::other("session", &e))?;
-        self.connection.close().await.map_err(|e| Failure::other("connection", &e))
+        self.session
+            .end()
+            .await
+            .map_err(|e| Failure::other("session", &e))?;
+        self.connection
+            .close()
+            .await
+            .map_err(|e| Failure::other("connection", &e))
     }
 }
 
 fn profile(sasl: &Sasl) -> SaslProfile {
     match (sasl.mechanism, &sasl.user, &sasl.password) {
-        ("PLAIN", Some(user), Some(password)) => {
-            SaslProfile::Plain { username: user.clone(), password: password.clone() }
-        }
+        ("PLAIN", Some(user), Some(password)) => SaslProfile::Plain {
+            username: user.clone(),
+            password: password.clone(),
+        },
         ("EXTERNAL", ..) => SaslProfile::External,
         _ => SaslProfile::Anonymous,
     }
@@ -98,13 +117,21 @@ fn tls_connector(job: &Job) -> tokio_rustls::TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider);
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&files.ca).expect("a CA file")).expect("a CA certificate");
-    let builder = builder.with_safe_default_protocol_versions().expect("TLS versions").with_root_certificates(roots);
+    roots
+        .add(CertificateDer::from_pem_file(&files.ca).expect("a CA file"))
+        .expect("a CA certificate");
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .expect("TLS versions")
+        .with_root_certificates(roots);
     let config = match (&files.certificate, &files.key) {
         (Some(certificate), Some(key)) => {
-            let chain = vec![CertificateDer::from_pem_file(certificate).expect("a certificate file")];
+            let chain =
+                vec![CertificateDer::from_pem_file(certificate).expect("a certificate file")];
             let key = PrivateKeyDer::from_pem_file(key).expect("a key file");
-            builder.with_client_auth_cert(chain, key).expect("a key that fits")
+            builder
+                .with_client_auth_cert(chain, key)
+                .expect("a key that fits")
         }
         _ => builder.with_no_client_auth(),
     };
@@ -134,11 +161,19 @@ impl Failure {
             Ok(Value::Symbol(condition)) => Some(condition.into_inner()),
             _ => None,
         };
-        Self { scope, condition, description: error.description }
+        Self {
+            scope,
+            condition,
+            description: error.description,
+        }
     }
 
     fn other(scope: &'static str, error: &impl Debug) -> Self {
-        Self { scope, condition: None, description: Some(format!("{error:?}")) }
+        Self {
+            scope,
+            condition: None,
+            description: Some(format!("{error:?}")),
+        }
     }
 }
 
@@ -181,9 +216,8 @@ impl From<ReceiverAttachError> for Failure {
 impl From<LinkStateError> for Failure {
     fn from(error: LinkStateError) -> Self {
         match error {
-            LinkStateError::RemoteClosedWithError(error) | LinkStateError::RemoteDetachedWithError(error) => {
-                Self::from_peer("link", error)
-            }
+            LinkStateError::RemoteClosedWithError(error)
+            | LinkStateError::RemoteDetachedWithError(error) => Self::from_peer("link", error),
             LinkStateError::SessionStopped(reason) => reason.into(),
             error => Self::other("link", &error),
         }

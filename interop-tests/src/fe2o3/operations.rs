@@ -11,7 +11,9 @@ use fe2o3_amqp::{
     link::receiver::{CreditMode, TerminalDeliveryState},
     types::{
         definitions::{self, SenderSettleMode},
-        messaging::{self, Accepted, Body, Message, Modified, Properties, Rejected, Released, Source, Target},
+        messaging::{
+            self, Accepted, Body, Message, Modified, Properties, Rejected, Released, Source, Target,
+        },
     },
 };
 use serde_amqp::{
@@ -44,9 +46,16 @@ pub(super) async fn run(client: Client, job: &Job, report: &Report) -> Result<()
     Ok(())
 }
 
-async fn send(client: &mut Client, job: &Job, report: &Report) -> Result<serde_json::Value, Failure> {
+async fn send(
+    client: &mut Client,
+    job: &Job,
+    report: &Report,
+) -> Result<serde_json::Value, Failure> {
     let mut sender = attach_sender(client, job, job.address.as_deref()).await?;
-    let address = sender.target().as_ref().and_then(|target| target.address.clone());
+    let address = sender
+        .target()
+        .as_ref()
+        .and_then(|target| target.address.clone());
     report.event("attached", json!({"address": address}));
     let mut outcomes = Vec::new();
     for index in 0..job.count {
@@ -62,7 +71,11 @@ async fn send(client: &mut Client, job: &Job, report: &Report) -> Result<serde_j
     Ok(json!({"sent": job.count}))
 }
 
-async fn receive(client: &mut Client, job: &Job, report: &Report) -> Result<serde_json::Value, Failure> {
+async fn receive(
+    client: &mut Client,
+    job: &Job,
+    report: &Report,
+) -> Result<serde_json::Value, Failure> {
     let mut receiver = attach_receiver(client, job).await?;
     report_attached(&receiver, report);
     let received = receive_some(&mut receiver, job, report).await?;
@@ -71,7 +84,11 @@ async fn receive(client: &mut Client, job: &Job, report: &Report) -> Result<serd
 }
 
 /// Receives `count` deliveries, or for ever when that is 0.
-async fn receive_some(receiver: &mut Receiver, job: &Job, report: &Report) -> Result<usize, Failure> {
+async fn receive_some(
+    receiver: &mut Receiver,
+    job: &Job,
+    report: &Report,
+) -> Result<usize, Failure> {
     let mut received = 0;
     while job.count == 0 || received < job.count {
         let delivery: Received = receiver.recv().await?;
@@ -82,17 +99,35 @@ async fn receive_some(receiver: &mut Receiver, job: &Job, report: &Report) -> Re
     Ok(received)
 }
 
-async fn dispose(receiver: &Receiver, job: &Job, index: usize, delivery: &Received) -> Result<(), Failure> {
+async fn dispose(
+    receiver: &Receiver,
+    job: &Job,
+    index: usize,
+    delivery: &Received,
+) -> Result<(), Failure> {
     let state: TerminalDeliveryState = match &job.outcomes[index % job.outcomes.len()] {
         Outcome::Accepted => Accepted {}.into(),
         Outcome::Released => Released {}.into(),
-        Outcome::Rejected { condition, description } => {
+        Outcome::Rejected {
+            condition,
+            description,
+        } => {
             let condition = definitions::ErrorCondition::Custom(Symbol::from(condition.as_str()));
-            let error = definitions::Error { condition, description: Some(description.clone()), info: None };
+            let error = definitions::Error {
+                condition,
+                description: Some(description.clone()),
+                info: None,
+            };
             Rejected { error: Some(error) }.into()
         }
-        Outcome::Modified { delivery_failed, undeliverable_here, annotations } => {
-            let pairs = annotations.iter().map(|(k, v)| (Symbol::from(k.as_str()), value::from_plain(v)));
+        Outcome::Modified {
+            delivery_failed,
+            undeliverable_here,
+            annotations,
+        } => {
+            let pairs = annotations
+                .iter()
+                .map(|(k, v)| (Symbol::from(k.as_str()), value::from_plain(v)));
             Modified {
                 delivery_failed: Some(*delivery_failed),
                 undeliverable_here: Some(*undeliverable_here),
@@ -101,26 +136,51 @@ async fn dispose(receiver: &Receiver, job: &Job, index: usize, delivery: &Receiv
             .into()
         }
     };
-    receiver.dispose(delivery, state).await.map_err(|e| Failure::other("link", &e))
+    receiver
+        .dispose(delivery, state)
+        .await
+        .map_err(|e| Failure::other("link", &e))
 }
 
-async fn request_all(client: &mut Client, job: &Job, report: &Report) -> Result<serde_json::Value, Failure> {
-    let dynamic = Job { dynamic: true, ..job.clone() };
+async fn request_all(
+    client: &mut Client,
+    job: &Job,
+    report: &Report,
+) -> Result<serde_json::Value, Failure> {
+    let dynamic = Job {
+        dynamic: true,
+        ..job.clone()
+    };
     let mut receiver = attach_receiver(client, &dynamic).await?;
     report_attached(&receiver, report);
-    let reply_to = receiver.source().as_ref().and_then(|source| source.address.clone()).unwrap_or_default();
+    let reply_to = receiver
+        .source()
+        .as_ref()
+        .and_then(|source| source.address.clone())
+        .unwrap_or_default();
     let mut sender = attach_sender(client, job, job.address.as_deref()).await?;
+    let mut outcomes = Vec::new();
     for asked in &job.requests {
-        let message = request(job, asked, &reply_to);
-        sender.send(message).await?;
+        outcomes.push(
+            sender
+                .send_batchable(request(job, asked, &reply_to))
+                .await?,
+        );
     }
     let received = receive_some(&mut receiver, job, report).await?;
+    for outcome in outcomes {
+        outcome.await?;
+    }
     sender.close().await?;
     receiver.close().await?;
     Ok(json!({"received": received}))
 }
 
-async fn respond(client: &mut Client, job: &Job, report: &Report) -> Result<serde_json::Value, Failure> {
+async fn respond(
+    client: &mut Client,
+    job: &Job,
+    report: &Report,
+) -> Result<serde_json::Value, Failure> {
     let mut sender = attach_sender(client, job, None).await?;
     let mut receiver = attach_receiver(client, job).await?;
     report_attached(&receiver, report);
@@ -139,19 +199,30 @@ async fn respond(client: &mut Client, job: &Job, report: &Report) -> Result<serd
             properties: Some(properties),
             ..Message::builder().body(delivery.into_body()).build()
         };
-        sender.send(answer).await?;
+        let outcome = sender.send(answer).await?;
+        report.event("outcome", described_outcome(index, outcome));
     }
     sender.close().await?;
     receiver.close().await?;
     Ok(json!({"received": job.count}))
 }
 
-async fn drain(client: &mut Client, job: &Job, report: &Report) -> Result<serde_json::Value, Failure> {
-    let held = Job { hold_credit: true, ..job.clone() };
+async fn drain(
+    client: &mut Client,
+    job: &Job,
+    report: &Report,
+) -> Result<serde_json::Value, Failure> {
+    let held = Job {
+        hold_credit: true,
+        ..job.clone()
+    };
     let mut receiver = attach_receiver(client, &held).await?;
     report_attached(&receiver, report);
     let mut received = receive_for(&mut receiver, job, report, Duration::from_millis(300)).await?;
-    receiver.drain().await.map_err(|e| Failure::other("link", &e))?;
+    receiver
+        .drain()
+        .await
+        .map_err(|e| Failure::other("link", &e))?;
     while receiver.credit() > 0 {
         received += receive_for(&mut receiver, job, report, Duration::from_millis(20)).await?;
     }
@@ -160,7 +231,12 @@ async fn drain(client: &mut Client, job: &Job, report: &Report) -> Result<serde_
     Ok(json!({"received": received}))
 }
 
-async fn receive_for(receiver: &mut Receiver, job: &Job, report: &Report, time: Duration) -> Result<usize, Failure> {
+async fn receive_for(
+    receiver: &mut Receiver,
+    job: &Job,
+    report: &Report,
+    time: Duration,
+) -> Result<usize, Failure> {
     let mut received = 0;
     let end = sleep(time);
     tokio::pin!(end);
@@ -175,7 +251,11 @@ async fn receive_for(receiver: &mut Receiver, job: &Job, report: &Report, time: 
     }
 }
 
-async fn reattach(client: &mut Client, job: &Job, report: &Report) -> Result<serde_json::Value, Failure> {
+async fn reattach(
+    client: &mut Client,
+    job: &Job,
+    report: &Report,
+) -> Result<serde_json::Value, Failure> {
     let mut receiver = attach_receiver(client, job).await?;
     report_attached(&receiver, report);
     receive_some(&mut receiver, job, report).await?;
@@ -184,10 +264,17 @@ async fn reattach(client: &mut Client, job: &Job, report: &Report) -> Result<ser
         report.event("detached", json!({}));
         attach_receiver(client, job).await?
     } else {
-        let detached = receiver.detach().await.map_err(|(_, error)| Failure::from(error))?;
+        let detached = receiver
+            .detach()
+            .await
+            .map_err(|(_, error)| Failure::from(error))?;
         report.event("detached", json!({}));
-        let resumed = timeout(job.time_limit, detached.resume()).await.map_err(|e| Failure::other("link", &e))?;
-        resumed.map_err(|e| Failure::other("link", &e))?.into_receiver()
+        let resumed = timeout(job.time_limit, detached.resume())
+            .await
+            .map_err(|e| Failure::other("link", &e))?;
+        resumed
+            .map_err(|e| Failure::other("link", &e))?
+            .into_receiver()
     };
     report_attached(&receiver, report);
     receive_some(&mut receiver, job, report).await?;
@@ -195,27 +282,61 @@ async fn reattach(client: &mut Client, job: &Job, report: &Report) -> Result<ser
     Ok(json!({"received": job.count * 2}))
 }
 
-async fn attach_sender(client: &mut Client, job: &Job, address: Option<&str>) -> Result<Sender, Failure> {
-    let mode = if job.settled { SenderSettleMode::Settled } else { SenderSettleMode::Mixed };
-    let target = Target { address: address.map(str::to_owned), ..Target::default() };
-    let builder = Sender::builder().name("interop-sender").target(target).sender_settle_mode(mode);
+async fn attach_sender(
+    client: &mut Client,
+    job: &Job,
+    address: Option<&str>,
+) -> Result<Sender, Failure> {
+    let mode = if job.settled {
+        SenderSettleMode::Settled
+    } else {
+        SenderSettleMode::Mixed
+    };
+    let target = Target {
+        address: address.map(str::to_owned),
+        ..Target::default()
+    };
+    let builder = Sender::builder()
+        .name("interop-sender")
+        .target(target)
+        .sender_settle_mode(mode);
     Ok(builder.attach(&mut client.session).await?)
 }
 
 async fn attach_receiver(client: &mut Client, job: &Job) -> Result<Receiver, Failure> {
-    let source = Source { address: job.address.clone().filter(|_| !job.dynamic), dynamic: job.dynamic, ..Source::default() };
-    let name = job.link.clone().unwrap_or_else(|| "interop-receiver".into());
-    let credit = if job.hold_credit { CreditMode::Manual } else { CreditMode::Auto(job.credit) };
-    let builder = Receiver::builder().name(name).source(source).credit_mode(credit);
+    let source = Source {
+        address: job.address.clone().filter(|_| !job.dynamic),
+        dynamic: job.dynamic,
+        ..Source::default()
+    };
+    let name = job
+        .link
+        .clone()
+        .unwrap_or_else(|| "interop-receiver".into());
+    let credit = if job.hold_credit {
+        CreditMode::Manual
+    } else {
+        CreditMode::Auto(job.credit)
+    };
+    let builder = Receiver::builder()
+        .name(name)
+        .source(source)
+        .credit_mode(credit);
     let mut receiver = builder.attach(&mut client.session).await?;
     if job.hold_credit {
-        receiver.set_credit(job.credit).await.map_err(|e| Failure::other("link", &e))?;
+        receiver
+            .set_credit(job.credit)
+            .await
+            .map_err(|e| Failure::other("link", &e))?;
     }
     Ok(receiver)
 }
 
 fn report_attached(receiver: &Receiver, report: &Report) {
-    let address = receiver.source().as_ref().and_then(|source| source.address.clone());
+    let address = receiver
+        .source()
+        .as_ref()
+        .and_then(|source| source.address.clone());
     report.event("attached", json!({"address": address}));
 }
 
@@ -224,14 +345,18 @@ fn described_outcome(index: usize, outcome: messaging::Outcome) -> serde_json::V
         messaging::Outcome::Accepted(_) => json!({"outcome": "accepted"}),
         messaging::Outcome::Released(_) => json!({"outcome": "released"}),
         messaging::Outcome::Rejected(rejected) => {
-            let error = rejected.error.map(|error| Failure::from_peer("delivery", error));
+            let error = rejected
+                .error
+                .map(|error| Failure::from_peer("delivery", error));
             let condition = error.as_ref().and_then(|error| error.condition.clone());
             let description = error.and_then(|error| error.description);
             json!({"outcome": "rejected", "condition": condition, "description": description})
         }
         messaging::Outcome::Modified(modified) => {
             let annotations = modified.message_annotations.unwrap_or_default();
-            let pairs = annotations.iter().map(|(k, v)| (k.as_str().to_owned(), value::to_plain(v)));
+            let pairs = annotations
+                .iter()
+                .map(|(k, v)| (k.as_str().to_owned(), value::to_plain(v)));
             json!({
                 "outcome": "modified",
                 "delivery_failed": modified.delivery_failed.unwrap_or_default(),

@@ -111,12 +111,19 @@ pub(super) fn to_plain(value: &Value) -> Json {
 }
 
 fn items(content: &Json) -> Vec<Value> {
-    content.as_array().expect("a list").iter().map(from_typed).collect()
+    content
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(from_typed)
+        .collect()
 }
 
 fn pairs(content: &Json) -> OrderedMap<Value, Value> {
     let pairs = content.as_array().expect("pairs").iter();
-    pairs.map(|pair| (from_typed(&pair[0]), from_typed(&pair[1]))).collect()
+    pairs
+        .map(|pair| (from_typed(&pair[0]), from_typed(&pair[1])))
+        .collect()
 }
 
 fn descriptor(value: &Value) -> Descriptor {
