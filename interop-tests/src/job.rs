@@ -30,8 +30,9 @@ pub struct Job {
     /// Body sizes in bytes; message `i` has `sizes[i % len]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) sizes: Vec<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) message: Option<Value>,
+    /// Message `i` is `messages[i % len]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) messages: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) raw: Option<String>,
     pub(crate) describe: bool,
@@ -64,6 +65,8 @@ pub struct Sasl {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
+    /// The receiver leaves the delivery unsettled, without a state.
+    None,
     Accepted,
     Rejected {
         condition: String,
@@ -131,6 +134,7 @@ impl Job {
     }
 
     /// Grants credit, drains it after 0.3 s and reports when none is left (AMQP 2.6.7).
+    /// Not for fe2o3-amqp.
     pub fn drain(address: &str) -> Self {
         Self::new("drain").addressed(address)
     }
@@ -188,10 +192,11 @@ impl Job {
         }
     }
 
-    /// Sends this message, described as the README says.
-    pub fn message(self, message: Value) -> Self {
+    /// Sends these messages, each described as the README says, and `count` of them.
+    pub fn messages(self, messages: Vec<Value>) -> Self {
         Self {
-            message: Some(message),
+            count: messages.len(),
+            messages,
             ..self
         }
     }
@@ -264,6 +269,16 @@ impl Job {
         Self { time_limit, ..self }
     }
 
+    /// The address the job sends to or receives from; empty for an anonymous one.
+    pub fn address_name(&self) -> &str {
+        self.address.as_deref().unwrap_or_default()
+    }
+
+    /// How many deliveries the job sends or receives.
+    pub fn deliveries(&self) -> usize {
+        self.count
+    }
+
     fn addressed(self, address: &str) -> Self {
         Self {
             address: Some(address.into()),
@@ -288,7 +303,7 @@ impl Job {
             rcv_settle_mode: "first",
             outcomes: vec![Outcome::Accepted],
             sizes: Vec::new(),
-            message: None,
+            messages: Vec::new(),
             raw: None,
             describe: false,
             plain_body: false,

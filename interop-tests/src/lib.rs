@@ -32,5 +32,53 @@ pub use certificates::Certificates;
 pub use job::{Job, Outcome, Request, Sasl, Tls};
 pub use message::{body, fields, hex, sha256_hex, unhex};
 pub use peer::{PEERS, Peer, available};
-pub use router::{Listener, Router, RouterBuilder, skip};
+pub use router::{Listener, Router, RouterBuilder, Shared, skip, write_user};
 pub use running::{Event, Running, Transcript};
+
+/// Makes nine tests of one story, a function of sender and receiver, in a module of its name:
+/// `story::proton_to_rhea` and so on.
+#[macro_export]
+macro_rules! pairings {
+    ($story:ident) => {
+        mod $story {
+            use $crate::Peer::{Fe2o3, Proton, Rhea};
+            $crate::pairings! {
+                $story:
+                proton_to_proton Proton Proton, proton_to_rhea Proton Rhea, proton_to_fe2o3 Proton Fe2o3,
+                rhea_to_proton Rhea Proton, rhea_to_rhea Rhea Rhea, rhea_to_fe2o3 Rhea Fe2o3,
+                fe2o3_to_proton Fe2o3 Proton, fe2o3_to_rhea Fe2o3 Rhea, fe2o3_to_fe2o3 Fe2o3 Fe2o3
+            }
+        }
+    };
+    ($story:ident: $($name:ident $sender:ident $receiver:ident),*) => {
+        $(
+            #[test]
+            fn $name() {
+                if $crate::available(&[$sender, $receiver]) {
+                    super::$story($sender, $receiver);
+                }
+            }
+        )*
+    };
+}
+
+/// Makes three tests of one story, a function of the client, in a module of its name:
+/// `story::proton` and so on.
+#[macro_export]
+macro_rules! clients {
+    ($story:ident) => {
+        $crate::clients!($story: proton Proton, rhea Rhea, fe2o3 Fe2o3);
+    };
+    ($story:ident: $($name:ident $peer:ident),*) => {
+        mod $story {
+            $(
+                #[test]
+                fn $name() {
+                    if $crate::available(&[$crate::Peer::$peer]) {
+                        super::$story($crate::Peer::$peer);
+                    }
+                }
+            )*
+        }
+    };
+}

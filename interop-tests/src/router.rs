@@ -8,9 +8,9 @@ use std::{
     fs,
     io::Write,
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, OnceLock, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -49,29 +49,21 @@ impl Router {
     /// addresses below `multicast`, `closest`, `balanced` and `unavailable` treated as named.
     ///
     /// It lives as long as any test holds it. `ROUTER_URL` names one that runs already.
-    #[track_caller]
     pub fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Router>> = Mutex::new(Weak::new());
-        let mut shared = SHARED
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(router) = shared.upgrade() {
-            return router;
-        }
-        let router = Arc::new(running_already().unwrap_or_else(|| RouterBuilder::plain().start()));
-        *shared = Arc::downgrade(&router);
-        router
+        static SHARED: Shared<Router> =
+            Shared::new(|| running_already().unwrap_or_else(|| RouterBuilder::plain().start()));
+        SHARED.get()
     }
 
-    /// A router of the caller's own; `None`, said loudly, when `ROUTER_URL` names a running one
-    /// which cannot be configured.
+    /// Whether tests may configure routers of their own. If not, because `ROUTER_URL` names one
+    /// that runs already, says so loudly.
     #[track_caller]
-    pub fn own(builder: RouterBuilder) -> Option<Self> {
-        if running_already().is_some() {
+    pub fn is_ours_to_configure() -> bool {
+        let ours = running_already().is_none();
+        if !ours {
             skip("this test configures a router of its own; ROUTER_URL names one that runs");
-            return None;
         }
-        Some(builder.start())
+        ours
     }
 
     /// The first listener.
@@ -113,6 +105,14 @@ impl RouterBuilder {
             builder = builder.entity("address", treatment);
         }
         builder
+    }
+
+    /// Sets attributes of the router entity.
+    pub fn router(mut self, attributes: Value) -> Self {
+        for (name, value) in attributes.as_object().into_iter().flatten() {
+            self.entities[0][1][name] = value.clone();
+        }
+        self
     }
 
     pub fn entity(mut self, kind: &str, attributes: Value) -> Self {
@@ -163,6 +163,60 @@ impl RouterBuilder {
             daemon: Some(daemon),
         }
     }
+}
+
+/// Something that the tests of a process share while any of them runs, made by the first.
+/// (A plain static would never be dropped, and the daemon would outlive its tests.)
+#[derive(Debug)]
+pub struct Shared<T> {
+    current: Mutex<Weak<T>>,
+    make: fn() -> T,
+}
+
+impl<T> Shared<T> {
+    pub const fn new(make: fn() -> T) -> Self {
+        Self {
+            current: Mutex::new(Weak::new()),
+            make,
+        }
+    }
+
+    /// What another test holds, or a new one.
+    pub fn get(&self) -> Arc<T> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.upgrade().unwrap_or_else(|| {
+            let made = Arc::new((self.make)());
+            *current = Arc::downgrade(&made);
+            made
+        })
+    }
+}
+
+/// A `saslConfigDir` in which the user `name` has `password`, written by the daemon's own
+/// command; or the directory that `ROUTER_SASL_DIR` names, for routers of another make.
+///
+/// # Panics
+///
+/// When the daemon's command fails.
+pub fn write_user(directory: &Path, name: &str, password: &str) -> PathBuf {
+    if let Some(prepared) = env::var_os("ROUTER_SASL_DIR") {
+        return prepared.into();
+    }
+    let mut command = Command::new(daemon_binary());
+    command
+        .args(["user", "add"])
+        .arg(directory.join("skrouterd.users"))
+        .arg(name);
+    let mut process = command
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the daemon starts");
+    let mut stdin = process.stdin.take().expect("stdin is piped");
+    writeln!(stdin, "{password}").expect("the daemon reads the password");
+    drop(stdin);
+    let status = process.wait().expect("the daemon ends");
+    assert!(status.success(), "{command:?} failed");
+    directory.to_owned()
 }
 
 impl Default for RouterBuilder {

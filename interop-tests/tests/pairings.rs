@@ -1,29 +1,9 @@
 //! Every sender against every receiver: the nine pairings of three clients.
 
-use interop_tests::{Job, Outcome, PEERS, Peer, Request, Router, available, body, sha256_hex};
+use interop_tests::{
+    Job, Outcome, PEERS, Peer, Request, Router, available, body, pairings, sha256_hex,
+};
 use serde_json::json;
-
-/// Makes nine tests of one story, a module of its own: `story::proton_to_rhea` and so on.
-macro_rules! pairings {
-    ($story:ident) => {
-        mod $story {
-            use interop_tests::Peer::{Fe2o3, Proton, Rhea};
-            pairings!($story: proton_to_proton Proton Proton, proton_to_rhea Proton Rhea, proton_to_fe2o3 Proton Fe2o3,
-                rhea_to_proton Rhea Proton, rhea_to_rhea Rhea Rhea, rhea_to_fe2o3 Rhea Fe2o3,
-                fe2o3_to_proton Fe2o3 Proton, fe2o3_to_rhea Fe2o3 Rhea, fe2o3_to_fe2o3 Fe2o3 Fe2o3);
-        }
-    };
-    ($story:ident: $($name:ident $sender:ident $receiver:ident),*) => {
-        $(
-            #[test]
-            fn $name() {
-                if interop_tests::available(&[$sender, $receiver]) {
-                    super::$story($sender, $receiver);
-                }
-            }
-        )*
-    };
-}
 
 pairings!(unsettled_deliveries_arrive_in_order_and_are_accepted);
 pairings!(settled_deliveries_arrive_in_order);

@@ -253,7 +253,7 @@ function bodyOf(index, size) {
 
 function encoded(index) {
     if (job.raw) return Buffer.from(job.raw, 'hex');
-    const template = job.message || {};
+    const template = job.messages ? job.messages[index % job.messages.length] : {};
     const built = {};
     if (template.header) Object.assign(built, template.header);
     for (const section of ['delivery_annotations', 'message_annotations', 'application_properties', 'footer']) {

@@ -223,15 +223,16 @@ class Receive(Client):
         emit("message", settled=settled, **described(self.job, encoded_message))
         second = self.job.get("rcv_settle_mode") == "second" and not settled
         outcomes = self.job.get("outcomes") or [{"outcome": "accepted"}]
-        self.decide(delivery, outcomes[self.received % len(outcomes)])
+        outcome = outcomes[self.received % len(outcomes)]
+        self.decide(delivery, outcome)
         self.received += 1
         if not self.job.get("hold_credit"):
             delivery.link.flow(1)
         if second:
             self.pending += 1
-        else:
+        elif outcome["outcome"] != "none":
             delivery.settle()
-            self.check_finished()
+        self.check_finished()
 
     def decide(self, delivery, outcome):
         kind = outcome["outcome"]
@@ -412,7 +413,8 @@ def body_of(index, size):
 def encoded(job, index):
     if job.get("raw"):
         return bytes.fromhex(job["raw"])
-    template = job.get("message") or {}
+    messages = job.get("messages") or [{}]
+    template = messages[index % len(messages)]
     message = Message()
     if "data" in template:
         message.body, message.inferred = bytes.fromhex(template["data"]), True
@@ -453,8 +455,10 @@ def encoded(job, index):
 def described(job, encoded_message):
     sections = {}
     rest = encoded_message
+    owners = []  # of the memory that binary values show
     while rest:
         data = Data()
+        owners.append(data)
         rest = rest[data.decode(rest):]
         data.rewind()
         data.next()

@@ -18,7 +18,10 @@ use serde_json::{Map, Value as Json, json};
 
 pub(super) fn build(job: &Job, index: usize) -> Message<Body<Value>> {
     let empty = json!({});
-    let template = job.message.as_ref().unwrap_or(&empty);
+    let template = match job.messages.len() {
+        0 => &empty,
+        len => &job.messages[index % len],
+    };
     let mut properties = match template.get("properties") {
         Some(Json::Object(fields)) => build_properties(fields),
         _ => Properties {
@@ -64,11 +67,12 @@ pub(super) fn request(job: &Job, request: &Request, reply_to: &str) -> Message<B
 }
 
 pub(super) fn describe(job: &Job, message: &Message<Body<Value>>) -> Json {
-    let data: Vec<u8> = match &message.body {
+    let data = match &message.body {
         Body::Data(sections) => sections
             .iter()
-            .flat_map(|data| data.0.iter().copied())
-            .collect(),
+            .map(|data| data.0.as_slice())
+            .collect::<Vec<_>>()
+            .concat(),
         _ => Vec::new(),
     };
     let properties = message.properties.clone().unwrap_or_default();

@@ -8,7 +8,7 @@ mod operations;
 mod value;
 
 use crate::{
-    job::{Job, Sasl},
+    job::{Job, Sasl, Tls},
     running::{Event, Worker},
 };
 use fe2o3_amqp::{
@@ -21,7 +21,7 @@ use fe2o3_amqp::{
     session::{Session, SessionHandle},
     types::definitions,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_amqp::Value;
 use serde_json::json;
 use std::{fmt::Debug, sync::Arc, sync::mpsc::Sender, thread};
@@ -71,13 +71,18 @@ async fn connect(job: &Job) -> Result<Client, Failure> {
         None => builder,
     };
     let stream = TcpStream::connect((job.host.as_str(), job.port)).await?;
-    let mut connection = if job.tls.is_some() {
-        let server = ServerName::try_from(job.host.clone()).expect("a host name");
-        let stream = tls_connector(job).connect(server, stream).await?;
-        // EXTERNAL is refused unless the scheme says TLS, and the alternative form sends no TLS header.
-        builder.scheme("amqp").open_with_stream(stream).await?
-    } else {
-        builder.scheme("amqp").open_with_stream(stream).await?
+    let mut connection = match &job.tls {
+        Some(files) => {
+            let builder = builder
+                .scheme("amqps")
+                .domain(job.host.as_str())
+                .alt_tls_establishment(true);
+            builder
+                .rustls_connector(tls_connector(files))
+                .open_with_stream(stream)
+                .await?
+        }
+        None => builder.scheme("amqp").open_with_stream(stream).await?,
     };
     let session = Session::begin(&mut connection)
         .await
@@ -112,8 +117,7 @@ fn profile(sasl: &Sasl) -> SaslProfile {
     }
 }
 
-fn tls_connector(job: &Job) -> tokio_rustls::TlsConnector {
-    let files = job.tls.as_ref().expect("a TLS job names its files");
+fn tls_connector(files: &Tls) -> tokio_rustls::TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider);
     let mut roots = rustls::RootCertStore::empty();

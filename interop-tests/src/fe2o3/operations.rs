@@ -21,8 +21,7 @@ use serde_amqp::{
     primitives::{OrderedMap, Symbol},
 };
 use serde_json::json;
-use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 type Received = Delivery<Body<Value>>;
 
@@ -37,7 +36,6 @@ pub(super) async fn run(client: Client, job: &Job, report: &Report) -> Result<()
         "receive" => receive(&mut client, job, report).await?,
         "request" => request_all(&mut client, job, report).await?,
         "respond" => respond(&mut client, job, report).await?,
-        "drain" => drain(&mut client, job, report).await?,
         "reattach" => reattach(&mut client, job, report).await?,
         other => return Err(Failure::other("job", &format!("fe2o3-amqp cannot {other}"))),
     };
@@ -106,6 +104,7 @@ async fn dispose(
     delivery: &Received,
 ) -> Result<(), Failure> {
     let state: TerminalDeliveryState = match &job.outcomes[index % job.outcomes.len()] {
+        Outcome::None => return Ok(()),
         Outcome::Accepted => Accepted {}.into(),
         Outcome::Released => Released {}.into(),
         Outcome::Rejected {
@@ -205,50 +204,6 @@ async fn respond(
     sender.close().await?;
     receiver.close().await?;
     Ok(json!({"received": job.count}))
-}
-
-async fn drain(
-    client: &mut Client,
-    job: &Job,
-    report: &Report,
-) -> Result<serde_json::Value, Failure> {
-    let held = Job {
-        hold_credit: true,
-        ..job.clone()
-    };
-    let mut receiver = attach_receiver(client, &held).await?;
-    report_attached(&receiver, report);
-    let mut received = receive_for(&mut receiver, job, report, Duration::from_millis(300)).await?;
-    receiver
-        .drain()
-        .await
-        .map_err(|e| Failure::other("link", &e))?;
-    while receiver.credit() > 0 {
-        received += receive_for(&mut receiver, job, report, Duration::from_millis(20)).await?;
-    }
-    report.event("drained", json!({"received": received}));
-    receiver.close().await?;
-    Ok(json!({"received": received}))
-}
-
-async fn receive_for(
-    receiver: &mut Receiver,
-    job: &Job,
-    report: &Report,
-    time: Duration,
-) -> Result<usize, Failure> {
-    let mut received = 0;
-    let end = sleep(time);
-    tokio::pin!(end);
-    loop {
-        let delivery: Received = tokio::select! {
-            () = &mut end => return Ok(received),
-            delivery = receiver.recv() => delivery?,
-        };
-        report.event("message", describe(job, delivery.message()));
-        dispose(receiver, job, received, &delivery).await?;
-        received += 1;
-    }
 }
 
 async fn reattach(
