@@ -101,6 +101,9 @@ class Probe(Client):
         self.finish()
 
 
+PIECE = 262144
+
+
 class Attaching(LinkOption):
     """Settle modes and termini that the shorthands of Proton do not cover."""
 
@@ -125,6 +128,8 @@ class Send(Client):
         self.sent = 0
         self.settled = 0
         self.order = []
+        self.rest = b""
+        self.waiting = False
         self.sender = container.create_sender(self.connection, self.job.get("address"), options=options)
 
     def on_link_opened(self, event):
@@ -132,16 +137,37 @@ class Send(Client):
             emit("attached", address=event.link.remote_target.address)
 
     def on_sendable(self, event):
-        while self.sender.credit and self.sent < self.job["count"]:
-            delivery = self.sender.delivery(str(self.sent))
-            self.order.append(delivery.tag)
-            self.sender.stream(encoded(self.job, self.sent))
-            self.sender.advance()
-            if self.job.get("settled"):
-                delivery.settle()
-            self.sent += 1
+        self.pump(event.reactor)
+
+    def on_timer_task(self, event):
+        self.waiting = False
+        self.pump(event.reactor)
+
+    def pump(self, reactor):
+        """Sends while there is credit. Large messages go in pieces, as fast as they leave: Proton
+        takes long over a large delivery that it is given at once."""
+        while self.rest or (self.sender.credit and self.sent < self.job["count"]):
+            if not self.rest:
+                self.delivery = self.sender.delivery(str(self.sent))
+                self.order.append(self.delivery.tag)
+                self.rest = memoryview(encoded(self.job, self.sent))
+            if self.sender.session.outgoing_bytes > PIECE:
+                self.wait(reactor)
+                return
+            piece, self.rest = self.rest[:PIECE], self.rest[PIECE:]
+            self.sender.stream(bytes(piece))
+            if not self.rest:
+                self.sender.advance()
+                if self.job.get("settled"):
+                    self.delivery.settle()
+                self.sent += 1
         if self.job.get("settled") and self.sent == self.job["count"]:
             self.finish(sent=self.sent)
+
+    def wait(self, reactor):
+        if not self.waiting:
+            self.waiting = True
+            reactor.schedule(0.002, self)
 
     def on_accepted(self, event):
         self.outcome(event.delivery)
