@@ -204,7 +204,7 @@ pub fn write_user(directory: &Path, name: &str, password: &str) -> PathBuf {
     }
     let mut command = Command::new(daemon_binary());
     command
-        .args(["user", "add"])
+        .args(["user", "add", "--file"])
         .arg(directory.join("skrouterd.users"))
         .arg(name);
     let mut process = command

@@ -77,4 +77,4 @@ fn an_aborted_message_is_not_delivered(receiver: Peer) {
 }
 
 const LARGE: usize = 50_000_000;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
