@@ -268,7 +268,8 @@ impl Drop for Daemon {
 pub fn skip(why: &str) {
     assert!(env::var_os("INTEROP_REQUIRE_ALL").is_none(), "{why}");
     let test = thread::current().name().unwrap_or("test").to_owned();
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    let line = format!("\nSKIPPED: {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 fn running_already() -> Option<Router> {
