@@ -62,6 +62,15 @@ impl BindAddress {
         Ok(listeners)
     }
 
+    /// That this address cannot be listened on, for a reason of the system's.
+    pub(crate) fn fault(&self, error: &io::Error) -> BindError {
+        BindError {
+            entity: self.entity.clone(),
+            address: format!("{}:{}", self.host, self.port),
+            reason: error.to_string(),
+        }
+    }
+
     fn addresses(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
         let mut addresses: Vec<SocketAddr> = match self.host.as_str() {
             "" => vec![

@@ -8,12 +8,22 @@
 // Time is an argument everywhere else; it comes from here.
 #![allow(clippy::disallowed_methods)]
 
+mod connect;
+mod driver;
 pub(crate) mod http;
+mod listen;
 pub(crate) mod listener;
+mod local;
 pub mod log;
+mod ready;
 pub(crate) mod reconnect;
+mod router;
+pub use router::Router;
 pub(crate) mod sasl;
 pub(crate) mod secret;
+mod service;
 pub mod shutdown;
+mod stream;
+mod threads;
 pub(crate) mod tls;
 pub mod users;
