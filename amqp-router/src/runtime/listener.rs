@@ -25,6 +25,15 @@ pub(crate) enum AddressFamily {
     V6,
 }
 
+impl AddressFamily {
+    pub(crate) fn has(self, address: &SocketAddr) -> bool {
+        match self {
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}
+
 impl BindAddress {
     /// Opens one non-blocking socket for each address, all with the same port. Resolving a name
     /// may block.
@@ -70,11 +79,7 @@ impl BindAddress {
             ],
             host => (host, port).to_socket_addrs()?.collect(),
         };
-        addresses.retain(|address| match self.family {
-            None => true,
-            Some(AddressFamily::V4) => address.is_ipv4(),
-            Some(AddressFamily::V6) => address.is_ipv6(),
-        });
+        addresses.retain(|address| self.family.is_none_or(|family| family.has(address)));
         addresses.sort();
         addresses.dedup();
         match (addresses.is_empty(), self.family) {

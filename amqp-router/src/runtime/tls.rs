@@ -7,6 +7,8 @@
 mod ciphers;
 mod identity;
 mod pem;
+#[cfg(test)]
+pub(crate) mod pki;
 mod verify;
 
 use std::fmt;
@@ -18,12 +20,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
-pub(crate) use identity::{TlsInfo, UidFormat};
+pub(crate) use identity::TlsInfo;
+use identity::UserIds;
 use verify::PeerVerifier;
 
 /// The attributes of an sslProfile that decide how its connections are secured.
@@ -44,6 +47,8 @@ pub(crate) struct ProfileSettings {
     pub(crate) ciphers: Option<String>,
     /// Which parts of a peer's certificate make its user id.
     pub(crate) uid_format: Option<String>,
+    /// JSON: names to use in place of user ids, `{"id": "name"}`.
+    pub(crate) uid_name_mapping_file: Option<PathBuf>,
 }
 
 /// An sslProfile whose files have been read and found valid.
@@ -54,7 +59,7 @@ pub(crate) struct TlsProfile {
     trusted: Option<Arc<RootCertStore>>,
     versions: Vec<&'static SupportedProtocolVersion>,
     provider: Arc<CryptoProvider>,
-    uid_format: UidFormat,
+    users: UserIds,
 }
 
 impl TlsProfile {
@@ -88,14 +93,11 @@ impl TlsProfile {
                 "none of them exists in the given protocols".into(),
             ));
         }
-        let format = settings.uid_format.as_deref().unwrap_or_default();
         Ok(Self {
             own: load_own(settings, &provider)?.map(Arc::new),
             trusted: load_trusted(settings)?.map(Arc::new),
             versions,
-            uid_format: format
-                .parse()
-                .map_err(|reason| fault("uidFormat", &format, reason))?,
+            users: load_users(settings)?,
             provider: Arc::new(provider),
             name: settings.name.clone(),
         })
@@ -179,8 +181,10 @@ impl TlsProfile {
         Ok(TlsConnector::from(Arc::new(config)))
     }
 
-    pub(crate) fn uid_format(&self) -> &UidFormat {
-        &self.uid_format
+    /// What the handshake of one of the profile's connections has settled: read it from
+    /// `stream.get_ref().1` of tokio-rustls once the handshake is complete.
+    pub(crate) fn info(&self, connection: &CommonState) -> TlsInfo {
+        TlsInfo::of(connection, &self.users)
     }
 
     fn fault(&self, attribute: &'static str, reason: &str) -> TlsError {
@@ -315,6 +319,26 @@ fn load_trusted(settings: &ProfileSettings) -> Result<Option<RootCertStore>, Tls
         .and_then(root_store)
         .map(Some)
         .map_err(|reason| TlsError::new(&settings.name, "caCertFile", &file.display(), reason))
+}
+
+fn load_users(settings: &ProfileSettings) -> Result<UserIds, TlsError> {
+    let fault = |attribute, value: &dyn fmt::Display, reason| {
+        TlsError::new(&settings.name, attribute, value, reason)
+    };
+    let format = settings.uid_format.as_deref().unwrap_or_default();
+    let format = format
+        .parse()
+        .map_err(|reason| fault("uidFormat", &format, reason))?;
+    let names = match &settings.uid_name_mapping_file {
+        None => Ok(Default::default()),
+        Some(file) => read(file)
+            .and_then(|text| UserIds::names(&text))
+            .map_err(|reason| fault("uidNameMappingFile", &file.display(), reason)),
+    };
+    Ok(UserIds {
+        format,
+        names: names?,
+    })
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

@@ -1,11 +1,13 @@
 //! Who the peer of a TLS connection is, by its certificate.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::str::FromStr;
 
 use aws_lc_rs::digest;
 use rustls::CommonState;
 use rustls::pki_types::CertificateDer;
+use serde_json::Value;
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
 
 use super::ciphers;
@@ -27,8 +29,8 @@ pub(crate) struct TlsInfo {
 }
 
 impl TlsInfo {
-    /// Reads the state of a connection whose handshake is complete: `stream.get_ref().1`.
-    pub(crate) fn of(connection: &CommonState, format: &UidFormat) -> Self {
+    /// Reads the state of a connection whose handshake is complete.
+    pub(super) fn of(connection: &CommonState, users: &UserIds) -> Self {
         let suite = connection
             .negotiated_cipher_suite()
             .map(|suite| suite.suite());
@@ -42,21 +44,56 @@ impl TlsInfo {
             user: connection
                 .peer_certificates()
                 .and_then(<[_]>::first)
-                .and_then(|certificate| format.user(certificate)),
+                .and_then(|certificate| users.of(certificate)),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
         }
     }
 }
 
+/// How the certificates of an sslProfile's peers become user ids.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UserIds {
+    pub(super) format: UidFormat,
+    /// From `uidNameMappingFile`: what a user is called instead of its id.
+    pub(super) names: HashMap<String, String>,
+}
+
+impl UserIds {
+    fn of(&self, certificate: &CertificateDer<'_>) -> Option<String> {
+        let user = self.format.user(certificate)?;
+        Some(self.names.get(&user).cloned().unwrap_or(user))
+    }
+
+    /// Reads a `uidNameMappingFile`: one JSON object, `{"id": "name", …}`.
+    ///
+    /// # Errors
+    ///
+    /// It is something else.
+    pub(super) fn names(text: &[u8]) -> Result<HashMap<String, String>, String> {
+        let value: Value =
+            serde_json::from_slice(text).map_err(|error| format!("not valid JSON: {error}"))?;
+        let object = value
+            .as_object()
+            .ok_or("must hold a JSON object of ids and names")?;
+        let name = |(id, name): (&String, &Value)| {
+            let name = name
+                .as_str()
+                .ok_or_else(|| format!("the name of '{id}' is no string"))?;
+            Ok((id.clone(), name.to_owned()))
+        };
+        object.iter().map(name).collect()
+    }
+}
+
 /// The `uidFormat` of an sslProfile: which parts of a certificate make a user id, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct UidFormat(Vec<Part>);
+pub(super) struct UidFormat(Vec<Part>);
 
 impl UidFormat {
     /// The user id of a peer with this certificate: the chosen parts joined with `;`, leaving
     /// out what the certificate does not have; without a format the whole subject.
     /// `None` if nothing is left.
-    pub(crate) fn user(&self, certificate: &CertificateDer<'_>) -> Option<String> {
+    pub(super) fn user(&self, certificate: &CertificateDer<'_>) -> Option<String> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let user = match self.0.is_empty() {
             true => subject(parsed.subject()),
