@@ -15,6 +15,5 @@ pub(crate) mod reconnect;
 pub(crate) mod sasl;
 pub(crate) mod secret;
 pub mod shutdown;
-pub(crate) mod stream;
 pub(crate) mod tls;
 pub mod users;

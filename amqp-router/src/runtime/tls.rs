@@ -20,13 +20,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
-pub(crate) use identity::TlsInfo;
-use identity::UserIds;
+pub(crate) use identity::{TlsInfo, UidFormat};
 use verify::PeerVerifier;
 
 /// The attributes of an sslProfile that decide how its connections are secured.
@@ -59,7 +58,7 @@ pub(crate) struct TlsProfile {
     trusted: Option<Arc<RootCertStore>>,
     versions: Vec<&'static SupportedProtocolVersion>,
     provider: Arc<CryptoProvider>,
-    users: UserIds,
+    uid_format: UidFormat,
 }
 
 impl TlsProfile {
@@ -97,7 +96,7 @@ impl TlsProfile {
             own: load_own(settings, &provider)?.map(Arc::new),
             trusted: load_trusted(settings)?.map(Arc::new),
             versions,
-            users: load_users(settings)?,
+            uid_format: load_uid_format(settings)?,
             provider: Arc::new(provider),
             name: settings.name.clone(),
         })
@@ -181,10 +180,8 @@ impl TlsProfile {
         Ok(TlsConnector::from(Arc::new(config)))
     }
 
-    /// What the handshake of one of the profile's connections has settled: read it from
-    /// `stream.get_ref().1` of tokio-rustls once the handshake is complete.
-    pub(crate) fn info(&self, connection: &CommonState) -> TlsInfo {
-        TlsInfo::of(connection, &self.users)
+    pub(crate) fn uid_format(&self) -> &UidFormat {
+        &self.uid_format
     }
 
     fn fault(&self, attribute: &'static str, reason: &str) -> TlsError {
@@ -321,24 +318,20 @@ fn load_trusted(settings: &ProfileSettings) -> Result<Option<RootCertStore>, Tls
         .map_err(|reason| TlsError::new(&settings.name, "caCertFile", &file.display(), reason))
 }
 
-fn load_users(settings: &ProfileSettings) -> Result<UserIds, TlsError> {
+fn load_uid_format(settings: &ProfileSettings) -> Result<UidFormat, TlsError> {
     let fault = |attribute, value: &dyn fmt::Display, reason| {
         TlsError::new(&settings.name, attribute, value, reason)
     };
-    let format = settings.uid_format.as_deref().unwrap_or_default();
-    let format = format
+    let letters = settings.uid_format.as_deref().unwrap_or_default();
+    let format: UidFormat = letters
         .parse()
-        .map_err(|reason| fault("uidFormat", &format, reason))?;
-    let names = match &settings.uid_name_mapping_file {
-        None => Ok(Default::default()),
+        .map_err(|reason| fault("uidFormat", &letters, reason))?;
+    match &settings.uid_name_mapping_file {
+        None => Ok(format),
         Some(file) => read(file)
-            .and_then(|text| UserIds::names(&text))
+            .and_then(|text| format.with_names(&text))
             .map_err(|reason| fault("uidNameMappingFile", &file.display(), reason)),
-    };
-    Ok(UserIds {
-        format,
-        names: names?,
-    })
+    }
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

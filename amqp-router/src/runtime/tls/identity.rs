@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::CommonState;
@@ -29,8 +30,8 @@ pub(crate) struct TlsInfo {
 }
 
 impl TlsInfo {
-    /// Reads the state of a connection whose handshake is complete.
-    pub(super) fn of(connection: &CommonState, users: &UserIds) -> Self {
+    /// Reads the state of a connection whose handshake is complete: `stream.get_ref().1`.
+    pub(crate) fn of(connection: &CommonState, format: &UidFormat) -> Self {
         let suite = connection
             .negotiated_cipher_suite()
             .map(|suite| suite.suite());
@@ -44,32 +45,49 @@ impl TlsInfo {
             user: connection
                 .peer_certificates()
                 .and_then(<[_]>::first)
-                .and_then(|certificate| users.of(certificate)),
+                .and_then(|certificate| format.user(certificate)),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
         }
     }
 }
 
-/// How the certificates of an sslProfile's peers become user ids.
-#[derive(Clone, Debug, Default)]
-pub(super) struct UserIds {
-    pub(super) format: UidFormat,
-    /// From `uidNameMappingFile`: what a user is called instead of its id.
-    pub(super) names: HashMap<String, String>,
+/// How the certificates of an sslProfile's peers become user ids: its `uidFormat` and
+/// `uidNameMappingFile`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UidFormat {
+    /// Which parts of a certificate make a user id, in order.
+    parts: Vec<Part>,
+    /// What a user is called instead of its id.
+    names: Arc<HashMap<String, String>>,
 }
 
-impl UserIds {
-    fn of(&self, certificate: &CertificateDer<'_>) -> Option<String> {
-        let user = self.format.user(certificate)?;
-        Some(self.names.get(&user).cloned().unwrap_or(user))
+impl UidFormat {
+    /// The user of a peer with this certificate: the chosen parts joined with `;`, leaving out
+    /// what the certificate does not have; without a format the whole subject. `None` if nothing
+    /// is left.
+    pub(crate) fn user(&self, certificate: &CertificateDer<'_>) -> Option<String> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let id = match self.parts.is_empty() {
+            true => subject(parsed.subject()),
+            false => {
+                let parts = self
+                    .parts
+                    .iter()
+                    .filter_map(|part| part.of(&parsed, certificate));
+                parts.collect::<Vec<_>>().join(";")
+            }
+        };
+        let user = self.names.get(&id).cloned().unwrap_or(id);
+        (!user.is_empty()).then_some(user)
     }
 
-    /// Reads a `uidNameMappingFile`: one JSON object, `{"id": "name", …}`.
+    /// Takes names in place of ids from a `uidNameMappingFile`: one JSON object,
+    /// `{"id": "name", …}`.
     ///
     /// # Errors
     ///
     /// It is something else.
-    pub(super) fn names(text: &[u8]) -> Result<HashMap<String, String>, String> {
+    pub(super) fn with_names(self, text: &[u8]) -> Result<Self, String> {
         let value: Value =
             serde_json::from_slice(text).map_err(|error| format!("not valid JSON: {error}"))?;
         let object = value
@@ -81,31 +99,11 @@ impl UserIds {
                 .ok_or_else(|| format!("the name of '{id}' is no string"))?;
             Ok((id.clone(), name.to_owned()))
         };
-        object.iter().map(name).collect()
-    }
-}
-
-/// The `uidFormat` of an sslProfile: which parts of a certificate make a user id, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct UidFormat(Vec<Part>);
-
-impl UidFormat {
-    /// The user id of a peer with this certificate: the chosen parts joined with `;`, leaving
-    /// out what the certificate does not have; without a format the whole subject.
-    /// `None` if nothing is left.
-    pub(super) fn user(&self, certificate: &CertificateDer<'_>) -> Option<String> {
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let user = match self.0.is_empty() {
-            true => subject(parsed.subject()),
-            false => {
-                let parts = self
-                    .0
-                    .iter()
-                    .filter_map(|part| part.of(&parsed, certificate));
-                parts.collect::<Vec<_>>().join(";")
-            }
-        };
-        (!user.is_empty()).then_some(user)
+        let names: HashMap<_, _> = object.iter().map(name).collect::<Result<_, String>>()?;
+        Ok(Self {
+            names: names.into(),
+            ..self
+        })
     }
 }
 
@@ -124,7 +122,10 @@ impl FromStr for UidFormat {
         });
         let parts: Vec<_> = parts.collect::<Result<_, _>>()?;
         match parts.iter().filter(|part| part.is_fingerprint()).count() {
-            0 | 1 => Ok(Self(parts)),
+            0 | 1 => Ok(Self {
+                parts,
+                names: Arc::default(),
+            }),
             _ => Err("at most one of the fingerprints 1, 2 and 5 can be used".into()),
         }
     }

@@ -3,7 +3,6 @@ use std::fs;
 use rustls::pki_types::ServerName;
 use tokio_rustls::{client, server};
 
-use super::identity::UidFormat;
 use super::pki::Pki;
 use super::*;
 
@@ -24,11 +23,11 @@ fn both_ends_agree_and_the_server_learns_the_clients_user() {
     )
     .unwrap();
 
-    let info = server.info(server_end.get_ref().1);
+    let info = TlsInfo::of(server_end.get_ref().1, server.uid_format());
     assert_eq!(info.user.as_deref(), Some("Trust, Me;client"));
     assert_eq!((info.protocol, info.strength), ("TLSv1.3", 256));
     assert_eq!(info.cipher, "TLS_AES_256_GCM_SHA384");
-    let info = client.info(client_end.get_ref().1);
+    let info = TlsInfo::of(client_end.get_ref().1, client.uid_format());
     assert_eq!(info.user.as_deref(), Some("CN=server,O=Trust\\, Me,C=US"));
 }
 
@@ -74,7 +73,12 @@ fn a_user_can_have_another_name_than_its_id() {
         "localhost",
     )
     .unwrap();
-    assert_eq!(server.info(end.get_ref().1).user.as_deref(), Some("Alice"));
+    assert_eq!(
+        TlsInfo::of(end.get_ref().1, server.uid_format())
+            .user
+            .as_deref(),
+        Some("Alice")
+    );
 
     for bad in ["", "[]", r#"{"client": 1}"#] {
         fs::write(pki.path("names.json"), bad).unwrap();
@@ -192,7 +196,7 @@ fn protocols_limit_the_version() {
         "localhost",
     )
     .unwrap();
-    let info = server.info(end.get_ref().1);
+    let info = TlsInfo::of(end.get_ref().1, server.uid_format());
     assert_eq!(
         (info.protocol, info.cipher),
         ("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")
