@@ -2,3 +2,7 @@
 
 #[allow(unreachable_pub, dead_code, unused_imports)] // until the modules above this one land
 mod codec;
+#[allow(dead_code)]
+mod control;
+#[allow(dead_code)]
+mod forwarding;

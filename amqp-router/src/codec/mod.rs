@@ -10,22 +10,30 @@ mod error;
 mod frame;
 mod message;
 mod performative;
+mod read;
 mod sasl;
 mod serial;
+#[cfg(test)]
+mod tests;
 mod value;
+mod view;
+mod write;
 
 pub use delivery_state::{DeliveryState, Modified};
 pub use delivery_tag::DeliveryTag;
 pub use error::DecodeError;
 pub use frame::{FrameError, FrameHeader, FrameKind, ProtocolHeader, ProtocolId};
 pub use message::{Body, Header, Message, MessageId, Properties};
+pub(crate) use performative::frame as encode_frame;
 pub use performative::{
     Attach, Begin, Close, Coordinator, Detach, Disposition, End, Error, ExpiryPolicy, Flow,
     LinkFlow, Open, Performative, ReceiverSettleMode, Role, SenderSettleMode, Source, Target,
     TargetNode, TerminusDurability, Transfer, condition,
 };
+pub(crate) use read::Reader;
 pub use sasl::{
     SaslChallenge, SaslCode, SaslFrame, SaslInit, SaslMechanisms, SaslOutcome, SaslResponse,
 };
 pub use serial::Serial;
 pub use value::{Array, Described, Fields, Symbol, Value};
+pub(crate) use view::{MessageView, Progress};

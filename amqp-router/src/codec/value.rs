@@ -56,7 +56,7 @@ pub struct Symbol(Cow<'static, str>);
 
 /// A map from symbols to values, in wire order (`fields`, AMQP 2.8.13).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Fields(Vec<(Symbol, Value)>);
+pub struct Fields(pub(super) Vec<(Symbol, Value)>);
 
 impl Value {
     /// A described value with a numeric descriptor.
@@ -187,6 +187,11 @@ impl Array {
     pub fn new(items: Vec<Value>) -> Option<Self> {
         let uniform = items.windows(2).all(|pair| same_type(&pair[0], &pair[1]));
         uniform.then_some(Self(items))
+    }
+
+    /// Values that have been read behind one constructor.
+    pub(super) fn of_one_constructor(items: Vec<Value>) -> Self {
+        Self(items)
     }
 
     pub fn as_slice(&self) -> &[Value] {

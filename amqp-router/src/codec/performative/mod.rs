@@ -9,6 +9,7 @@ mod flow;
 mod open;
 mod terminus;
 mod transfer;
+mod wire;
 
 pub use attach::{Attach, ReceiverSettleMode, Role, SenderSettleMode};
 pub use begin::Begin;
@@ -19,6 +20,7 @@ pub use flow::{Flow, LinkFlow};
 pub use open::Open;
 pub use terminus::{Coordinator, ExpiryPolicy, Source, Target, TargetNode, TerminusDurability};
 pub use transfer::Transfer;
+pub(crate) use wire::{descriptor_of, frame};
 
 /// The body of an AMQP frame.
 #[derive(Clone, Debug, PartialEq)]

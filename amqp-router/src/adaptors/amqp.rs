@@ -1,0 +1,163 @@
+//! A connection that speaks AMQP: its endpoint, and what the router knows of its peer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::codec::{Fields, Symbol};
+use crate::control::table::{Direction, Slot};
+use crate::endpoint::{Connection, LinkId};
+use crate::forwarding::wire::{Allowance, Head};
+
+/// One AMQP connection.
+#[derive(Debug)]
+pub(crate) struct AmqpConnection {
+    /// The router-wide number that management shows.
+    pub(crate) id: u64,
+    pub(crate) endpoint: Connection,
+    pub(crate) settings: Arc<ConnectionSettings>,
+    pub(crate) peer: Box<PeerInfo>,
+    /// The deadline that the worker has noted for it.
+    pub(crate) timer: Option<Instant>,
+    /// The forwarding halves of its links.
+    links: Vec<(Direction, Slot)>,
+}
+
+/// What the listener or connector that a connection came from says of it.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionSettings {
+    /// The name of the listener or connector.
+    pub(crate) name: String,
+    /// The word for its role, as configuration has it.
+    pub(crate) role: &'static str,
+    /// Credit for every incoming link; deliveries that an outgoing link takes before others are
+    /// preferred.
+    pub(crate) link_capacity: u32,
+    /// Bytes, the largest message that incoming links take; `None` is any.
+    pub(crate) max_message_size: Option<u64>,
+    pub(crate) endpoint: Arc<crate::endpoint::Config>,
+}
+
+/// What is known of the peer besides what it says in AMQP.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerInfo {
+    /// `host:port` of the peer.
+    pub(crate) host: String,
+    pub(crate) incoming: bool,
+    pub(crate) opened_at: Option<Instant>,
+    pub(crate) user: Option<String>,
+    /// The SASL mechanism in use.
+    pub(crate) sasl: Option<String>,
+    pub(crate) authenticated: bool,
+    pub(crate) tls: Option<TlsInfo>,
+}
+
+/// What a TLS session agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsInfo {
+    /// `TLSv1.3`, say.
+    pub(crate) protocol: String,
+    pub(crate) cipher: String,
+    /// Bits of the cipher's key.
+    pub(crate) strength: u32,
+    /// The peer's certificate as a name, if it showed one.
+    pub(crate) subject: Option<String>,
+}
+
+/// What management shows of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionStatus {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) role: &'static str,
+    pub(crate) container: String,
+    pub(crate) properties: Fields,
+    pub(crate) opened: bool,
+    pub(crate) peer: PeerInfo,
+    pub(crate) links: usize,
+}
+
+impl AmqpConnection {
+    pub(crate) fn new(
+        id: u64,
+        endpoint: Connection,
+        settings: Arc<ConnectionSettings>,
+        peer: PeerInfo,
+    ) -> Self {
+        Self { id, endpoint, settings, peer: Box::new(peer), timer: None, links: Vec::new() }
+    }
+
+    pub(crate) fn add_link(&mut self, direction: Direction, slot: Slot) {
+        self.links.push((direction, slot));
+    }
+
+    pub(crate) fn remove_link(&mut self, direction: Direction, slot: Slot) {
+        if let Some(at) = self.links.iter().rposition(|&link| link == (direction, slot)) {
+            self.links.swap_remove(at);
+        }
+    }
+
+    pub(crate) fn take_links(&mut self) -> Vec<(Direction, Slot)> {
+        std::mem::take(&mut self.links)
+    }
+
+    pub(crate) fn status(&self) -> ConnectionStatus {
+        let open = self.endpoint.remote();
+        ConnectionStatus {
+            id: self.id,
+            name: self.settings.name.clone(),
+            role: self.settings.role,
+            container: open.map(|open| open.container_id.clone()).unwrap_or_default(),
+            properties: open.map(|open| open.properties.clone()).unwrap_or_default(),
+            opened: self.peer.opened_at.is_some(),
+            peer: (*self.peer).clone(),
+            links: self.links.len(),
+        }
+    }
+
+    pub(super) fn allowance(&self, link: LinkId) -> Allowance {
+        let sendable = self.endpoint.sendable(link);
+        Allowance {
+            credit: sendable.credit,
+            room: sendable.window > 0 && self.endpoint.backlog() < OUTPUT_HIGH_WATER,
+            drain: sendable.drain,
+        }
+    }
+
+    /// Whether enough has been written for more to be accepted.
+    pub(crate) fn has_room(&self) -> bool {
+        self.endpoint.backlog() < OUTPUT_LOW_WATER
+    }
+
+    pub(super) fn start(
+        &mut self,
+        link: LinkId,
+        head: Head<'_>,
+        payload: &mut Bytes,
+        more: bool,
+    ) -> u32 {
+        self.endpoint
+            .start_delivery(
+                link,
+                head.token,
+                &head.tag,
+                head.message_format,
+                head.settled,
+                head.state,
+                payload,
+                more,
+            )
+            .expect("forwarding has asked for the allowance before")
+    }
+}
+
+/// The mechanism of a peer that did not authenticate.
+pub(crate) fn anonymous() -> Symbol {
+    Symbol::from("ANONYMOUS")
+}
+
+/// Bytes that may wait to be written to one connection before its links have to wait.
+const OUTPUT_HIGH_WATER: usize = 512 * 1024;
+/// Bytes left to write at which they may go on.
+const OUTPUT_LOW_WATER: usize = 256 * 1024;

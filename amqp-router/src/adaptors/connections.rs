@@ -1,0 +1,226 @@
+//! A worker's connections, as forwarding sends to them.
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::adaptors::amqp::AmqpConnection;
+use crate::adaptors::local::LocalConnection;
+use crate::codec::{DeliveryState, Error};
+use crate::endpoint::DeliveryRef;
+use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
+
+/// Every connection of one worker, by the number that [`Terminal::connection`] holds.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Slab<Entry>,
+    /// Those that have been given something to write or to tell this turn.
+    dirty: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    peer: Peer,
+    dirty: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Peer {
+    Amqp(Box<AmqpConnection>),
+    Local(LocalConnection),
+}
+
+impl Connections {
+    pub(crate) fn insert(&mut self, peer: Peer) -> u32 {
+        self.slots.insert(Entry { peer, dirty: false }) as u32
+    }
+
+    pub(crate) fn remove(&mut self, connection: u32) -> Option<Peer> {
+        self.slots.try_remove(connection as usize).map(|entry| entry.peer)
+    }
+
+    pub(crate) fn get(&self, connection: u32) -> Option<&Peer> {
+        self.slots.get(connection as usize).map(|entry| &entry.peer)
+    }
+
+    /// The AMQP connection of this number, if there is one.
+    pub(crate) fn amqp(&mut self, connection: u32) -> Option<&mut AmqpConnection> {
+        match self.slots.get_mut(connection as usize).map(|entry| &mut entry.peer) {
+            Some(Peer::Amqp(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The local program of this number, if there is one.
+    pub(crate) fn local(&mut self, connection: u32) -> Option<&mut LocalConnection> {
+        match self.slots.get_mut(connection as usize).map(|entry| &mut entry.peer) {
+            Some(Peer::Local(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.slots.iter().map(|(number, _)| number as u32).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Peer)> {
+        self.slots.iter().map(|(number, entry)| (number as u32, &entry.peer))
+    }
+
+    /// Has a connection looked at when the turn ends.
+    pub(crate) fn touch(&mut self, connection: u32) {
+        if let Some(entry) = self.slots.get_mut(connection as usize)
+            && !entry.dirty
+        {
+            entry.dirty = true;
+            self.dirty.push(connection);
+        }
+    }
+
+    /// A connection that was touched since it was last taken from here.
+    pub(crate) fn take_dirty(&mut self) -> Option<u32> {
+        loop {
+            let connection = self.dirty.pop()?;
+            if let Some(entry) = self.slots.get_mut(connection as usize) {
+                entry.dirty = false;
+                return Some(connection);
+            }
+        }
+    }
+
+    /// The peer at the other end of a link. Forwarding drops its links before their connection.
+    fn peer(&mut self, at: Terminal) -> &mut Peer {
+        let entry = &mut self.slots[at.connection as usize];
+        if !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push(at.connection);
+        }
+        &mut entry.peer
+    }
+}
+
+impl Wire for Connections {
+    fn update(&mut self, at: Terminal, delivery: u32, state: Option<&DeliveryState>, settled: bool) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.update(incoming(at, delivery), state, settled),
+            Peer::Local(local) => local.update(at.link, delivery, state, settled),
+        }
+    }
+
+    fn watch(&mut self, at: Terminal, delivery: u32, token: u32) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.set_delivery_token(incoming(at, delivery), token),
+            Peer::Local(local) => local.watch(at.link, delivery, token),
+        }
+    }
+
+    fn forget(&mut self, at: Terminal, delivery: u32) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.forget(incoming(at, delivery)),
+            Peer::Local(local) => local.forget(at.link, delivery),
+        }
+    }
+
+    fn release_window(&mut self, at: Terminal, frames: u32) {
+        if let Peer::Amqp(amqp) = self.peer(at) {
+            amqp.endpoint.release_window(session(at), frames);
+        }
+    }
+
+    fn credit(&self, at: Terminal) -> u32 {
+        match &self.slots[at.connection as usize].peer {
+            Peer::Amqp(amqp) => amqp.endpoint.credit(link(at)),
+            Peer::Local(local) => local.credit(at.link),
+        }
+    }
+
+    fn set_credit(&mut self, at: Terminal, credit: u32) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.set_credit(link(at), credit),
+            Peer::Local(local) => local.set_credit(at.link, credit),
+        }
+    }
+
+    fn drain(&mut self, at: Terminal) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.drain(link(at)),
+            Peer::Local(local) => local.set_credit(at.link, 0),
+        }
+    }
+
+    fn detach(&mut self, at: Terminal, error: Error) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.detach(link(at), true, Some(error)),
+            Peer::Local(local) => local.detached(at.link, error),
+        }
+    }
+
+    fn allowance(&self, at: Terminal) -> Allowance {
+        match &self.slots[at.connection as usize].peer {
+            Peer::Amqp(amqp) => amqp.allowance(link(at)),
+            Peer::Local(local) => local.allowance(at.link),
+        }
+    }
+
+    fn start(&mut self, at: Terminal, head: Head<'_>, payload: &mut Bytes, more: bool) -> u32 {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.start(link(at), head, payload, more),
+            Peer::Local(local) => local.start(at.link, &head, std::mem::take(payload), more),
+        }
+    }
+
+    fn proceed(&mut self, at: Terminal, payload: &mut Bytes, more: bool) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.continue_delivery(link(at), payload, more),
+            Peer::Local(local) => local.proceed(at.link, std::mem::take(payload), more),
+        }
+    }
+
+    fn abort(&mut self, at: Terminal) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.abort_delivery(link(at)),
+            Peer::Local(local) => local.abort(at.link),
+        }
+    }
+
+    fn update_sent(
+        &mut self,
+        at: Terminal,
+        delivery: u32,
+        state: Option<&DeliveryState>,
+        settled: bool,
+    ) {
+        if let Peer::Amqp(amqp) = self.peer(at) {
+            amqp.endpoint.update_sent(session(at), delivery, state, settled);
+        }
+    }
+
+    fn forget_sent(&mut self, at: Terminal, delivery: u32) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.forget_sent(session(at), delivery),
+            Peer::Local(local) => local.forget(at.link, delivery),
+        }
+    }
+
+    fn drained(&mut self, at: Terminal) {
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.drained(link(at)),
+            Peer::Local(local) => local.drained(at.link),
+        }
+    }
+}
+
+fn link(at: Terminal) -> crate::endpoint::LinkId {
+    crate::endpoint::LinkId(at.link)
+}
+
+fn session(at: Terminal) -> crate::endpoint::SessionId {
+    crate::endpoint::SessionId(at.session)
+}
+
+fn incoming(at: Terminal, delivery: u32) -> DeliveryRef {
+    DeliveryRef { session: session(at), id: delivery }
+}

@@ -1,0 +1,290 @@
+//! Addresses: what clients write, and the key under which the router files them.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The longest address that a link or a message may name, in bytes.
+pub(crate) const MAX_ADDRESS_LEN: usize = 2048;
+
+/// The area that every router is in; the protocol has room for more, the network has one.
+const AREA: &str = "0";
+
+/// An address as the table files it: one letter for its class, then its text.
+///
+/// The classes are those of the inter-router protocol (`reference/router/inter-router-protocol.md`
+/// §4): `L` this router only, `T` every router, `R` a router, `H` an edge router, `N` a network,
+/// `A` an area, and `M` for mobile addresses, which is what applications use.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct AddressKey(Arc<str>);
+
+impl AddressKey {
+    /// The key of a mobile address.
+    pub(crate) fn mobile(text: &str) -> Self {
+        Self::of_class('M', text)
+    }
+
+    /// The key of an address that never leaves this router.
+    pub(crate) fn local(text: &str) -> Self {
+        Self::of_class('L', text)
+    }
+
+    fn of_class(class: char, text: &str) -> Self {
+        let mut key = String::with_capacity(text.len() + 1);
+        key.push(class);
+        key.push_str(text);
+        Self(key.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The letter of the class.
+    pub(crate) fn class(&self) -> char {
+        self.0.chars().next().unwrap_or('M')
+    }
+
+    /// The address without its class.
+    pub(crate) fn text(&self) -> &str {
+        self.0.get(1..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for AddressKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for AddressKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for AddressKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a router must know of itself to tell its own addresses from others'.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: String,
+    pub(crate) edge: bool,
+    pub(crate) network: Option<String>,
+    pub(crate) tenant: Option<String>,
+}
+
+impl Identity {
+    /// Files an address as a client wrote it.
+    ///
+    /// A scheme and host are dropped (`amqp:/x`, `amqp://host/x` and `x` are the same address) and
+    /// so is one trailing `.` or `/`.
+    pub(crate) fn key(&self, address: &str) -> AddressKey {
+        let text = canonical(address);
+        let mut parts = text.split('/');
+        match parts.next() {
+            Some("_local") => AddressKey::local(rest(text, 1)),
+            Some("_topo") => self.topological(parts.next(), parts.next(), rest(text, 3)),
+            Some("_edge") => self.edge(parts.next(), rest(text, 2)),
+            Some("_xtopo") => match parts.next() {
+                Some(network) if self.is_foreign(network) => self.foreign(network),
+                _ => self.topological(parts.next(), parts.next(), rest(text, 4)),
+            },
+            Some("_xedge") => match parts.next() {
+                Some(network) if self.is_foreign(network) => self.foreign(network),
+                _ => self.edge(parts.next(), rest(text, 3)),
+            },
+            _ => AddressKey::mobile(text),
+        }
+    }
+
+    /// A new address that only this router serves, for a receiver that asked for a dynamic source;
+    /// `discriminator` makes it unique.
+    pub(crate) fn dynamic_source(&self, discriminator: &str) -> String {
+        let tenant = self
+            .tenant
+            .as_deref()
+            .map(|t| format!("{t}/"))
+            .unwrap_or_default();
+        let id = &self.id;
+        match (self.edge, &self.network) {
+            (false, None) => format!("amqp:/_topo/{AREA}/{id}/{tenant}temp.{discriminator}"),
+            (true, None) => format!("amqp:/_edge/{id}/{tenant}temp.{discriminator}"),
+            (false, Some(net)) => {
+                format!("amqp:/_xtopo/{net}/{AREA}/{id}/{tenant}temp.{discriminator}")
+            }
+            (true, Some(net)) => format!("amqp:/_xedge/{net}/{id}/{tenant}temp.{discriminator}"),
+        }
+    }
+
+    /// A new address for a sender that asked for a dynamic target.
+    pub(crate) fn dynamic_target(&self, discriminator: &str) -> String {
+        format!("amqp:/_$temp.{discriminator}")
+    }
+
+    fn topological(&self, area: Option<&str>, router: Option<&str>, text: &str) -> AddressKey {
+        let all = router == Some("all");
+        match area {
+            Some("all") if all => AddressKey::of_class('T', text),
+            Some(AREA) if all => AddressKey::of_class('T', text),
+            Some(AREA) if router == Some(&self.id) => AddressKey::local(text),
+            _ if self.edge => AddressKey::local("_edge"),
+            Some(AREA) => AddressKey::of_class('R', router.unwrap_or_default()),
+            other => AddressKey::of_class('A', other.unwrap_or_default()),
+        }
+    }
+
+    fn edge(&self, router: Option<&str>, text: &str) -> AddressKey {
+        match router {
+            Some(id) if id == self.id => AddressKey::local(text),
+            _ if self.edge => AddressKey::local("_edge"),
+            other => AddressKey::of_class('H', other.unwrap_or_default()),
+        }
+    }
+
+    fn is_foreign(&self, network: &str) -> bool {
+        network != "0" && self.network.as_deref().is_some_and(|mine| mine != network)
+    }
+
+    fn foreign(&self, network: &str) -> AddressKey {
+        if self.edge {
+            AddressKey::local("_edge")
+        } else {
+            AddressKey::of_class('N', network)
+        }
+    }
+}
+
+/// The address without scheme, host, leading slash and one trailing separator.
+fn canonical(address: &str) -> &str {
+    let path = match address
+        .strip_prefix("amqp:")
+        .or_else(|| address.strip_prefix("amqps:"))
+    {
+        Some(rest) => match rest.strip_prefix("//") {
+            Some(authority) => authority.split_once('/').map_or("", |(_, path)| path),
+            None => rest.strip_prefix('/').unwrap_or(rest),
+        },
+        None => address.strip_prefix('/').unwrap_or(address),
+    };
+    path.strip_suffix(['.', '/']).unwrap_or(path)
+}
+
+/// What follows the first `n` segments of `text`.
+fn rest(text: &str, n: usize) -> &str {
+    text.splitn(n + 1, '/').nth(n).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interior() -> Identity {
+        Identity {
+            id: "R1".into(),
+            edge: false,
+            network: None,
+            tenant: None,
+        }
+    }
+
+    fn keys(identity: &Identity, cases: &[(&str, &str)]) {
+        for (wire, key) in cases {
+            assert_eq!(identity.key(wire).as_str(), *key, "{wire}");
+        }
+    }
+
+    #[test]
+    fn every_way_to_write_a_mobile_address_is_one_key() {
+        keys(
+            &interior(),
+            &[
+                ("a/b", "Ma/b"),
+                ("amqp:/a/b", "Ma/b"),
+                ("amqp://host:5672/a/b", "Ma/b"),
+                ("amqps://host/a/b/", "Ma/b"),
+                ("/a/b.", "Ma/b"),
+                ("a.b", "Ma.b"),
+                ("", "M"),
+            ],
+        );
+    }
+
+    #[test]
+    fn topological_addresses_are_filed_by_who_they_name() {
+        keys(
+            &interior(),
+            &[
+                ("_local/x/y", "Lx/y"),
+                ("_topo/0/R1/x", "Lx"),
+                ("_topo/0/R2/x", "RR2"),
+                ("_topo/0/all/x", "Tx"),
+                ("_topo/all/all/x", "Tx"),
+                ("_topo/9/R1/x", "A9"),
+                ("_edge/E1/x", "HE1"),
+                ("_edge/R1/x", "Lx"),
+                ("_xtopo/other/0/R1/x", "Lx"),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_edge_router_sends_what_is_not_its_own_to_its_uplink() {
+        let edge = Identity {
+            edge: true,
+            id: "E1".into(),
+            ..interior()
+        };
+        keys(
+            &edge,
+            &[
+                ("_edge/E1/x", "Lx"),
+                ("_edge/E2/x", "L_edge"),
+                ("_topo/0/R1/x", "L_edge"),
+            ],
+        );
+    }
+
+    #[test]
+    fn another_network_is_a_key_of_its_own() {
+        let here = Identity {
+            network: Some("here".into()),
+            ..interior()
+        };
+        keys(
+            &here,
+            &[
+                ("_xtopo/there/0/R1/x", "Nthere"),
+                ("_xtopo/here/0/R1/x", "Lx"),
+                ("_xedge/there/E/x", "Nthere"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_dynamic_source_leads_back_to_this_router() {
+        for identity in [
+            interior(),
+            Identity {
+                edge: true,
+                ..interior()
+            },
+            Identity {
+                network: Some("n".into()),
+                ..interior()
+            },
+            Identity {
+                network: Some("n".into()),
+                edge: true,
+                ..interior()
+            },
+        ] {
+            let key = identity.key(&identity.dynamic_source("abc"));
+            assert_eq!(key.as_str(), "Ltemp.abc");
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! Attach and detach: which link serves which address.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use slab::Slab;
+
+use crate::codec::{Attach, Error, Fields, Role, Source, Symbol, Target};
+use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN};
+use crate::control::pattern::{PatternTree, prefix_pattern};
+use crate::control::table::{
+    AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, TableUpdate, Treatment,
+    WorkerId,
+};
+
+/// The one owner of links and addresses.
+///
+/// Events of workers go in, [`Command`]s come out; the same events in the same order always give
+/// the same commands.
+#[derive(Debug)]
+pub(crate) struct Control {
+    identity: Arc<Identity>,
+    configured: PatternTree<AddressRule>,
+    default_treatment: Treatment,
+    addresses: Slab<Address>,
+    by_key: HashMap<AddressKey, AddressId>,
+    links: BTreeMap<u64, Link>,
+    link_ids: HashMap<LinkRef, u64>,
+    next_link: u64,
+    random: StdRng,
+    commands: VecDeque<(Recipient, Command)>,
+}
+
+/// How addresses that match a pattern are treated: one `address` entity.
+#[derive(Clone, Debug)]
+pub(crate) struct AddressRule {
+    pub(crate) treatment: Treatment,
+    pub(crate) priority: Option<u8>,
+}
+
+/// A pattern as an `address` entity writes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    Prefix(&'a str),
+    Pattern(&'a str),
+}
+
+/// What a worker says of a link that a peer wants to attach.
+#[derive(Debug)]
+pub(crate) struct AttachRequest {
+    pub(crate) link: LinkRef,
+    /// The identity of its connection.
+    pub(crate) connection: u64,
+    pub(crate) attach: Box<Attach>,
+    pub(crate) capacity: u32,
+    /// The load record of an outgoing link.
+    pub(crate) load: Option<Arc<LinkLoad>>,
+}
+
+/// Whom a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recipient {
+    Worker(WorkerId),
+    Everyone,
+}
+
+/// What the control plane tells workers.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// Replace a row of the forwarding table.
+    Table(TableUpdate),
+    /// The link may be: answer its attach with these termini.
+    Accept {
+        link: LinkRef,
+        source: Option<Source>,
+        target: Option<Target>,
+        leads_to: LeadsTo,
+    },
+    /// The link may not be.
+    Refuse { link: LinkRef, error: Error },
+}
+
+/// Where an accepted incoming link leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeadsTo {
+    Address(AddressId),
+    /// Wherever each message says.
+    EachMessage,
+    /// It is an outgoing link.
+    ItsReceiver,
+}
+
+/// A link, as management shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) reference: LinkRef,
+    pub(crate) connection: u64,
+    pub(crate) address: Option<AddressId>,
+    pub(crate) capacity: u32,
+    pub(crate) priority: u8,
+}
+
+/// An address with at least one link.
+#[derive(Debug)]
+pub(crate) struct Address {
+    pub(crate) entry: Arc<AddressEntry>,
+    /// For each destination of the entry, the link it is.
+    consumers: Vec<u64>,
+    pub(crate) producers: usize,
+}
+
+impl Control {
+    /// `seed` is where unguessable names of dynamic nodes come from.
+    pub(crate) fn new(identity: Arc<Identity>, default: Treatment, seed: [u8; 32]) -> Self {
+        Self {
+            identity,
+            configured: PatternTree::default(),
+            default_treatment: default,
+            addresses: Slab::new(),
+            by_key: HashMap::new(),
+            links: BTreeMap::new(),
+            link_ids: HashMap::new(),
+            next_link: 1,
+            random: StdRng::from_seed(seed),
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// The next command, and whom it is for.
+    pub(crate) fn poll_command(&mut self) -> Option<(Recipient, Command)> {
+        self.commands.pop_front()
+    }
+
+    /// Configures how addresses of `scope` are treated from now on. Addresses that exist keep
+    /// their treatment.
+    pub(crate) fn configure(&mut self, scope: Scope<'_>, rule: AddressRule) {
+        self.configured.insert(&scope.pattern(), rule);
+    }
+
+    /// Takes back what [`configure`](Self::configure) said of `scope`.
+    pub(crate) fn unconfigure(&mut self, scope: Scope<'_>) {
+        self.configured.remove(&scope.pattern());
+    }
+
+    /// How an address would be treated if it were made now.
+    pub(crate) fn rule(&self, key: &AddressKey) -> AddressRule {
+        let default = AddressRule {
+            treatment: self.default_treatment,
+            priority: None,
+        };
+        match key.class() {
+            'M' => self.configured.get(key.text()).cloned().unwrap_or(default),
+            'T' => AddressRule {
+                treatment: Treatment::Multicast,
+                priority: None,
+            },
+            // Only the router itself makes local addresses: its own services and dynamic nodes.
+            _ => AddressRule {
+                treatment: Treatment::Balanced,
+                priority: None,
+            },
+        }
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.addresses.iter().map(|(_, address)| address)
+    }
+
+    pub(crate) fn address(&self, id: AddressId) -> Option<&Address> {
+        self.addresses.get(id.index())
+    }
+
+    /// A peer wants to attach a link.
+    pub(crate) fn attach(&mut self, request: AttachRequest) {
+        let link = request.link;
+        let decision = match link.direction {
+            Direction::Incoming => self.attach_sender(&request),
+            Direction::Outgoing => self.attach_receiver(&request),
+        };
+        let command = match decision {
+            Ok(accepted) => {
+                self.add_link(&request, &accepted);
+                Command::Accept {
+                    link,
+                    source: accepted.source,
+                    target: accepted.target,
+                    leads_to: match (link.direction, accepted.address) {
+                        (Direction::Outgoing, _) => LeadsTo::ItsReceiver,
+                        (Direction::Incoming, Some(id)) => LeadsTo::Address(id),
+                        (Direction::Incoming, None) => LeadsTo::EachMessage,
+                    },
+                }
+            }
+            Err(error) => Command::Refuse { link, error },
+        };
+        self.commands
+            .push_back((Recipient::Worker(link.worker), command));
+    }
+
+    /// A link is gone, or never came to be.
+    pub(crate) fn detached(&mut self, reference: LinkRef) {
+        let Some(id) = self.link_ids.remove(&reference) else {
+            return;
+        };
+        let Some(link) = self.links.remove(&id) else {
+            return;
+        };
+        let Some(address_id) = link.address else {
+            return;
+        };
+        let address = &mut self.addresses[address_id.index()];
+        match reference.direction {
+            Direction::Incoming => address.producers -= 1,
+            Direction::Outgoing => {
+                let Some(at) = address
+                    .consumers
+                    .iter()
+                    .position(|&consumer| consumer == id)
+                else {
+                    return;
+                };
+                address.consumers.remove(at);
+                Arc::make_mut(&mut address.entry).destinations.remove(at);
+                self.publish(address_id);
+            }
+        }
+        self.remove_if_unused(address_id);
+    }
+
+    /// The peer sends: its target says where to.
+    fn attach_sender(&mut self, request: &AttachRequest) -> Result<Accepted, Error> {
+        debug_assert_eq!(request.attach.role, Role::Sender);
+        let source = request.attach.source.clone();
+        let mut node = match &request.attach.target {
+            Some(Target::Node(node)) => node.clone(),
+            Some(Target::Coordinator { .. }) => {
+                return Err(Error::new(
+                    "amqp:not-implemented",
+                    "transactions are not supported",
+                ));
+            }
+            None => return Err(Error::new("amqp:invalid-field", "the link has no target")),
+        };
+        let address = if node.dynamic {
+            let discriminator = self.discriminator();
+            let name = self.identity.dynamic_target(&discriminator);
+            let key = self.identity.key(&name);
+            node.address = Some(name);
+            Some(self.find_or_make(key, Treatment::Balanced))
+        } else {
+            match node.address.as_deref() {
+                Some(name) if !name.is_empty() => Some(self.reach(name)?),
+                _ => None,
+            }
+        };
+        Ok(Accepted {
+            source,
+            target: Some(Target::Node(node)),
+            address,
+        })
+    }
+
+    /// The peer receives: its source says from where.
+    fn attach_receiver(&mut self, request: &AttachRequest) -> Result<Accepted, Error> {
+        debug_assert_eq!(request.attach.role, Role::Receiver);
+        let target = request.attach.target.clone();
+        let Some(mut source) = request.attach.source.clone() else {
+            return Err(Error::new("amqp:invalid-field", "the link has no source"));
+        };
+        let address = if source.dynamic {
+            let discriminator = self.discriminator();
+            let name = self.identity.dynamic_source(&discriminator);
+            let key = self.identity.key(&name);
+            source.address = Some(name);
+            self.find_or_make(key, Treatment::Balanced)
+        } else {
+            match source.address.as_deref() {
+                Some(name) if !name.is_empty() => self.reach(name)?,
+                _ => {
+                    let text = "the source has no address and is not dynamic";
+                    return Err(Error::new("qd:no-route-to-dest", text));
+                }
+            }
+        };
+        // Filters are the sender's to confirm (AMQP 3.5.3): this router applies none.
+        source.filter = Fields::default();
+        Ok(Accepted {
+            source: Some(source),
+            target,
+            address: Some(address),
+        })
+    }
+
+    /// The address that a terminus names, made if need be.
+    fn reach(&mut self, name: &str) -> Result<AddressId, Error> {
+        if name.len() > MAX_ADDRESS_LEN {
+            let text = format!("the address is longer than {MAX_ADDRESS_LEN} bytes");
+            return Err(Error::new("amqp:resource-limit-exceeded", text));
+        }
+        let key = self.identity.key(name);
+        if let Some(&id) = self.by_key.get(&key) {
+            return match self.addresses[id.index()].entry.treatment {
+                Treatment::Unavailable => Err(unavailable()),
+                _ => Ok(id),
+            };
+        }
+        match self.rule(&key).treatment {
+            Treatment::Unavailable => Err(unavailable()),
+            treatment => Ok(self.find_or_make(key, treatment)),
+        }
+    }
+
+    fn find_or_make(&mut self, key: AddressKey, treatment: Treatment) -> AddressId {
+        if let Some(&id) = self.by_key.get(&key) {
+            return id;
+        }
+        let priority = self.rule(&key).priority;
+        let vacant = self.addresses.vacant_entry();
+        let id = AddressId(vacant.key() as u32);
+        let entry = AddressEntry {
+            id,
+            key: key.clone(),
+            treatment,
+            priority,
+            destinations: Vec::new(),
+        };
+        vacant.insert(Address {
+            entry: Arc::new(entry),
+            consumers: Vec::new(),
+            producers: 0,
+        });
+        self.by_key.insert(key, id);
+        self.publish(id);
+        id
+    }
+
+    fn add_link(&mut self, request: &AttachRequest, accepted: &Accepted) {
+        let id = self.next_link;
+        self.next_link += 1;
+        let mut priority = 4;
+        if let Some(address_id) = accepted.address {
+            let address = &mut self.addresses[address_id.index()];
+            priority = address.entry.priority.unwrap_or(priority);
+            match &request.load {
+                None => address.producers += 1,
+                Some(load) => {
+                    address.consumers.push(id);
+                    Arc::make_mut(&mut address.entry)
+                        .destinations
+                        .push(Destination {
+                            worker: request.link.worker,
+                            link: request.link.slot,
+                            capacity: request.capacity,
+                            load: Arc::clone(load),
+                        });
+                    self.publish(address_id);
+                }
+            }
+        }
+        self.link_ids.insert(request.link, id);
+        self.links.insert(
+            id,
+            Link {
+                id,
+                name: request.attach.name.clone(),
+                reference: request.link,
+                connection: request.connection,
+                address: accepted.address,
+                capacity: request.capacity,
+                priority,
+            },
+        );
+    }
+
+    fn remove_if_unused(&mut self, id: AddressId) {
+        let address = &self.addresses[id.index()];
+        if address.consumers.is_empty() && address.producers == 0 {
+            let address = self.addresses.remove(id.index());
+            self.by_key.remove(&address.entry.key);
+            let update = Command::Table(TableUpdate::Remove(id));
+            self.commands.push_back((Recipient::Everyone, update));
+        }
+    }
+
+    /// Tells every worker of an address as it is now.
+    fn publish(&mut self, id: AddressId) {
+        let entry = Arc::clone(&self.addresses[id.index()].entry);
+        self.commands
+            .push_back((Recipient::Everyone, Command::Table(TableUpdate::Set(entry))));
+    }
+
+    fn discriminator(&mut self) -> String {
+        (0..DISCRIMINATOR_LEN)
+            .map(|_| char::from(ALPHABET[self.random.random_range(0..ALPHABET.len())]))
+            .collect()
+    }
+}
+
+impl Address {
+    /// Links that deliveries to this address leave by.
+    pub(crate) fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+}
+
+impl Scope<'_> {
+    fn pattern(self) -> String {
+        match self {
+            Self::Prefix(prefix) => prefix_pattern(prefix),
+            Self::Pattern(pattern) => pattern.to_owned(),
+        }
+    }
+}
+
+/// The termini that an attach is answered with.
+struct Accepted {
+    source: Option<Source>,
+    target: Option<Target>,
+    address: Option<AddressId>,
+}
+
+fn unavailable() -> Error {
+    Error::new("amqp:not-found", "Node not found")
+}
+
+const DISCRIMINATOR_LEN: usize = 15;
+const ALPHABET: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+_";
+
+/// The capability under which a container offers to route each message by its own address.
+pub(crate) fn anonymous_relay() -> Symbol {
+    Symbol::from("ANONYMOUS-RELAY")
+}

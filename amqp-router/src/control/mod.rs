@@ -1,0 +1,10 @@
+//! The control plane: the one owner of what changes slowly.
+//!
+//! Which links exist, which addresses they serve and how each address is treated. Workers report
+//! attaches and detaches as [`ControlEvent`](links::ControlEvent)s; the control plane answers with
+//! [`Command`](links::Command)s and publishes, address by address, what [`table`] describes.
+
+pub(crate) mod address;
+pub(crate) mod links;
+pub(crate) mod pattern;
+pub(crate) mod table;

@@ -1,0 +1,147 @@
+//! The forwarding table that the control plane publishes: immutable entries, replaced whole.
+//!
+//! Every worker keeps its own copy of the table, indexed by [`AddressId`], and learns of a change
+//! as a new `Arc<AddressEntry>`; so a transfer reads it without a lock. The only thing that
+//! workers share and write is the [`LinkLoad`] of each outgoing link.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::control::address::AddressKey;
+
+/// Deliveries that an outgoing link takes before it is no longer preferred, and the credit that an
+/// incoming link is granted, unless `linkCapacity` says otherwise.
+pub(crate) const DEFAULT_LINK_CAPACITY: u32 = 250;
+
+/// The worker that owns a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct WorkerId(pub(crate) u16);
+
+impl WorkerId {
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// An address in the forwarding table. Small and dense, so that tables are vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct AddressId(pub(crate) u32);
+
+impl AddressId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A slot in one of a worker's tables together with the serial number of its tenant, so that a
+/// reference that crosses workers can never mean a later tenant of the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Slot {
+    pub(crate) index: u32,
+    pub(crate) serial: u32,
+}
+
+/// A link as the control plane knows it: where it lives, and its slot there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LinkRef {
+    pub(crate) worker: WorkerId,
+    pub(crate) direction: Direction,
+    pub(crate) slot: Slot,
+}
+
+/// Which way deliveries flow on a link, seen from the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    /// The peer is the sender.
+    Incoming,
+    /// The peer is the receiver.
+    Outgoing,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Incoming => "in",
+            Self::Outgoing => "out",
+        })
+    }
+}
+
+/// Which of an address's destinations get a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Treatment {
+    /// Every destination gets a copy.
+    Multicast,
+    /// The nearest one, in turn among equals.
+    Closest,
+    /// The least loaded one.
+    #[default]
+    Balanced,
+    /// None: links to the address are refused.
+    Unavailable,
+}
+
+impl Treatment {
+    /// The word that configuration and management use.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Multicast => "multicast",
+            Self::Closest => "closest",
+            Self::Balanced => "balanced",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What every worker may know of an outgoing link's backlog: deliveries queued for it or sent and
+/// not settled.
+#[derive(Debug, Default)]
+pub(crate) struct LinkLoad(AtomicU32);
+
+impl LinkLoad {
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Makes the link look too busy to be chosen, for the moment until the table no longer names
+    /// it.
+    pub(crate) fn retire(&self) {
+        self.0.fetch_add(u32::MAX / 2, Ordering::Relaxed);
+    }
+}
+
+/// One outgoing link that serves an address.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) worker: WorkerId,
+    pub(crate) link: Slot,
+    pub(crate) capacity: u32,
+    pub(crate) load: Arc<LinkLoad>,
+}
+
+/// How deliveries to one address are to be forwarded, at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct AddressEntry {
+    pub(crate) id: AddressId,
+    pub(crate) key: AddressKey,
+    pub(crate) treatment: Treatment,
+    /// Beats the priority in the message's header.
+    pub(crate) priority: Option<u8>,
+    pub(crate) destinations: Vec<Destination>,
+}
+
+/// One change to every worker's copy of the table.
+#[derive(Clone, Debug)]
+pub(crate) enum TableUpdate {
+    Set(Arc<AddressEntry>),
+    Remove(AddressId),
+}

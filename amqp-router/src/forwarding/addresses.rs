@@ -1,0 +1,150 @@
+//! A worker's copy of the forwarding table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::control::address::AddressKey;
+use crate::control::table::{AddressEntry, AddressId, Slot, TableUpdate, Treatment, WorkerId};
+use crate::forwarding::stats::AddressCounts;
+use crate::forwarding::treatment;
+
+/// The table, and what this worker alone keeps about each address.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    by_key: HashMap<AddressKey, AddressId>,
+    rows: Vec<Option<Row>>,
+}
+
+#[derive(Debug)]
+struct Row {
+    entry: Arc<AddressEntry>,
+    /// Whose turn it is among equals.
+    turn: usize,
+    counts: AddressCounts,
+    /// This worker's incoming links to the address.
+    producers: Vec<u32>,
+}
+
+impl Addresses {
+    /// Applies a change. Names the address if it has just got its first destination.
+    pub(super) fn apply(&mut self, update: TableUpdate) -> Option<AddressId> {
+        match update {
+            TableUpdate::Set(entry) => self.set(entry),
+            TableUpdate::Remove(id) => {
+                if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::take) {
+                    self.by_key.remove(&row.entry.key);
+                }
+                None
+            }
+        }
+    }
+
+    fn set(&mut self, entry: Arc<AddressEntry>) -> Option<AddressId> {
+        let id = entry.id;
+        let reachable = is_reachable(&entry);
+        if self.rows.len() <= id.index() {
+            self.rows.resize_with(id.index() + 1, || None);
+        }
+        match &mut self.rows[id.index()] {
+            Some(row) => {
+                let was_reachable = is_reachable(&row.entry);
+                row.entry = entry;
+                (reachable && !was_reachable).then_some(id)
+            }
+            vacant => {
+                self.by_key.insert(entry.key.clone(), id);
+                *vacant = Some(Row {
+                    entry,
+                    turn: 0,
+                    counts: AddressCounts::default(),
+                    producers: Vec::new(),
+                });
+                reachable.then_some(id)
+            }
+        }
+    }
+
+    pub(super) fn find(&self, key: &str) -> Option<AddressId> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(super) fn contains(&self, id: AddressId) -> bool {
+        self.row(id).is_some()
+    }
+
+    pub(super) fn is_reachable(&self, id: AddressId) -> bool {
+        self.row(id).is_some_and(|row| is_reachable(&row.entry))
+    }
+
+    pub(super) fn treatment(&self, id: AddressId) -> Option<Treatment> {
+        self.row(id).map(|row| row.entry.treatment)
+    }
+
+    pub(super) fn priority(&self, id: AddressId) -> Option<u8> {
+        self.row(id)?.entry.priority
+    }
+
+    /// Puts in `chosen` the links that the next delivery goes to and counts it on each of them.
+    pub(super) fn choose(&mut self, id: AddressId, chosen: &mut Vec<(WorkerId, Slot)>) {
+        chosen.clear();
+        let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        row.counts.ingress += 1;
+        let one = match row.entry.treatment {
+            Treatment::Closest => treatment::closest(&row.entry, &mut row.turn),
+            Treatment::Balanced => treatment::balanced(&row.entry, &mut row.turn),
+            Treatment::Unavailable => None,
+            Treatment::Multicast => {
+                for destination in &row.entry.destinations {
+                    destination.load.add();
+                    chosen.push((destination.worker, destination.link));
+                }
+                None
+            }
+        };
+        if let Some(destination) = one.and_then(|index| row.entry.destinations.get(index)) {
+            destination.load.add();
+            chosen.push((destination.worker, destination.link));
+        }
+    }
+
+    pub(super) fn count_egress(&mut self, id: AddressId) {
+        if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) {
+            row.counts.egress += 1;
+        }
+    }
+
+    pub(super) fn counts(&self) -> impl Iterator<Item = (AddressId, AddressCounts)> {
+        self.rows
+            .iter()
+            .flatten()
+            .map(|row| (row.entry.id, row.counts))
+    }
+
+    pub(super) fn add_producer(&mut self, id: AddressId, link: u32) {
+        if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) {
+            row.producers.push(link);
+        }
+    }
+
+    pub(super) fn remove_producer(&mut self, id: AddressId, link: u32) {
+        if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut)
+            && let Some(at) = row.producers.iter().position(|&producer| producer == link)
+        {
+            row.producers.swap_remove(at);
+        }
+    }
+
+    pub(super) fn producers(&self, id: AddressId) -> &[u32] {
+        self.row(id).map_or(&[], |row| &row.producers)
+    }
+
+    fn row(&self, id: AddressId) -> Option<&Row> {
+        self.rows.get(id.index())?.as_ref()
+    }
+}
+
+fn is_reachable(entry: &AddressEntry) -> bool {
+    !entry.destinations.is_empty() && entry.treatment != Treatment::Unavailable
+}

@@ -1,0 +1,113 @@
+//! The two halves of a delivery.
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+use crate::codec::DeliveryState;
+use crate::control::table::{Slot, WorkerId};
+use crate::forwarding::mailbox::{Branch, Envelope};
+use crate::forwarding::stream::{Body, Progress};
+
+/// The half of a delivery where it arrived.
+///
+/// A delivery that came presettled, in one frame, and goes to one link of the same worker has none:
+/// nobody will ask for it again.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// The incoming link.
+    pub(super) link: u32,
+    /// Its delivery-id in the session that it came through.
+    pub(super) number: u32,
+    /// The sender has settled it, or has been told that it is settled.
+    pub(super) settled: bool,
+    /// Its last frame has arrived.
+    pub(super) complete: bool,
+    /// Frames that hold a place in the session's window.
+    pub(super) unreleased: u32,
+    /// It came settled, so its copies' departure is all there is to wait for.
+    pub(super) presettled: bool,
+    pub(super) copies: SmallVec<[Copied; 1]>,
+    /// What only a multicast needs.
+    pub(super) multicast: Option<Box<Multicast>>,
+    /// Where the message goes is not known yet: the sections that say so are still arriving.
+    pub(super) undecided: Option<Box<Undecided>>,
+}
+
+/// Where one copy went and what has become of it.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) worker: WorkerId,
+    /// The outgoing half, if it is on this worker.
+    pub(super) outbound: Option<Slot>,
+    /// Frames that it is through with.
+    pub(super) through: u32,
+    /// Its receiver has said its last word.
+    pub(super) terminal: bool,
+    /// Nothing more will be heard of it.
+    pub(super) done: bool,
+}
+
+impl Copied {
+    pub(super) fn new(worker: WorkerId) -> Self {
+        Self {
+            worker,
+            outbound: None,
+            through: 0,
+            terminal: false,
+            done: false,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Multicast {
+    pub(super) progress: Progress,
+    /// The most significant outcome so far.
+    pub(super) outcome: Option<DeliveryState>,
+}
+
+#[derive(Debug)]
+pub(super) struct Undecided {
+    pub(super) received: BytesMut,
+    pub(super) message_format: u32,
+    pub(super) state: Option<DeliveryState>,
+}
+
+/// The half of a delivery on a link that it leaves by.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    /// The outgoing link.
+    pub(super) link: u32,
+    pub(super) origin: Origin,
+    pub(super) envelope: Envelope,
+    pub(super) body: Body,
+    /// Its delivery-id in the session that it leaves through, once it has started to.
+    pub(super) number: Option<u32>,
+    /// Its sender gave it up, or its receiver does not want the rest.
+    pub(super) aborted: bool,
+    /// All of it has been sent, and it waits in the link's chain for its outcome.
+    pub(super) sent: bool,
+}
+
+/// Who waits to hear of an outgoing half.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// An incoming link of this worker, which sent it presettled and in one frame.
+    Link(Slot),
+    /// An incoming half.
+    Branch(Branch),
+    /// Nobody.
+    Gone,
+}
+
+/// How much one copy's outcome counts against another's (`reference/router/inter-router-protocol.md`
+/// §6): rejected, accepted, modified, released.
+pub(super) fn significance(state: &DeliveryState) -> u8 {
+    match state {
+        DeliveryState::Rejected(_) => 4,
+        DeliveryState::Accepted => 3,
+        DeliveryState::Modified(_) => 2,
+        DeliveryState::Released => 1,
+        _ => 0,
+    }
+}

@@ -1,0 +1,529 @@
+//! From an incoming link to the address's outgoing links.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use crate::codec::{DeliveryState, Error};
+use crate::control::address::Identity;
+use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
+use crate::forwarding::addresses::Addresses;
+use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
+use crate::forwarding::inspect::{self, Inspected};
+use crate::forwarding::links::{Incoming, Outgoing, Target};
+use crate::forwarding::mailbox::{Branch, Envelope, Mail};
+use crate::forwarding::stats::{AddressCounts, WorkerCounts};
+use crate::forwarding::table::Table;
+use crate::forwarding::wire::Wire;
+
+/// The data plane of one worker.
+///
+/// Its owner hands it what arrives (transfers, dispositions, credit, mail), then ends the turn;
+/// everything it wants done it asks of [`Wire`] meanwhile, except what is for other workers, which
+/// [`poll_mail`](Self::poll_mail) hands out.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    pub(super) settings: Settings,
+    pub(super) addresses: Addresses,
+    pub(super) incoming: Table<Incoming>,
+    pub(super) outgoing: Table<Outgoing>,
+    pub(super) inbound: Table<Inbound>,
+    pub(super) outbound: Table<Outbound>,
+    /// Outgoing halves whose incoming half is on another worker.
+    pub(super) foreign: HashMap<Branch, u32>,
+    /// Outgoing links to be served this turn, by the priority of what they wait with.
+    pub(super) ready: [Vec<u32>; PRIORITIES],
+    /// Outgoing links that wait for room, by connection.
+    pub(super) blocked: HashMap<u32, Vec<u32>>,
+    /// Incoming links whose credit is to be looked at.
+    pub(super) dirty: Vec<u32>,
+    pub(super) counts: WorkerCounts,
+    mail: VecDeque<(WorkerId, Mail)>,
+    /// Room to choose links in.
+    chosen: Vec<(WorkerId, Slot)>,
+}
+
+/// What a forwarder must know of its router.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) worker: WorkerId,
+    pub(crate) identity: Arc<Identity>,
+    /// How addresses that nobody has attached to are treated.
+    pub(crate) default_treatment: Treatment,
+}
+
+/// A transfer frame, as an incoming link hands it over.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// The incoming link.
+    pub(crate) link: u32,
+    /// The delivery's number in its session.
+    pub(crate) number: u32,
+    /// The message-format, on the first frame of a delivery.
+    pub(crate) first: Option<u32>,
+    pub(crate) settled: bool,
+    pub(crate) state: Option<DeliveryState>,
+    pub(crate) payload: Bytes,
+    pub(crate) more: bool,
+    pub(crate) aborted: bool,
+}
+
+/// A delivery whose first frame, or enough of it, is here.
+struct Fresh {
+    link: u32,
+    number: u32,
+    message_format: u32,
+    settled: bool,
+    state: Option<DeliveryState>,
+    payload: Bytes,
+    more: bool,
+}
+
+impl Forwarder {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            addresses: Addresses::default(),
+            incoming: Table::default(),
+            outgoing: Table::default(),
+            inbound: Table::default(),
+            outbound: Table::default(),
+            foreign: HashMap::new(),
+            ready: Default::default(),
+            blocked: HashMap::new(),
+            dirty: Vec::new(),
+            counts: WorkerCounts::default(),
+            mail: VecDeque::new(),
+            chosen: Vec::new(),
+        }
+    }
+
+    /// The next message for another worker.
+    pub(crate) fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
+        self.mail.pop_front()
+    }
+
+    pub(crate) fn counts(&self) -> WorkerCounts {
+        self.counts
+    }
+
+    pub(crate) fn address_counts(&self) -> impl Iterator<Item = (AddressId, AddressCounts)> {
+        self.addresses.counts()
+    }
+
+    /// Deliveries on their way through this worker.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.inbound.len() + self.outbound.len()
+    }
+
+    /// Serves the links that have something to send and tops up credit. Nothing is left undone
+    /// that could be done now.
+    pub(crate) fn end_turn<W: Wire>(&mut self, wire: &mut W, now: Instant) {
+        self.serve(wire, now);
+        self.grant_credit(wire, now);
+    }
+
+    /// Takes a transfer frame in.
+    pub(crate) fn transfer<W: Wire>(&mut self, wire: &mut W, now: Instant, arrival: Arrival) {
+        let incoming = &mut self.incoming[arrival.link];
+        incoming.unreleased += 1;
+        match arrival.first {
+            Some(message_format) => {
+                incoming.current = None;
+                incoming.counts.deliveries += 1;
+                self.counts.ingress += 1;
+                if arrival.aborted {
+                    self.release(wire, arrival.link, 1);
+                    self.touch(arrival.link);
+                    return;
+                }
+                incoming.held += 1;
+                let fresh = Fresh {
+                    link: arrival.link,
+                    number: arrival.number,
+                    message_format,
+                    settled: arrival.settled,
+                    state: arrival.state,
+                    payload: arrival.payload,
+                    more: arrival.more,
+                };
+                self.begin(wire, now, fresh);
+            }
+            None => self.proceed(wire, now, arrival),
+        }
+    }
+
+    /// Looks at the start of a message and forwards it, or waits for more of it.
+    fn begin<W: Wire>(&mut self, wire: &mut W, now: Instant, mut fresh: Fresh) {
+        let target = self.incoming[fresh.link].target;
+        if let (Target::Address(address), true) = (target, inspect::is_plain(&fresh.payload)) {
+            let envelope = self.envelope(now, address, &mut fresh, None, None);
+            return self.dispatch(wire, now, fresh, envelope);
+        }
+        let anonymous = target == Target::Anonymous;
+        let inspected = if fresh.message_format == 0 {
+            inspect::inspect(&fresh.payload, anonymous)
+        } else {
+            Inspected::opaque()
+        };
+        match inspected {
+            Inspected::Decided {
+                strip,
+                priority,
+                time_to_live,
+                to,
+            } => {
+                let address = match target {
+                    Target::Address(address) => Ok(address),
+                    Target::Anonymous => self.resolve(fresh.link, to.as_deref()),
+                    Target::Undecided => Err(DeliveryState::Released),
+                };
+                if let Some(strip) = strip {
+                    fresh.payload = strip.apply(&fresh.payload);
+                }
+                match address {
+                    Ok(address) => {
+                        let envelope =
+                            self.envelope(now, address, &mut fresh, priority, time_to_live);
+                        self.dispatch(wire, now, fresh, envelope);
+                    }
+                    Err(outcome) => self.refuse(wire, &fresh, outcome),
+                }
+            }
+            Inspected::NeedMore if fresh.more && fresh.payload.len() < inspect::MAX_SECTIONS => {
+                self.wait_for_sections(wire, fresh);
+            }
+            Inspected::NeedMore | Inspected::Malformed => {
+                let error = Error::new("amqp:decode-error", "the message's sections are malformed");
+                let outcome = DeliveryState::Rejected(Some(Box::new(error)));
+                self.refuse(wire, &fresh, outcome);
+            }
+        }
+    }
+
+    fn envelope(
+        &self,
+        now: Instant,
+        address: AddressId,
+        fresh: &mut Fresh,
+        priority: Option<u8>,
+        time_to_live: Option<std::time::Duration>,
+    ) -> Envelope {
+        let configured = self.addresses.priority(address);
+        Envelope {
+            address,
+            message_format: fresh.message_format,
+            settled: fresh.settled,
+            priority: configured
+                .or(priority)
+                .unwrap_or(DEFAULT_PRIORITY)
+                .min(MAX_PRIORITY),
+            arrived: now,
+            expires: time_to_live.and_then(|ttl| now.checked_add(ttl)),
+            state: fresh.state.take(),
+        }
+    }
+
+    /// Finds the address that a message on an anonymous link names, or what to tell its sender.
+    fn resolve(&mut self, link: u32, to: Option<&str>) -> Result<AddressId, DeliveryState> {
+        let Some(to) = to else {
+            let error = Error::new(
+                "amqp:precondition-failed",
+                "Routing failure: no address present",
+            );
+            return Err(DeliveryState::Rejected(Some(Box::new(error))));
+        };
+        if let Some((last, id)) = &self.incoming[link].last_to
+            && **last == *to
+            && self.addresses.contains(*id)
+        {
+            return self.available(*id);
+        }
+        let key = self.settings.identity.key(to);
+        match self.addresses.find(key.as_str()) {
+            Some(id) => {
+                self.incoming[link].last_to = Some((to.into(), id));
+                self.available(id)
+            }
+            None if self.settings.default_treatment == Treatment::Unavailable => Err(not_found()),
+            None => Err(DeliveryState::Released),
+        }
+    }
+
+    fn available(&self, id: AddressId) -> Result<AddressId, DeliveryState> {
+        match self.addresses.treatment(id) {
+            Some(Treatment::Unavailable) => Err(not_found()),
+            _ => Ok(id),
+        }
+    }
+
+    /// Hands a delivery to the links that its address's treatment chooses.
+    fn dispatch<W: Wire>(&mut self, wire: &mut W, now: Instant, fresh: Fresh, envelope: Envelope) {
+        let mut chosen = std::mem::take(&mut self.chosen);
+        self.addresses.choose(envelope.address, &mut chosen);
+        match *chosen {
+            [] => {
+                let terminal = self.incoming[fresh.link].terminal;
+                if self.incoming[fresh.link].target != Target::Anonymous {
+                    wire.drain(terminal);
+                }
+                self.refuse(wire, &fresh, DeliveryState::Released);
+            }
+            [(worker, link)] if fresh.settled && !fresh.more && worker == self.settings.worker => {
+                let origin = Origin::Link(self.incoming.slot(fresh.link));
+                self.enqueue(wire, now, link, origin, envelope, fresh.payload, false);
+            }
+            _ => self.fan_out(wire, now, fresh, envelope, &chosen),
+        }
+        self.chosen = chosen;
+    }
+
+    /// Makes the incoming half and a copy for every chosen link.
+    fn fan_out<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        now: Instant,
+        fresh: Fresh,
+        envelope: Envelope,
+        chosen: &[(WorkerId, Slot)],
+    ) {
+        let links = u16::try_from(chosen.len()).unwrap_or(u16::MAX);
+        let chosen = &chosen[..usize::from(links)];
+        let mut multicast = None;
+        if links > 1 {
+            let mut held = Box::<Multicast>::default();
+            held.progress.hold(links);
+            multicast = Some(held);
+        }
+        let delivery = self.insert_inbound(
+            wire,
+            &fresh,
+            Inbound {
+                link: fresh.link,
+                number: fresh.number,
+                settled: fresh.settled,
+                complete: !fresh.more,
+                unreleased: 1,
+                presettled: fresh.settled,
+                copies: chosen
+                    .iter()
+                    .map(|&(worker, _)| Copied::new(worker))
+                    .collect(),
+                multicast,
+                undecided: None,
+            },
+        );
+        for (copy, &(worker, link)) in (0..links).zip(chosen) {
+            let branch = Branch {
+                worker: self.settings.worker,
+                delivery,
+                copy,
+            };
+            let (payload, more) = (fresh.payload.clone(), fresh.more);
+            if worker == self.settings.worker {
+                let origin = Origin::Branch(branch);
+                let outbound =
+                    self.enqueue(wire, now, link, origin, envelope.clone(), payload, more);
+                if let Some(inbound) = self.inbound.get_mut(delivery) {
+                    inbound.copies[usize::from(copy)].outbound = outbound;
+                }
+            } else {
+                let envelope = Box::new(envelope.clone());
+                self.post(
+                    worker,
+                    Mail::Start {
+                        link,
+                        branch,
+                        envelope,
+                        payload,
+                        more,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Takes a further frame of the delivery that is arriving on a link.
+    fn proceed<W: Wire>(&mut self, wire: &mut W, now: Instant, arrival: Arrival) {
+        let Some(delivery) = self.incoming[arrival.link].current else {
+            // Already refused: the rest is let by.
+            return self.release(wire, arrival.link, 1);
+        };
+        if !arrival.more || arrival.aborted {
+            self.incoming[arrival.link].current = None;
+        }
+        let inbound = &mut self.inbound[delivery];
+        inbound.unreleased += 1;
+        if arrival.aborted {
+            return self.orphan(wire, delivery);
+        }
+        if arrival.settled && !inbound.settled {
+            self.sender_settled(wire, delivery, None);
+        }
+        let inbound = &mut self.inbound[delivery];
+        inbound.complete = !arrival.more;
+        if inbound.undecided.is_some() {
+            return self.decide(wire, now, delivery, arrival);
+        }
+        self.pass_on(wire, delivery, arrival.payload, arrival.more);
+        self.finish_if_done(wire, delivery);
+    }
+
+    /// Gives a further frame to every copy.
+    fn pass_on<W: Wire>(&mut self, wire: &mut W, delivery: u32, payload: Bytes, more: bool) {
+        let slot = self.inbound.slot(delivery);
+        let inbound = &mut self.inbound[delivery];
+        let copies = inbound.copies.len() as u16;
+        if let Some(multicast) = &mut inbound.multicast {
+            multicast.progress.hold(copies);
+        }
+        for copy in 0..copies {
+            let Some(inbound) = self.inbound.get_mut(slot) else {
+                return;
+            };
+            let Copied {
+                worker,
+                outbound,
+                done,
+                ..
+            } = inbound.copies[usize::from(copy)];
+            let branch = Branch {
+                worker: self.settings.worker,
+                delivery: slot,
+                copy,
+            };
+            if worker != self.settings.worker && !done {
+                self.post(
+                    worker,
+                    Mail::Continue {
+                        branch,
+                        payload: payload.clone(),
+                        more,
+                    },
+                );
+                continue;
+            }
+            match outbound.filter(|&outbound| self.outbound.get(outbound).is_some()) {
+                Some(outbound) => {
+                    self.append(wire, outbound.index, payload.clone(), more);
+                }
+                None => self.frame_through(wire, branch),
+            }
+        }
+    }
+
+    /// Keeps the start of a message until the sections that say where it goes are complete.
+    fn wait_for_sections<W: Wire>(&mut self, wire: &mut W, mut fresh: Fresh) {
+        let undecided = Undecided {
+            received: BytesMut::from(&fresh.payload[..]),
+            message_format: fresh.message_format,
+            state: fresh.state.take(),
+        };
+        self.insert_inbound(
+            wire,
+            &fresh,
+            Inbound {
+                link: fresh.link,
+                number: fresh.number,
+                settled: fresh.settled,
+                complete: false,
+                unreleased: 1,
+                presettled: fresh.settled,
+                copies: SmallVec::new(),
+                multicast: None,
+                undecided: Some(Box::new(undecided)),
+            },
+        );
+    }
+
+    /// Looks again at a message whose first sections were incomplete.
+    fn decide<W: Wire>(&mut self, wire: &mut W, now: Instant, delivery: u32, arrival: Arrival) {
+        let link = arrival.link;
+        let inbound = &mut self.inbound[delivery];
+        let Some(mut undecided) = inbound.undecided.take() else {
+            return;
+        };
+        undecided.received.extend_from_slice(&arrival.payload);
+        let (number, settled) = (inbound.number, inbound.settled);
+        // The message starts over as if all of it had come in one frame, which keeps one place in
+        // the window; the places of the others are let go.
+        let surplus = inbound.unreleased.saturating_sub(1);
+        inbound.unreleased = 0;
+        self.remove_inbound(wire, delivery, false);
+        self.incoming[link].current = None;
+        self.release(wire, link, surplus);
+        let fresh = Fresh {
+            link,
+            number,
+            message_format: undecided.message_format,
+            settled,
+            state: undecided.state,
+            payload: undecided.received.freeze(),
+            more: arrival.more,
+        };
+        self.begin(wire, now, fresh);
+    }
+
+    fn insert_inbound<W: Wire>(&mut self, wire: &mut W, fresh: &Fresh, inbound: Inbound) -> Slot {
+        let delivery = self.inbound.insert(inbound);
+        let incoming = &mut self.incoming[fresh.link];
+        self.inbound.chain(&mut incoming.deliveries, delivery.index);
+        if fresh.more {
+            incoming.current = Some(delivery.index);
+        }
+        if !fresh.settled {
+            wire.watch(incoming.terminal, fresh.number, delivery.index);
+        }
+        delivery
+    }
+
+    /// Gives a delivery back to its sender; frames still to come are let by.
+    fn refuse<W: Wire>(&mut self, wire: &mut W, fresh: &Fresh, outcome: DeliveryState) {
+        let incoming = &mut self.incoming[fresh.link];
+        incoming.held -= 1;
+        if fresh.settled {
+            incoming.counts.presettled += 1;
+            incoming.counts.dropped_presettled += 1;
+            self.counts.outcomes.presettled += 1;
+            self.counts.outcomes.dropped_presettled += 1;
+        } else {
+            incoming
+                .counts
+                .settled(Some(&outcome), std::time::Duration::ZERO);
+            self.counts
+                .outcomes
+                .settled(Some(&outcome), std::time::Duration::ZERO);
+            wire.update(incoming.terminal, fresh.number, Some(&outcome), true);
+        }
+        self.release(wire, fresh.link, 1);
+        self.touch(fresh.link);
+    }
+
+    /// Lets frames of an incoming link go: its session's window may advance.
+    pub(super) fn release<W: Wire>(&mut self, wire: &mut W, link: u32, frames: u32) {
+        if frames > 0 {
+            let incoming = &mut self.incoming[link];
+            incoming.unreleased -= frames;
+            wire.release_window(incoming.terminal, frames);
+        }
+    }
+
+    pub(super) fn post(&mut self, worker: WorkerId, mail: Mail) {
+        self.mail.push_back((worker, mail));
+    }
+}
+
+fn not_found() -> DeliveryState {
+    DeliveryState::Rejected(Some(Box::new(Error::new(
+        "amqp:not-found",
+        "Node not found",
+    ))))
+}
+
+/// Of a message whose header says nothing and whose address has none.
+const DEFAULT_PRIORITY: u8 = 4;
+const MAX_PRIORITY: u8 = 9;
+pub(super) const PRIORITIES: usize = 10;

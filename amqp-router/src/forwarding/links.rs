@@ -1,0 +1,362 @@
+//! The forwarding half of links, and how they come and go.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::codec::{DeliveryState, Modified};
+use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId};
+use crate::forwarding::Forwarder;
+use crate::forwarding::stats::{DeliveryCounts, Rate};
+use crate::forwarding::table::Chain;
+use crate::forwarding::wire::{Terminal, Wire};
+
+/// A link that deliveries arrive by.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(super) terminal: Terminal,
+    pub(super) target: Target,
+    pub(super) capacity: u32,
+    /// Deliveries that take up credit: unsettled ones, and presettled ones that have not left yet.
+    pub(super) held: u32,
+    /// Frames that hold a place in the session's window.
+    pub(super) unreleased: u32,
+    /// Its deliveries that have an incoming half.
+    pub(super) deliveries: Chain,
+    /// The delivery whose frames are arriving.
+    pub(super) current: Option<u32>,
+    /// Whether credit is to be looked at when the turn ends.
+    pub(super) dirty: bool,
+    /// Where the last message on an anonymous link went.
+    pub(super) last_to: Option<(Box<str>, AddressId)>,
+    pub(super) counts: DeliveryCounts,
+    pub(super) rate: Rate,
+    /// Since when the peer has had no credit.
+    pub(super) dry_since: Option<Instant>,
+}
+
+/// Where an incoming link leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The control plane has not said yet.
+    Undecided,
+    Address(AddressId),
+    /// Wherever each message's `to` says.
+    Anonymous,
+}
+
+/// A link that deliveries leave by.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(super) terminal: Terminal,
+    pub(super) capacity: u32,
+    /// The receiver asked for everything presettled: deliveries count as accepted once sent.
+    pub(super) presettle: bool,
+    pub(super) load: Arc<LinkLoad>,
+    /// Deliveries that have not been sent entirely.
+    pub(super) queue: VecDeque<u32>,
+    /// Deliveries that have been sent and await an outcome.
+    pub(super) sent: Chain,
+    pub(super) unsettled: u32,
+    /// Whether it is on the list of links to be served this turn.
+    pub(super) ready: bool,
+    /// Whether it is on its connection's list of links that wait for room.
+    pub(super) blocked: bool,
+    pub(super) next_tag: u64,
+    /// Has sent something since the last tick.
+    pub(super) moved: bool,
+    /// Has sent nothing for a whole tick although something waits.
+    pub(super) stalled: bool,
+    pub(super) counts: DeliveryCounts,
+    pub(super) rate: Rate,
+}
+
+/// What management shows of a link's traffic.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinkStatus {
+    pub(crate) counts: DeliveryCounts,
+    pub(crate) undelivered: u32,
+    pub(crate) unsettled: u32,
+    pub(crate) credit: u32,
+    pub(crate) settle_rate: u32,
+    pub(crate) zero_credit_seconds: u32,
+}
+
+impl Incoming {
+    fn status<W: Wire>(&self, wire: &W, now: Instant) -> LinkStatus {
+        let dry = self
+            .dry_since
+            .map_or(0, |since| now.duration_since(since).as_secs());
+        LinkStatus {
+            counts: self.counts,
+            undelivered: 0,
+            unsettled: self.held,
+            credit: wire.credit(self.terminal),
+            settle_rate: self.rate.per_second(),
+            zero_credit_seconds: u32::try_from(dry).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Outgoing {
+    fn status<W: Wire>(&self, wire: &W) -> LinkStatus {
+        LinkStatus {
+            counts: self.counts,
+            undelivered: self.queue.len() as u32,
+            unsettled: self.unsettled,
+            credit: wire.allowance(self.terminal).credit,
+            settle_rate: self.rate.per_second(),
+            zero_credit_seconds: 0,
+        }
+    }
+}
+
+impl Forwarder {
+    /// Makes an incoming link. It leads nowhere and has no credit until it is
+    /// [opened](Self::open_incoming).
+    pub(crate) fn add_incoming(&mut self, terminal: Terminal, capacity: u32) -> Slot {
+        self.incoming.insert(Incoming {
+            terminal,
+            target: Target::Undecided,
+            capacity,
+            held: 0,
+            unreleased: 0,
+            deliveries: Chain::default(),
+            current: None,
+            dirty: false,
+            last_to: None,
+            counts: DeliveryCounts::default(),
+            rate: Rate::default(),
+            dry_since: None,
+        })
+    }
+
+    /// The control plane has decided where an incoming link leads.
+    pub(crate) fn open_incoming(&mut self, slot: Slot, target: Target) {
+        let Some(incoming) = self.incoming.get_mut(slot) else {
+            return;
+        };
+        incoming.target = target;
+        if let Target::Address(id) = target {
+            self.addresses.add_producer(id, slot.index);
+        }
+        self.touch(slot.index);
+    }
+
+    /// Where an incoming link ends, if it still exists.
+    pub(crate) fn incoming_terminal(&self, slot: Slot) -> Option<Terminal> {
+        self.incoming.get(slot).map(|incoming| incoming.terminal)
+    }
+
+    /// Where an outgoing link ends, if it still exists.
+    pub(crate) fn outgoing_terminal(&self, slot: Slot) -> Option<Terminal> {
+        self.outgoing.get(slot).map(|outgoing| outgoing.terminal)
+    }
+
+    /// Makes an outgoing link. The control plane will publish it as a destination.
+    pub(crate) fn add_outgoing(
+        &mut self,
+        terminal: Terminal,
+        capacity: u32,
+        presettle: bool,
+    ) -> (Slot, Arc<LinkLoad>) {
+        let load = Arc::new(LinkLoad::default());
+        let slot = self.outgoing.insert(Outgoing {
+            terminal,
+            capacity,
+            presettle,
+            load: Arc::clone(&load),
+            queue: VecDeque::new(),
+            sent: Chain::default(),
+            unsettled: 0,
+            ready: false,
+            blocked: false,
+            next_tag: 0,
+            moved: false,
+            stalled: false,
+            counts: DeliveryCounts::default(),
+            rate: Rate::default(),
+        });
+        (slot, load)
+    }
+
+    /// The sender's link is gone: what it had not finished is aborted, what it had finished goes on
+    /// without it.
+    pub(crate) fn remove_incoming<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
+        let Some(incoming) = self.incoming.get(slot) else {
+            return;
+        };
+        for delivery in self.inbound.chained(&incoming.deliveries) {
+            self.orphan(wire, delivery);
+        }
+        let incoming = self.incoming.remove(slot.index);
+        wire.release_window(incoming.terminal, incoming.unreleased);
+        if let Target::Address(id) = incoming.target {
+            self.addresses.remove_producer(id, slot.index);
+        }
+    }
+
+    /// The receiver's link is gone: what had not begun to leave is released, what had is modified
+    /// with delivery-failed.
+    pub(crate) fn remove_outgoing<W: Wire>(&mut self, wire: &mut W, now: Instant, slot: Slot) {
+        let Some(outgoing) = self.outgoing.get_mut(slot) else {
+            return;
+        };
+        let queue = std::mem::take(&mut outgoing.queue);
+        for delivery in queue
+            .into_iter()
+            .chain(self.outbound.chained(&self.outgoing[slot.index].sent))
+        {
+            let number = self.outbound[delivery].number;
+            if let Some(number) = number {
+                wire.forget_sent(self.outgoing[slot.index].terminal, number);
+            }
+            let outcome = if number.is_some() {
+                failed()
+            } else {
+                DeliveryState::Released
+            };
+            self.give_up(wire, now, delivery, outcome);
+        }
+        self.outgoing.remove(slot.index).load.retire();
+    }
+
+    /// Applies a change of the forwarding table; producers of an address that has just become
+    /// reachable get their credit.
+    pub(crate) fn update_table(&mut self, update: TableUpdate) {
+        if let Some(id) = self.addresses.apply(update) {
+            for index in 0..self.addresses.producers(id).len() {
+                let link = self.addresses.producers(id)[index];
+                self.touch(link);
+            }
+        }
+    }
+
+    /// Has an incoming link's credit looked at when the turn ends.
+    pub(super) fn touch(&mut self, link: u32) {
+        let incoming = &mut self.incoming[link];
+        if !incoming.dirty {
+            incoming.dirty = true;
+            self.dirty.push(link);
+        }
+    }
+
+    /// Tops up the credit of every link that has had something settled or moved on this turn.
+    pub(super) fn grant_credit<W: Wire>(&mut self, wire: &mut W, now: Instant) {
+        while let Some(link) = self.dirty.pop() {
+            if !self.incoming.contains(link) {
+                continue;
+            }
+            let incoming = &mut self.incoming[link];
+            incoming.dirty = false;
+            let open = match incoming.target {
+                Target::Undecided => false,
+                Target::Anonymous => true,
+                Target::Address(id) => self.addresses.is_reachable(id),
+            };
+            let have = wire.credit(incoming.terminal);
+            let want = if open {
+                incoming.capacity.saturating_sub(incoming.held)
+            } else {
+                0
+            };
+            if worth_granting(have, want, incoming.capacity) {
+                wire.set_credit(incoming.terminal, want);
+            }
+            let dry = wire.credit(incoming.terminal) == 0;
+            incoming.dry_since = dry.then(|| incoming.dry_since.unwrap_or(now));
+        }
+    }
+
+    /// The full reference to a link that exists.
+    pub(crate) fn slot(&self, direction: Direction, index: u32) -> Slot {
+        match direction {
+            Direction::Incoming => self.incoming.slot(index),
+            Direction::Outgoing => self.outgoing.slot(index),
+        }
+    }
+
+    /// What every link has done and has yet to do.
+    pub(crate) fn link_statuses<W: Wire>(
+        &self,
+        wire: &W,
+        worker: WorkerId,
+        now: Instant,
+    ) -> Vec<(LinkRef, LinkStatus)> {
+        let incoming = self.incoming.iter().map(|(index, incoming)| {
+            let slot = self.incoming.slot(index);
+            (
+                LinkRef {
+                    worker,
+                    direction: Direction::Incoming,
+                    slot,
+                },
+                incoming.status(wire, now),
+            )
+        });
+        let outgoing = self.outgoing.iter().map(|(index, outgoing)| {
+            let slot = self.outgoing.slot(index);
+            (
+                LinkRef {
+                    worker,
+                    direction: Direction::Outgoing,
+                    slot,
+                },
+                outgoing.status(wire),
+            )
+        });
+        incoming.chain(outgoing).collect()
+    }
+
+    /// To be called once a second: takes rates, and stops senders from waiting for a receiver that
+    /// has taken nothing for a whole second.
+    pub(crate) fn tick<W: Wire>(&mut self, wire: &mut W, now: Instant) {
+        for (_, incoming) in self.incoming.iter_mut() {
+            incoming.rate.tick(incoming.counts.finished());
+        }
+        let mut stalled = Vec::new();
+        for (link, outgoing) in self.outgoing.iter_mut() {
+            outgoing.rate.tick(outgoing.counts.finished());
+            let waits = !outgoing.moved && !outgoing.queue.is_empty();
+            outgoing.moved = false;
+            if waits && !outgoing.stalled {
+                outgoing.stalled = true;
+                stalled.push(link);
+            }
+        }
+        for link in stalled {
+            self.stop_waiting(wire, link);
+        }
+        self.end_turn(wire, now);
+    }
+}
+
+/// What a delivery has become when its receiver went away with it.
+pub(super) fn failed() -> DeliveryState {
+    DeliveryState::Modified(Box::new(Modified {
+        delivery_failed: true,
+        ..Modified::default()
+    }))
+}
+
+/// Whether a flow is worth sending: always when the sender is running dry, else only for a good
+/// part of the capacity at once.
+fn worth_granting(have: u32, want: u32, capacity: u32) -> bool {
+    want > have && (have < capacity / 2 || want - have >= capacity.div_ceil(4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_is_granted_in_good_parts_unless_the_sender_runs_dry() {
+        assert!(worth_granting(0, 1, 250));
+        assert!(worth_granting(0, 1, 1));
+        assert!(worth_granting(124, 125, 250));
+        assert!(!worth_granting(240, 250, 250));
+        assert!(worth_granting(187, 250, 250));
+        assert!(!worth_granting(250, 250, 250));
+        assert!(!worth_granting(250, 10, 250));
+    }
+}

@@ -1,0 +1,74 @@
+//! What workers send each other, in batches.
+//!
+//! A delivery that crosses from one worker to another leaves its incoming half where it arrived
+//! and gets an outgoing half where its link lives. The two know each other by [`Branch`]: the slot
+//! of the incoming half, and which of its copies this is.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::codec::DeliveryState;
+use crate::control::table::{AddressId, Slot, WorkerId};
+
+/// One copy of an incoming delivery, named so that both its halves can speak of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Branch {
+    /// The worker that has the incoming half.
+    pub(crate) worker: WorkerId,
+    /// The incoming half.
+    pub(crate) delivery: Slot,
+    /// Its number among the copies of a multicast.
+    pub(crate) copy: u16,
+}
+
+/// What an outgoing half must know besides the body.
+#[derive(Clone, Debug)]
+pub(crate) struct Envelope {
+    pub(crate) address: AddressId,
+    pub(crate) message_format: u32,
+    pub(crate) settled: bool,
+    pub(crate) priority: u8,
+    pub(crate) arrived: Instant,
+    /// When the message's time to live runs out, if it has one.
+    pub(crate) expires: Option<Instant>,
+    /// The state that the sender gave with the transfer.
+    pub(crate) state: Option<DeliveryState>,
+}
+
+/// A message from one worker to another.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A delivery for a link of yours.
+    Start {
+        link: Slot,
+        branch: Branch,
+        envelope: Box<Envelope>,
+        payload: Bytes,
+        more: bool,
+    },
+    /// More of its body.
+    Continue {
+        branch: Branch,
+        payload: Bytes,
+        more: bool,
+    },
+    /// Its sender is gone: give it up, unless all of it is there.
+    Orphaned { branch: Branch },
+    /// Its sender settled it or changed its state.
+    FromSender {
+        branch: Branch,
+        state: Option<DeliveryState>,
+        settled: bool,
+    },
+    /// Its receiver settled it or changed its state.
+    FromReceiver {
+        branch: Branch,
+        state: Option<DeliveryState>,
+        settled: bool,
+    },
+    /// A frame of it has left, or will never leave.
+    Through { branch: Branch },
+    /// All of a presettled delivery has left, or will never leave.
+    Done { branch: Branch },
+}

@@ -1,0 +1,26 @@
+//! The data plane of one worker: link in, address, links out.
+//!
+//! A [`Forwarder`] owns the forwarding half of every link of its worker and every delivery that is
+//! on its way. It reads the table that the control plane publishes, and speaks to connections
+//! through [`Wire`](wire::Wire); it never sees a frame. A delivery has an incoming half
+//! ([`delivery::Inbound`]) where it arrived and an outgoing half ([`delivery::Outbound`]) on every
+//! link that it goes to; what couples them is a [`mailbox::Branch`], so that they may live on
+//! different workers.
+
+mod addresses;
+mod deliver;
+mod delivery;
+mod forward;
+mod inspect;
+pub(crate) mod links;
+pub(crate) mod mailbox;
+mod settle;
+pub(crate) mod stats;
+mod stream;
+mod table;
+#[cfg(test)]
+mod tests;
+mod treatment;
+pub(crate) mod wire;
+
+pub(crate) use forward::{Arrival, Forwarder, Settings};

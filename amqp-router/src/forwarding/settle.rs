@@ -1,0 +1,506 @@
+//! Outcomes, settlement and loss, from either end to the other.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::codec::DeliveryState;
+use crate::control::table::Slot;
+use crate::forwarding::Forwarder;
+use crate::forwarding::delivery::{Copied, Origin, Outbound, significance};
+use crate::forwarding::mailbox::{Branch, Mail};
+use crate::forwarding::wire::Wire;
+
+impl Forwarder {
+    /// A receiver says what has become of a delivery, named by the token it was sent with.
+    pub(crate) fn receiver_update<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        now: Instant,
+        delivery: u32,
+        state: Option<DeliveryState>,
+        settled: bool,
+    ) {
+        let outbound = &mut self.outbound[delivery];
+        let origin = outbound.origin;
+        let link = outbound.link;
+        if settled {
+            let age = now.duration_since(outbound.envelope.arrived);
+            self.outgoing[link].counts.settled(state.as_ref(), age);
+            self.counts.outcomes.settled(state.as_ref(), age);
+            self.outgoing[link].moved = true;
+            self.receiver_settled(wire, delivery, state.as_ref());
+        } else if let (Origin::Gone, Some(state)) = (origin, &state)
+            && state.is_terminal()
+        {
+            // The sender went away: nobody else will settle this.
+            let terminal = self.outgoing[link].terminal;
+            if let Some(number) = outbound.number {
+                wire.update_sent(terminal, number, Some(state), true);
+            }
+            self.receiver_settled(wire, delivery, None);
+            return;
+        }
+        self.tell_sender(wire, origin, state, settled);
+    }
+
+    /// Does what a settlement means for the outgoing half.
+    fn receiver_settled<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        delivery: u32,
+        state: Option<&DeliveryState>,
+    ) {
+        let outbound = &mut self.outbound[delivery];
+        if outbound.sent {
+            self.remove_outbound(delivery);
+            return;
+        }
+        // Settled before all of it was sent. Who accepts gets the rest; who does not is spared it.
+        outbound.envelope.settled = true;
+        if matches!(state, Some(DeliveryState::Accepted) | None) {
+            return;
+        }
+        outbound.aborted = true;
+        let (link, priority) = (outbound.link, outbound.envelope.priority);
+        self.discard_body(wire, delivery);
+        self.mark_ready(link, priority);
+    }
+
+    /// A sender settles a delivery, or changes its state; named by the token it is watched with.
+    pub(crate) fn sender_update<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        delivery: u32,
+        state: Option<DeliveryState>,
+        settled: bool,
+    ) {
+        if settled {
+            self.sender_settled(wire, delivery, state);
+            self.finish_if_done(wire, delivery);
+        } else {
+            self.tell_receivers(wire, delivery, state, false);
+        }
+    }
+
+    pub(super) fn sender_settled<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        delivery: u32,
+        state: Option<DeliveryState>,
+    ) {
+        let inbound = &mut self.inbound[delivery];
+        if !inbound.settled {
+            inbound.settled = true;
+            self.tell_receivers(wire, delivery, state, true);
+        }
+    }
+
+    fn tell_receivers<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        delivery: u32,
+        state: Option<DeliveryState>,
+        settled: bool,
+    ) {
+        let slot = self.inbound.slot(delivery);
+        for copy in 0..self.inbound[delivery].copies.len() {
+            let Copied {
+                worker,
+                outbound,
+                done,
+                ..
+            } = self.inbound[delivery].copies[copy];
+            if let Some(outbound) = outbound {
+                self.settle_copy(wire, outbound, state.as_ref(), settled);
+            } else if worker != self.settings.worker && !done {
+                let branch = Branch {
+                    worker: self.settings.worker,
+                    delivery: slot,
+                    copy: copy as u16,
+                };
+                self.post(
+                    worker,
+                    Mail::FromSender {
+                        branch,
+                        state: state.clone(),
+                        settled,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Tells one receiver what the sender said.
+    fn settle_copy<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        outbound: Slot,
+        state: Option<&DeliveryState>,
+        settled: bool,
+    ) {
+        let delivery = outbound.index;
+        let Some(outbound) = self.outbound.get_mut(outbound) else {
+            return;
+        };
+        let terminal = self.outgoing[outbound.link].terminal;
+        if let Some(number) = outbound.number
+            && !outbound.envelope.settled
+        {
+            wire.update_sent(terminal, number, state, settled);
+        }
+        if settled {
+            outbound.envelope.settled = true;
+            if outbound.sent {
+                self.outgoing[outbound.link]
+                    .counts
+                    .settled(state, std::time::Duration::ZERO);
+                self.remove_outbound(delivery);
+            }
+        }
+    }
+
+    /// Passes what a receiver said to whoever waits for it.
+    pub(super) fn tell_sender<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        origin: Origin,
+        state: Option<DeliveryState>,
+        settled: bool,
+    ) {
+        match origin {
+            Origin::Branch(branch) if branch.worker == self.settings.worker => {
+                self.branch_update(wire, branch, state, settled);
+            }
+            Origin::Branch(branch) => {
+                self.post(
+                    branch.worker,
+                    Mail::FromReceiver {
+                        branch,
+                        state,
+                        settled,
+                    },
+                );
+            }
+            Origin::Link(_) => self.origin_done(wire, origin),
+            Origin::Gone => {}
+        }
+    }
+
+    /// One copy of a delivery got a state.
+    fn branch_update<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        branch: Branch,
+        state: Option<DeliveryState>,
+        settled: bool,
+    ) {
+        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
+            return;
+        };
+        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+            return;
+        };
+        copied.done |= settled;
+        let terminal = settled || state.as_ref().is_some_and(DeliveryState::is_terminal);
+        copied.terminal |= terminal;
+        let (state, settled) = match &mut inbound.multicast {
+            None => (state, settled),
+            Some(multicast) => {
+                if let Some(state) = state.filter(DeliveryState::is_terminal)
+                    && multicast
+                        .outcome
+                        .as_ref()
+                        .is_none_or(|best| significance(best) < significance(&state))
+                {
+                    multicast.outcome = Some(state);
+                }
+                if !terminal || !inbound.copies.iter().all(|copied| copied.terminal) {
+                    return;
+                }
+                let all_done = inbound.copies.iter().all(|copied| copied.done);
+                let Some(multicast) = &inbound.multicast else {
+                    return;
+                };
+                (multicast.outcome.clone(), all_done)
+            }
+        };
+        if !inbound.settled {
+            let terminal = self.incoming[inbound.link].terminal;
+            wire.update(terminal, inbound.number, state.as_ref(), settled);
+            if settled {
+                inbound.settled = true;
+                self.incoming[inbound.link]
+                    .counts
+                    .settled(state.as_ref(), std::time::Duration::ZERO);
+            }
+        }
+        self.finish_if_done(wire, branch.delivery.index);
+    }
+
+    /// Forgets an incoming half that is settled and complete; one that came settled, when all of
+    /// it has left.
+    pub(super) fn finish_if_done<W: Wire>(&mut self, wire: &mut W, delivery: u32) {
+        if !self.inbound.contains(delivery) {
+            return;
+        }
+        let inbound = &self.inbound[delivery];
+        if !inbound.settled || !inbound.complete || inbound.undecided.is_some() {
+            return;
+        }
+        if inbound.presettled {
+            if !inbound.copies.iter().all(|copied| copied.done) {
+                return;
+            }
+            self.incoming[inbound.link].counts.presettled += 1;
+            self.counts.outcomes.presettled += 1;
+        }
+        self.remove_inbound(wire, delivery, true);
+    }
+
+    /// Takes an incoming half out of its link. With `give_back` its credit becomes free again.
+    pub(super) fn remove_inbound<W: Wire>(&mut self, wire: &mut W, delivery: u32, give_back: bool) {
+        let link = self.inbound[delivery].link;
+        let incoming = &mut self.incoming[link];
+        self.inbound.unchain(&mut incoming.deliveries, delivery);
+        let inbound = self.inbound.remove(delivery);
+        if incoming.current == Some(delivery) {
+            incoming.current = None;
+        }
+        if give_back {
+            incoming.held -= 1;
+            self.touch(link);
+        }
+        self.release(wire, link, inbound.unreleased);
+    }
+
+    /// The sender of a delivery gave it up, or is gone. What is complete goes on without it.
+    pub(super) fn orphan<W: Wire>(&mut self, wire: &mut W, delivery: u32) {
+        let slot = self.inbound.slot(delivery);
+        let inbound = &mut self.inbound[delivery];
+        let copies = std::mem::take(&mut inbound.copies);
+        for (copy, copied) in copies.iter().enumerate() {
+            if let Some(outbound) = copied.outbound {
+                self.orphan_copy(wire, outbound);
+            } else if copied.worker != self.settings.worker && !copied.done {
+                let branch = Branch {
+                    worker: self.settings.worker,
+                    delivery: slot,
+                    copy: copy as u16,
+                };
+                self.post(copied.worker, Mail::Orphaned { branch });
+            }
+        }
+        let inbound = &self.inbound[delivery];
+        let (link, number, settled) = (inbound.link, inbound.number, inbound.settled);
+        if !settled {
+            wire.forget(self.incoming[link].terminal, number);
+        }
+        self.remove_inbound(wire, delivery, true);
+    }
+
+    fn orphan_copy<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
+        let Some(outbound) = self.outbound.get_mut(slot) else {
+            return;
+        };
+        if outbound.body.is_complete() {
+            outbound.origin = Origin::Gone;
+            return;
+        }
+        outbound.aborted = true;
+        outbound.envelope.settled = true;
+        let (link, priority) = (outbound.link, outbound.envelope.priority);
+        self.discard_body(wire, slot.index);
+        self.outbound[slot.index].origin = Origin::Gone;
+        self.mark_ready(link, priority);
+    }
+
+    /// Drops what a delivery has yet to send.
+    fn discard_body<W: Wire>(&mut self, wire: &mut W, delivery: u32) {
+        loop {
+            let outbound = &mut self.outbound[delivery];
+            let origin = outbound.origin;
+            if outbound.body.pop().is_none() {
+                return;
+            }
+            self.chunk_through(wire, origin);
+        }
+    }
+
+    /// Ends an outgoing half that will never be sent, or whose receiver is gone.
+    pub(super) fn give_up<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        now: Instant,
+        delivery: u32,
+        outcome: DeliveryState,
+    ) {
+        let mut outbound = self.remove_outbound(delivery);
+        let age = now.duration_since(outbound.envelope.arrived);
+        if !outbound.envelope.settled {
+            self.counts.outcomes.settled(Some(&outcome), age);
+        }
+        self.notify_lost(wire, &mut outbound, outcome);
+    }
+
+    /// Tells the origin of an outgoing half that it is no more.
+    pub(super) fn notify_lost<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        outbound: &mut Outbound,
+        outcome: DeliveryState,
+    ) {
+        while outbound.body.pop().is_some() {
+            self.chunk_through(wire, outbound.origin);
+        }
+        if outbound.envelope.settled {
+            self.origin_done(wire, outbound.origin);
+        } else {
+            self.tell_sender(wire, outbound.origin, Some(outcome), true);
+        }
+    }
+
+    /// Takes an outgoing half, which is no longer in its link's queue, out of everything else.
+    pub(super) fn remove_outbound(&mut self, delivery: u32) -> Outbound {
+        let (link, sent) = (self.outbound[delivery].link, self.outbound[delivery].sent);
+        let outgoing = &mut self.outgoing[link];
+        outgoing.load.remove();
+        if sent {
+            outgoing.unsettled -= 1;
+            self.outbound.unchain(&mut outgoing.sent, delivery);
+        }
+        let outbound = self.outbound.remove(delivery);
+        if let Origin::Branch(branch) = outbound.origin
+            && branch.worker != self.settings.worker
+        {
+            self.foreign.remove(&branch);
+        }
+        outbound
+    }
+
+    /// A frame of an outgoing half has left or been dropped.
+    pub(super) fn chunk_through<W: Wire>(&mut self, wire: &mut W, origin: Origin) {
+        match origin {
+            Origin::Link(link) => {
+                if self.incoming.get(link).is_some() {
+                    self.release(wire, link.index, 1);
+                }
+            }
+            Origin::Branch(branch) if branch.worker == self.settings.worker => {
+                self.frame_through(wire, branch);
+            }
+            Origin::Branch(branch) => self.post(branch.worker, Mail::Through { branch }),
+            Origin::Gone => {}
+        }
+    }
+
+    /// One copy is through with one more frame of a delivery.
+    pub(super) fn frame_through<W: Wire>(&mut self, wire: &mut W, branch: Branch) {
+        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
+            return;
+        };
+        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+            return;
+        };
+        let frame = copied.through;
+        copied.through = frame.wrapping_add(1);
+        let frames = match &mut inbound.multicast {
+            None => 1,
+            Some(multicast) => multicast.progress.through(frame),
+        };
+        let frames = frames.min(inbound.unreleased);
+        inbound.unreleased -= frames;
+        let link = inbound.link;
+        self.release(wire, link, frames);
+    }
+
+    /// A presettled outgoing half has been sent or dropped.
+    pub(super) fn origin_done<W: Wire>(&mut self, wire: &mut W, origin: Origin) {
+        match origin {
+            Origin::Link(link) => {
+                if let Some(incoming) = self.incoming.get_mut(link) {
+                    incoming.held -= 1;
+                    incoming.counts.presettled += 1;
+                    self.counts.outcomes.presettled += 1;
+                    self.touch(link.index);
+                }
+            }
+            Origin::Branch(branch) if branch.worker == self.settings.worker => {
+                self.branch_done(wire, branch);
+            }
+            Origin::Branch(branch) => self.post(branch.worker, Mail::Done { branch }),
+            Origin::Gone => {}
+        }
+    }
+
+    fn branch_done<W: Wire>(&mut self, wire: &mut W, branch: Branch) {
+        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
+            return;
+        };
+        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+            return;
+        };
+        copied.done = true;
+        copied.terminal = true;
+        self.finish_if_done(wire, branch.delivery.index);
+    }
+
+    /// Takes a message from another worker.
+    pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, now: Instant, mail: Mail) {
+        match mail {
+            Mail::Start {
+                link,
+                branch,
+                envelope,
+                payload,
+                more,
+            } => {
+                let origin = Origin::Branch(branch);
+                let outbound = self.enqueue(wire, now, link, origin, *envelope, payload, more);
+                if let Some(outbound) = outbound {
+                    self.foreign.insert(branch, outbound.index);
+                }
+            }
+            Mail::Continue {
+                branch,
+                payload,
+                more,
+            } => {
+                self.foreign_chunk(wire, branch, payload, more);
+            }
+            Mail::Orphaned { branch } => {
+                if let Some(delivery) = self.foreign.remove(&branch) {
+                    let slot = self.outbound.slot(delivery);
+                    self.orphan_copy(wire, slot);
+                }
+            }
+            Mail::FromSender {
+                branch,
+                state,
+                settled,
+            } => {
+                if let Some(&delivery) = self.foreign.get(&branch) {
+                    let slot = self.outbound.slot(delivery);
+                    self.settle_copy(wire, slot, state.as_ref(), settled);
+                }
+            }
+            Mail::FromReceiver {
+                branch,
+                state,
+                settled,
+            } => {
+                self.branch_update(wire, branch, state, settled);
+            }
+            Mail::Through { branch } => self.frame_through(wire, branch),
+            Mail::Done { branch } => self.branch_done(wire, branch),
+        }
+    }
+
+    fn foreign_chunk<W: Wire>(&mut self, wire: &mut W, branch: Branch, payload: Bytes, more: bool) {
+        match self.foreign.get(&branch) {
+            Some(&delivery) => self.append(wire, delivery, payload, more),
+            // Its link is gone, which the incoming half has not heard yet.
+            None => self.post(branch.worker, Mail::Through { branch }),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The body of a delivery on its way through: what has arrived and not yet gone out.
+//!
+//! A delivery is forwarded from its first frame on, so its body may still be arriving while it
+//! leaves. Nothing here limits how much is held: every frame that arrived holds a place in the
+//! incoming session window of the connection it came from until the last outgoing link is through
+//! with it, and that window is what bounds memory.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// What an outgoing link has yet to send of one delivery. Almost always that is one frame, so the
+/// first needs no allocation.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    first: Option<Bytes>,
+    rest: VecDeque<Bytes>,
+    complete: bool,
+}
+
+impl Body {
+    pub(super) fn push(&mut self, chunk: Bytes, more: bool) {
+        debug_assert!(!self.complete, "nothing follows the last frame");
+        if self.first.is_none() {
+            self.first = Some(chunk);
+        } else {
+            self.rest.push_back(chunk);
+        }
+        self.complete = !more;
+    }
+
+    /// Puts a chunk in front of the others: what a full session window left over.
+    pub(super) fn unread(&mut self, chunk: Bytes) {
+        if let Some(second) = self.first.replace(chunk) {
+            self.rest.push_front(second);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let chunk = self.first.take()?;
+        self.first = self.rest.pop_front();
+        Some(chunk)
+    }
+
+    /// Whether a chunk waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Whether the last frame has arrived, though it may still wait here.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How many chunks wait.
+    pub(super) fn chunks(&self) -> u32 {
+        u32::from(self.first.is_some()) + self.rest.len() as u32
+    }
+}
+
+/// Which frames of one incoming delivery all its outgoing links are through with.
+///
+/// With a single outgoing link that is a count; with several, a frame is let go when the slowest
+/// of them has sent it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// For each frame that is still held, oldest first, by how many links.
+    holders: VecDeque<u16>,
+    /// Frames let go before those.
+    released: u32,
+}
+
+impl Progress {
+    /// A frame came in that `links` links must send.
+    pub(super) fn hold(&mut self, links: u16) {
+        self.holders.push_back(links);
+    }
+
+    /// One link is through with frame number `frame`; says how many frames can be let go.
+    pub(super) fn through(&mut self, frame: u32) -> u32 {
+        let index = frame.wrapping_sub(self.released) as usize;
+        if let Some(holders) = self.holders.get_mut(index) {
+            *holders = holders.saturating_sub(1);
+        }
+        let mut released = 0;
+        while self.holders.front() == Some(&0) {
+            self.holders.pop_front();
+            released += 1;
+        }
+        self.released = self.released.wrapping_add(released);
+        released
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_leave_in_order() {
+        let mut body = Body::default();
+        body.push(Bytes::from_static(b"a"), true);
+        body.push(Bytes::from_static(b"b"), true);
+        body.push(Bytes::from_static(b"c"), false);
+        assert_eq!(body.pop().as_deref(), Some(&b"a"[..]));
+        body.unread(Bytes::from_static(b"A"));
+        assert_eq!(body.chunks(), 3);
+        let left: Vec<Bytes> = std::iter::from_fn(|| body.pop()).collect();
+        assert_eq!(left, ["A", "b", "c"]);
+        assert!(body.is_complete() && body.is_empty());
+    }
+
+    #[test]
+    fn a_frame_is_held_for_the_slowest_link() {
+        let mut progress = Progress::default();
+        progress.hold(2);
+        progress.hold(2);
+        assert_eq!(progress.through(0), 0);
+        assert_eq!(progress.through(1), 0);
+        assert_eq!(progress.through(0), 1);
+        assert_eq!(progress.through(1), 1);
+    }
+
+    #[test]
+    fn a_frame_in_the_middle_does_not_overtake() {
+        let mut progress = Progress::default();
+        for _ in 0..3 {
+            progress.hold(1);
+        }
+        assert_eq!(progress.through(1), 0);
+        assert_eq!(progress.through(0), 2);
+        assert_eq!(progress.through(2), 1);
+    }
+}

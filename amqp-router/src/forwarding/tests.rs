@@ -1,0 +1,605 @@
+//! One worker's forwarding between scripted links.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::wire::{Allowance, Head, Terminal, Wire};
+use super::{Arrival, Forwarder, Settings};
+use crate::codec::{DeliveryState, Error};
+use crate::control::address::{AddressKey, Identity};
+use crate::control::table::{
+    AddressEntry, AddressId, Destination, Slot, TableUpdate, Treatment, WorkerId,
+};
+use crate::forwarding::links::Target;
+
+/// What links were told, in order, in words.
+#[derive(Default)]
+struct Script {
+    said: VecDeque<String>,
+    credit: std::collections::HashMap<u32, u32>,
+    room: bool,
+    next: u32,
+    /// Bytes that the session's window lets through before it closes.
+    window: Option<usize>,
+}
+
+impl Script {
+    fn say(&mut self, text: String) {
+        self.said.push_back(text);
+    }
+}
+
+impl Wire for Script {
+    fn update(
+        &mut self,
+        at: Terminal,
+        delivery: u32,
+        state: Option<&DeliveryState>,
+        settled: bool,
+    ) {
+        let word = word(state);
+        self.say(format!(
+            "{}: {delivery} {word}{}",
+            at.link,
+            if settled { " settled" } else { "" }
+        ));
+    }
+
+    fn watch(&mut self, _: Terminal, _: u32, _: u32) {}
+
+    fn forget(&mut self, at: Terminal, delivery: u32) {
+        self.say(format!("{}: forget {delivery}", at.link));
+    }
+
+    fn release_window(&mut self, at: Terminal, frames: u32) {
+        if frames > 0 {
+            self.say(format!("{}: release {frames}", at.link));
+        }
+    }
+
+    fn credit(&self, at: Terminal) -> u32 {
+        self.credit.get(&at.link).copied().unwrap_or(0)
+    }
+
+    fn set_credit(&mut self, at: Terminal, credit: u32) {
+        self.credit.insert(at.link, credit);
+        self.say(format!("{}: credit {credit}", at.link));
+    }
+
+    fn drain(&mut self, at: Terminal) {
+        self.say(format!("{}: drain", at.link));
+    }
+
+    fn detach(&mut self, at: Terminal, _: Error) {
+        self.say(format!("{}: detach", at.link));
+    }
+
+    fn allowance(&self, at: Terminal) -> Allowance {
+        Allowance {
+            credit: self.credit(at),
+            room: self.room && self.window != Some(0),
+            drain: false,
+        }
+    }
+
+    fn start(&mut self, at: Terminal, head: Head<'_>, payload: &mut Bytes, more: bool) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        *self.credit.entry(at.link).or_default() -= 1;
+        let text = self.take(payload);
+        let settled = if head.settled { " settled" } else { "" };
+        let more = if more { "…" } else { "" };
+        self.say(format!("{}: start {text}{more}{settled}", at.link));
+        number
+    }
+
+    fn proceed(&mut self, at: Terminal, payload: &mut Bytes, more: bool) {
+        let text = self.take(payload);
+        self.say(format!(
+            "{}: go on {text}{}",
+            at.link,
+            if more { "…" } else { "" }
+        ));
+    }
+
+    fn abort(&mut self, at: Terminal) {
+        self.say(format!("{}: abort", at.link));
+    }
+
+    fn update_sent(
+        &mut self,
+        at: Terminal,
+        delivery: u32,
+        state: Option<&DeliveryState>,
+        settled: bool,
+    ) {
+        let settled = if settled { " settled" } else { "" };
+        self.say(format!(
+            "{}: sent {delivery} {}{settled}",
+            at.link,
+            word(state)
+        ));
+    }
+
+    fn forget_sent(&mut self, _: Terminal, _: u32) {}
+
+    fn drained(&mut self, at: Terminal) {
+        self.say(format!("{}: drained", at.link));
+    }
+}
+
+impl Script {
+    fn take(&mut self, payload: &mut Bytes) -> String {
+        let size = self
+            .window
+            .map_or(payload.len(), |window| window.min(payload.len()));
+        if let Some(window) = &mut self.window {
+            *window -= size;
+        }
+        let taken = payload.split_to(size);
+        // Three octets of section constructor, then the text.
+        String::from_utf8_lossy(taken.strip_prefix(BODY).unwrap_or(&taken)).into_owned()
+    }
+}
+
+fn word(state: Option<&DeliveryState>) -> &'static str {
+    match state {
+        None => "nothing",
+        Some(DeliveryState::Accepted) => "accepted",
+        Some(DeliveryState::Released) => "released",
+        Some(DeliveryState::Rejected(_)) => "rejected",
+        Some(DeliveryState::Modified(modified)) if modified.delivery_failed => "failed",
+        Some(DeliveryState::Modified(_)) => "modified",
+        Some(_) => "other",
+    }
+}
+
+/// One worker with links numbered as they are made, on addresses named by a number.
+struct Scene {
+    forwarder: Forwarder,
+    script: Script,
+    now: Instant,
+    links: u32,
+    consumers: Vec<(AddressId, Destination)>,
+    treatment: Treatment,
+}
+
+const WORKER: WorkerId = WorkerId(0);
+/// The start of a message with one data section; tests only look at what follows.
+const BODY: &[u8] = &[0x00, 0x53, 0x75];
+
+impl Scene {
+    fn new(treatment: Treatment) -> Self {
+        let identity = Identity {
+            id: "R".into(),
+            edge: false,
+            network: None,
+            tenant: None,
+        };
+        let settings = Settings {
+            worker: WORKER,
+            identity: Arc::new(identity),
+            default_treatment: Treatment::Balanced,
+        };
+        Self {
+            forwarder: Forwarder::new(settings),
+            script: Script {
+                room: true,
+                ..Script::default()
+            },
+            now: Instant::now(),
+            links: 0,
+            consumers: Vec::new(),
+            treatment,
+        }
+    }
+
+    fn terminal(&mut self) -> Terminal {
+        self.links += 1;
+        Terminal {
+            connection: 0,
+            session: 0,
+            link: self.links,
+        }
+    }
+
+    fn publish(&mut self, id: AddressId) {
+        let destinations = self
+            .consumers
+            .iter()
+            .filter(|(at, _)| *at == id)
+            .map(|(_, to)| to.clone())
+            .collect();
+        let entry = AddressEntry {
+            id,
+            key: AddressKey::mobile(&id.0.to_string()),
+            treatment: self.treatment,
+            priority: None,
+            destinations,
+        };
+        self.forwarder
+            .update_table(TableUpdate::Set(Arc::new(entry)));
+    }
+
+    fn producer(&mut self, address: u32) -> Slot {
+        let terminal = self.terminal();
+        let slot = self.forwarder.add_incoming(terminal, 250);
+        self.publish(AddressId(address));
+        self.forwarder
+            .open_incoming(slot, Target::Address(AddressId(address)));
+        slot
+    }
+
+    fn consumer(&mut self, address: u32, credit: u32) -> Slot {
+        let terminal = self.terminal();
+        let (slot, load) = self.forwarder.add_outgoing(terminal, 250, false);
+        self.script.credit.insert(terminal.link, credit);
+        let destination = Destination {
+            worker: WORKER,
+            link: slot,
+            capacity: 250,
+            load,
+        };
+        self.consumers.push((AddressId(address), destination));
+        self.publish(AddressId(address));
+        slot
+    }
+
+    fn frame(
+        &mut self,
+        link: Slot,
+        number: u32,
+        first: bool,
+        text: &str,
+        more: bool,
+        settled: bool,
+    ) {
+        let mut payload = Vec::new();
+        if first {
+            payload.extend_from_slice(BODY);
+        }
+        payload.extend_from_slice(text.as_bytes());
+        let arrival = Arrival {
+            link: link.index,
+            number,
+            first: first.then_some(0),
+            settled,
+            state: None,
+            payload: payload.into(),
+            more,
+            aborted: false,
+        };
+        self.forwarder.transfer(&mut self.script, self.now, arrival);
+    }
+
+    fn send(&mut self, link: Slot, number: u32, text: &str) {
+        self.frame(link, number, true, text, false, false);
+    }
+
+    fn send_settled(&mut self, link: Slot, number: u32, text: &str) {
+        self.frame(link, number, true, text, false, true);
+    }
+
+    fn abort(&mut self, link: Slot, number: u32) {
+        let arrival = Arrival {
+            link: link.index,
+            number,
+            first: None,
+            settled: false,
+            state: None,
+            payload: Bytes::new(),
+            more: false,
+            aborted: true,
+        };
+        self.forwarder.transfer(&mut self.script, self.now, arrival);
+    }
+
+    fn outcome(&mut self, delivery: u32, state: DeliveryState) {
+        self.forwarder
+            .receiver_update(&mut self.script, self.now, delivery, Some(state), true);
+    }
+
+    fn turn(&mut self) -> Vec<String> {
+        self.forwarder.end_turn(&mut self.script, self.now);
+        self.script.said.drain(..).collect()
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.forwarder.in_flight() == 0
+    }
+}
+
+#[test]
+fn credit_comes_with_the_first_consumer() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    scene.producer(7);
+    assert!(scene.turn().is_empty());
+    scene.consumer(7, 10);
+    assert_eq!(scene.turn(), ["1: credit 250"]);
+}
+
+#[test]
+fn an_outcome_travels_back_as_it_is() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.send(producer, 40, "x");
+    assert_eq!(scene.turn(), ["2: start x", "1: release 1"]);
+    scene.outcome(0, DeliveryState::Rejected(None));
+    assert_eq!(scene.turn(), ["1: 40 rejected settled"]);
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn without_a_consumer_a_delivery_is_released_and_the_link_drained() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.turn();
+    scene.send(producer, 1, "x");
+    assert_eq!(
+        scene.turn(),
+        ["1: drain", "1: 1 released settled", "1: release 1"]
+    );
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_delivery_waits_for_the_receivers_credit() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    let consumer = scene.consumer(7, 0);
+    scene.turn();
+    scene.send(producer, 1, "x");
+    assert!(scene.turn().is_empty());
+    scene.script.credit.insert(2, 1);
+    scene
+        .forwarder
+        .credit_changed(&mut scene.script, scene.now, consumer.index);
+    assert_eq!(scene.turn(), ["2: start x", "1: release 1"]);
+}
+
+#[test]
+fn a_stream_is_cut_through_from_its_first_frame() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.frame(producer, 1, true, "a", true, false);
+    assert_eq!(scene.turn(), ["2: start a…", "1: release 1"]);
+    scene.frame(producer, 1, false, "b", true, false);
+    assert_eq!(scene.turn(), ["2: go on b…", "1: release 1"]);
+    scene.frame(producer, 1, false, "c", false, false);
+    assert_eq!(scene.turn(), ["2: go on c", "1: release 1"]);
+    scene.outcome(0, DeliveryState::Accepted);
+    assert_eq!(scene.turn(), ["1: 1 accepted settled"]);
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn an_abort_is_forwarded_as_an_abort() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.frame(producer, 1, true, "a", true, false);
+    scene.turn();
+    scene.abort(producer, 1);
+    assert_eq!(scene.turn(), ["1: forget 1", "1: release 1", "2: abort"]);
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_stream_that_was_never_started_vanishes_when_aborted() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 0);
+    scene.turn();
+    scene.frame(producer, 1, true, "a", true, false);
+    scene.abort(producer, 1);
+    scene.turn();
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn the_window_is_released_as_frames_leave() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.script.room = false;
+    for number in 0..3 {
+        scene.send(producer, number, "x");
+    }
+    assert!(scene.turn().is_empty());
+    scene.script.room = true;
+    scene.forwarder.room_changed(0);
+    assert_eq!(
+        scene
+            .turn()
+            .iter()
+            .filter(|said| said.ends_with("release 1"))
+            .count(),
+        3
+    );
+}
+
+#[test]
+fn what_a_window_cuts_off_follows_later() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.script.window = Some(BODY.len() + 2);
+    scene.send_settled(producer, 1, "abcd");
+    assert_eq!(scene.turn(), ["2: start ab settled"]);
+    scene.script.window = None;
+    scene.forwarder.room_changed(0);
+    assert_eq!(scene.turn(), ["2: go on cd", "1: release 1"]);
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_lost_receiver_gives_back_what_it_had_and_what_waited() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    let consumer = scene.consumer(7, 1);
+    scene.turn();
+    scene.send(producer, 1, "started");
+    scene.send(producer, 2, "queued");
+    scene.turn();
+    scene
+        .forwarder
+        .remove_outgoing(&mut scene.script, scene.now, consumer);
+    assert_eq!(
+        scene.turn(),
+        [
+            "1: release 1",
+            "1: 2 released settled",
+            "1: 1 failed settled"
+        ]
+    );
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_lost_sender_leaves_complete_deliveries_behind() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.send(producer, 1, "x");
+    scene.turn();
+    scene.forwarder.remove_incoming(&mut scene.script, producer);
+    scene.script.said.clear();
+    scene.outcome(0, DeliveryState::Accepted);
+    assert!(scene.turn().is_empty());
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn multicast_reaches_each_consumer_once_and_combines_outcomes() {
+    let mut scene = Scene::new(Treatment::Multicast);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.send(producer, 1, "x");
+    assert_eq!(scene.turn(), ["2: start x", "3: start x", "1: release 1"]);
+    scene.outcome(0, DeliveryState::Released);
+    assert!(scene.turn().is_empty());
+    scene.outcome(1, DeliveryState::Accepted);
+    assert_eq!(scene.turn(), ["1: 1 accepted settled"]);
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_multicast_stream_goes_on_when_one_consumer_is_lost() {
+    let mut scene = Scene::new(Treatment::Multicast);
+    let producer = scene.producer(7);
+    let lost = scene.consumer(7, 10);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.frame(producer, 1, true, "a", true, false);
+    scene.turn();
+    scene
+        .forwarder
+        .remove_outgoing(&mut scene.script, scene.now, lost);
+    scene.frame(producer, 1, false, "b", false, false);
+    assert_eq!(scene.turn(), ["3: go on b", "1: release 1"]);
+    scene.outcome(1, DeliveryState::Accepted);
+    assert_eq!(scene.turn(), ["1: 1 accepted settled"]);
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_presettled_sender_waits_for_a_slow_receiver_but_not_for_a_stalled_one() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 0);
+    scene.turn();
+    scene.script.credit.insert(1, 0);
+    for number in 0..250 {
+        scene.send_settled(producer, number, "x");
+    }
+    assert!(
+        scene.turn().is_empty(),
+        "no credit comes back while the receiver may yet take them"
+    );
+    scene.now += Duration::from_secs(1);
+    scene.forwarder.tick(&mut scene.script, scene.now);
+    assert!(scene.turn().contains(&"1: credit 250".to_owned()));
+}
+
+#[test]
+fn a_full_queue_drops_presettled_deliveries_except_its_head() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    let consumer = scene.consumer(7, 0);
+    scene.turn();
+    for number in 0..251 {
+        scene.send_settled(producer, number, &number.to_string());
+    }
+    scene.turn();
+    scene.script.credit.insert(2, 10);
+    scene
+        .forwarder
+        .credit_changed(&mut scene.script, scene.now, consumer.index);
+    let sent: Vec<String> = scene
+        .turn()
+        .into_iter()
+        .filter(|said| said.contains("start"))
+        .collect();
+    assert_eq!(sent, ["2: start 0 settled", "2: start 250 settled"]);
+    assert_eq!(scene.forwarder.counts().outcomes.dropped_presettled, 249);
+}
+
+#[test]
+fn a_delivery_that_outlived_its_time_is_released() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    let consumer = scene.consumer(7, 0);
+    scene.turn();
+    // A header with a time to live of 100 ms: list of three, the first two null.
+    let mut payload = vec![0x00, 0x53, 0x70, 0xc0, 0x05, 0x03, 0x40, 0x40, 0x52, 100];
+    payload.extend_from_slice(&[0x00, 0x53, 0x77, 0x40]);
+    let arrival = Arrival {
+        link: producer.index,
+        number: 1,
+        first: Some(0),
+        settled: false,
+        state: None,
+        payload: payload.into(),
+        more: false,
+        aborted: false,
+    };
+    scene
+        .forwarder
+        .transfer(&mut scene.script, scene.now, arrival);
+    scene.turn();
+    scene.now += Duration::from_millis(101);
+    scene.script.credit.insert(2, 1);
+    scene
+        .forwarder
+        .credit_changed(&mut scene.script, scene.now, consumer.index);
+    assert!(scene.turn().contains(&"1: 1 released settled".to_owned()));
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_receiver_that_rejects_a_stream_early_is_spared_the_rest() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.frame(producer, 1, true, "a", true, false);
+    scene.turn();
+    scene.outcome(0, DeliveryState::Rejected(None));
+    assert_eq!(scene.turn(), ["1: 1 rejected settled", "2: abort"]);
+    scene.frame(producer, 1, false, "b", false, false);
+    assert_eq!(scene.turn(), ["1: release 1"]);
+    assert!(scene.is_at_rest());
+}

@@ -1,0 +1,449 @@
+//! What drives a worker: sockets, the clock, and the channels to the others.
+//!
+//! One turn reads all that is ready, forwards it, and writes once to every connection that was
+//! given something to write; so system calls, wake-ups and dispositions are paid for by the batch.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+use tokio::time::{Instant as TokioInstant, Sleep};
+
+use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+use crate::adaptors::local::LocalLinkId;
+use crate::codec::{Attach, DeliveryState, Error};
+use crate::control::links::Command;
+use crate::control::table::WorkerId;
+use crate::endpoint::Connection;
+use crate::forwarding::mailbox::Mail;
+use crate::runtime::ready::ReadyList;
+use crate::runtime::stream::Stream;
+use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent, WorkerStatus};
+
+/// What a worker is sent.
+#[derive(Debug)]
+pub(crate) enum ToWorker {
+    /// A connection to adopt.
+    Connection(Box<NewConnection>),
+    Mail(Vec<Mail>),
+    Commands(Vec<Command>),
+    Authenticated { connection: ConnectionId, id: u64, result: Authentication },
+    /// Report yourself.
+    Status(oneshot::Sender<WorkerStatus>),
+    /// Close the connection that management knows as `id`.
+    Close { id: u64, error: Option<Error> },
+    /// Close every connection and end.
+    Shutdown { error: Option<Error> },
+    /// Make room for a local program.
+    AddLocal(oneshot::Sender<ConnectionId>),
+    Local { connection: ConnectionId, request: LocalRequest },
+}
+
+/// What a local program wants done.
+#[derive(Debug)]
+pub(crate) enum LocalRequest {
+    Attach { attach: Box<Attach>, capacity: u32, reply: oneshot::Sender<LocalLinkId> },
+    Send { link: LocalLinkId, payload: Bytes, settled: bool, reply: oneshot::Sender<Option<u32>> },
+    Credit { link: LocalLinkId, credit: u32, drain: bool },
+    Settle { link: LocalLinkId, delivery: u32, state: DeliveryState },
+    Detach { link: LocalLinkId },
+    Leave,
+}
+
+/// A connection whose socket, and TLS if it has that, are up.
+#[derive(Debug)]
+pub(crate) struct NewConnection {
+    pub(crate) id: u64,
+    pub(crate) stream: Stream,
+    pub(crate) server: bool,
+    pub(crate) settings: Arc<ConnectionSettings>,
+    pub(crate) peer: PeerInfo,
+    /// Bytes that were read to find out what the peer speaks.
+    pub(crate) preread: Bytes,
+}
+
+/// How busy a worker is, for whoever places connections.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    connections: AtomicU32,
+    /// Thousandths of the last second that it worked.
+    busy: AtomicU32,
+}
+
+impl Load {
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn busy_permille(&self) -> u32 {
+        self.busy.load(Ordering::Relaxed)
+    }
+}
+
+/// The task that runs one worker. It ends when it has been told to and all connections are closed.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    worker: Worker,
+    sockets: HashMap<u32, Socket>,
+    ready: ReadyList,
+    inbox: UnboundedReceiver<ToWorker>,
+    /// The inboxes of all workers, in order of their ids.
+    workers: Vec<UnboundedSender<ToWorker>>,
+    /// To the control plane.
+    events: UnboundedSender<(WorkerId, Vec<WorkerEvent>)>,
+    id: WorkerId,
+    load: Arc<Load>,
+    read_buffer: BytesMut,
+    sleep: Pin<Box<Sleep>>,
+    woken: Vec<u32>,
+    shutting_down: Option<Instant>,
+    busy: Duration,
+    busy_since: Instant,
+}
+
+/// How a turn ended.
+enum Turn {
+    /// Nothing to do until something happens.
+    Idle,
+    /// There is more to do at once.
+    More,
+    /// Nobody is left to work for.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Socket {
+    stream: Stream,
+    /// Nothing more will be read.
+    read_closed: bool,
+    /// TLS holds output that the socket did not take.
+    unflushed: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        id: WorkerId,
+        worker: Worker,
+        inbox: UnboundedReceiver<ToWorker>,
+        workers: Vec<UnboundedSender<ToWorker>>,
+        events: UnboundedSender<(WorkerId, Vec<WorkerEvent>)>,
+        load: Arc<Load>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            worker,
+            sockets: HashMap::new(),
+            ready: ReadyList::default(),
+            inbox,
+            workers,
+            events,
+            id,
+            load,
+            read_buffer: BytesMut::new(),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            woken: Vec::new(),
+            shutting_down: None,
+            busy: Duration::ZERO,
+            busy_since: now,
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        let started = Instant::now();
+        if self.take_inbox(cx, started).is_ready() {
+            return Turn::Closed;
+        }
+        let mut more = false;
+        let mut woken = std::mem::take(&mut self.woken);
+        self.ready.take(&mut woken);
+        for connection in woken.drain(..) {
+            more |= self.read(ConnectionId(connection), started);
+            self.write(ConnectionId(connection), started);
+        }
+        self.woken = woken;
+        if self.worker.poll_timeout().is_some_and(|due| due <= started) {
+            self.worker.handle_timeout(started);
+        }
+        self.worker.end_turn(started);
+        while let Some(connection) = self.worker.poll_writable() {
+            more |= self.write(connection, started);
+        }
+        self.send_mail();
+        self.send_events();
+        self.account(started);
+        if more { Turn::More } else { Turn::Idle }
+    }
+
+    fn take_inbox(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        for _ in 0..INBOX_BATCH {
+            match self.inbox.poll_recv(cx) {
+                Poll::Ready(Some(message)) => self.handle(message, now),
+                // Everyone who could send is gone.
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn handle(&mut self, message: ToWorker, now: Instant) {
+        match message {
+            ToWorker::Connection(connection) => self.adopt(*connection, now),
+            ToWorker::Mail(mail) => {
+                for mail in mail {
+                    self.worker.mail(mail, now);
+                }
+            }
+            ToWorker::Commands(commands) => {
+                for command in commands {
+                    self.worker.command(command, now);
+                }
+            }
+            ToWorker::Authenticated { connection, id, result } => {
+                self.worker.authenticated(connection, id, result, now);
+            }
+            ToWorker::Status(reply) => {
+                // Whoever asked may have given up meanwhile.
+                let _ = reply.send(self.worker.status(now));
+            }
+            ToWorker::Close { id, error } => self.worker.close_by_id(id, error, now),
+            ToWorker::Shutdown { error } => {
+                self.shutting_down = Some(now + SHUTDOWN_TIME_OUT);
+                self.worker.close_all(error, now);
+            }
+            ToWorker::AddLocal(reply) => {
+                let _ = reply.send(self.worker.add_local());
+            }
+            ToWorker::Local { connection, request } => self.local(connection, request, now),
+        }
+    }
+
+    fn local(&mut self, connection: ConnectionId, request: LocalRequest, now: Instant) {
+        match request {
+            LocalRequest::Attach { attach, capacity, reply } => {
+                if let Some(link) = self.worker.local_attach(connection, *attach, capacity) {
+                    let _ = reply.send(link);
+                }
+            }
+            LocalRequest::Send { link, payload, settled, reply } => {
+                let sent = self.worker.local_send(connection, link, payload, settled, now);
+                let _ = reply.send(sent.ok());
+            }
+            LocalRequest::Credit { link, credit, drain } => {
+                self.worker.local_credit(connection, link, credit, drain, now);
+            }
+            LocalRequest::Settle { link, delivery, state } => {
+                self.worker.local_settle(connection, link, delivery, state, now);
+            }
+            LocalRequest::Detach { link } => self.worker.local_detach(connection, link, now),
+            LocalRequest::Leave => self.worker.remove(connection, now),
+        }
+    }
+
+    fn adopt(&mut self, new: NewConnection, now: Instant) {
+        let config = Arc::clone(&new.settings.endpoint);
+        let endpoint = if new.server {
+            Connection::server(config, now)
+        } else {
+            Connection::client(config, now)
+        };
+        let id = self.worker.add_connection(new.id, endpoint, new.settings, new.peer);
+        let socket = Socket { stream: new.stream, read_closed: false, unflushed: false };
+        self.sockets.insert(id.0, socket);
+        self.load.connections.fetch_add(1, Ordering::Relaxed);
+        if !new.preread.is_empty() {
+            self.worker.input(id, BytesMut::from(&new.preread[..]), now);
+        }
+        // Its socket's first reading registers its waker.
+        self.ready.waker(id.0).wake();
+    }
+
+    /// Reads what a socket has, within a share; true if it may have more.
+    fn read(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        let Some(socket) = self.sockets.get_mut(&connection.0) else { return false };
+        if socket.read_closed {
+            return false;
+        }
+        let waker = self.ready.waker(connection.0);
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..READS_PER_TURN {
+            if self.read_buffer.capacity() - self.read_buffer.len() < READ_MINIMUM {
+                self.read_buffer.reserve(READ_BUFFER);
+            }
+            match socket.stream.poll_read(&mut cx, &mut self.read_buffer) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
+                    socket.read_closed = true;
+                    self.worker.eof(connection, now);
+                    return false;
+                }
+                Poll::Ready(Ok(_)) => {
+                    let input = self.read_buffer.split();
+                    self.worker.input(connection, input, now);
+                }
+            }
+        }
+        waker.wake();
+        true
+    }
+
+    /// Writes what a connection has to write, as far as its socket takes it, and lets go of a
+    /// connection that is finished. True if room was made for others.
+    fn write(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        let Some(socket) = self.sockets.get_mut(&connection.0) else { return false };
+        let waker = self.ready.waker(connection.0);
+        let mut cx = Context::from_waker(&waker);
+        let outcome = write_all(&mut self.worker, connection, socket, &mut cx);
+        let failed = match outcome {
+            Ok(false) => false,
+            Ok(true) => {
+                self.worker.written(connection);
+                if !self.worker.is_finished(connection) {
+                    return true;
+                }
+                // Not waited for: the peer has said its last word, or will not hear ours.
+                let _ = socket.stream.poll_shutdown(&mut cx);
+                true
+            }
+            Err(_) => true,
+        };
+        if failed {
+            self.worker.eof(connection, now);
+            self.worker.remove(connection, now);
+            self.sockets.remove(&connection.0);
+            self.ready.remove(connection.0);
+            self.load.connections.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.worker.written(connection);
+        }
+        false
+    }
+
+    fn send_mail(&mut self) {
+        let mut batches: Vec<Vec<Mail>> = Vec::new();
+        while let Some((worker, mail)) = self.worker.poll_mail() {
+            if batches.is_empty() {
+                batches.resize_with(self.workers.len(), Vec::new);
+            }
+            batches[worker.index()].push(mail);
+        }
+        for (worker, mail) in batches.into_iter().enumerate() {
+            if !mail.is_empty() {
+                // A worker that is gone takes its links with it.
+                let _ = self.workers[worker].send(ToWorker::Mail(mail));
+            }
+        }
+    }
+
+    fn send_events(&mut self) {
+        let mut batch = Vec::new();
+        while let Some(event) = self.worker.poll_event() {
+            batch.push(event);
+        }
+        if !batch.is_empty() {
+            let _ = self.events.send((self.id, batch));
+        }
+    }
+
+    /// Keeps count of how much of the time is spent working.
+    fn account(&mut self, started: Instant) {
+        let now = Instant::now();
+        self.busy += now - started;
+        let period = now - self.busy_since;
+        if period >= Duration::from_secs(1) {
+            let permille = self.busy.as_micros() * 1000 / period.as_micros().max(1);
+            self.load.busy.store(u32::try_from(permille).unwrap_or(1000), Ordering::Relaxed);
+            self.busy = Duration::ZERO;
+            self.busy_since = now;
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.shutting_down
+            .is_some_and(|deadline| self.sockets.is_empty() || Instant::now() >= deadline)
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.ready.register(cx);
+        let more = match this.turn(cx) {
+            Turn::Closed => return Poll::Ready(()),
+            Turn::More => true,
+            Turn::Idle => false,
+        };
+        if this.is_done() {
+            return Poll::Ready(());
+        }
+        if more {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let due = [this.worker.poll_timeout(), this.shutting_down].into_iter().flatten().min();
+        if let Some(due) = due {
+            let due = TokioInstant::from_std(due);
+            if this.sleep.deadline() != due {
+                this.sleep.as_mut().reset(due);
+            }
+            if this.sleep.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Writes until nothing is left (`true`) or the socket takes no more.
+fn write_all(
+    worker: &mut Worker,
+    connection: ConnectionId,
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+) -> io::Result<bool> {
+    let Some(out) = worker.output(connection) else { return Ok(true) };
+    while !out.is_empty() {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = out.iovecs(&mut slices);
+        match socket.stream.poll_write(cx, &slices[..count]) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(written)) => {
+                out.advance(written);
+                socket.unflushed = true;
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(false),
+        }
+    }
+    if socket.unflushed {
+        match socket.stream.poll_flush(cx) {
+            Poll::Ready(Ok(())) => socket.unflushed = false,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Messages taken from the inbox in one turn.
+const INBOX_BATCH: usize = 256;
+/// How often one socket is read in one turn: enough to be efficient, few enough to be fair.
+const READS_PER_TURN: usize = 2;
+/// Bytes of buffer that sockets are read into, shared by all of them.
+const READ_BUFFER: usize = 256 * 1024;
+/// Bytes of room that a reading needs to be worth a system call.
+const READ_MINIMUM: usize = 16 * 1024;
+const MAX_SLICES: usize = 64;
+/// How long peers are given to answer our close when the router stops.
+const SHUTDOWN_TIME_OUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,63 @@
+//! A connection's byte stream: TCP, or TLS over it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+/// What a worker reads from and writes to.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Reads into the spare capacity of `buffer`; `Ok(0)` is the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
+            Self::TlsServer(stream) => poll_read_buf(Pin::new(&mut **stream), cx, buffer),
+            Self::TlsClient(stream) => poll_read_buf(Pin::new(&mut **stream), cx, buffer),
+        }
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::TlsServer(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
+            Self::TlsClient(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Passes on what TLS has encrypted and not sent.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::TlsServer(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::TlsClient(stream) => Pin::new(&mut **stream).poll_flush(cx),
+        }
+    }
+
+    /// Ends the writing side, with TLS's own farewell first.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsServer(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::TlsClient(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,656 @@
+//! One worker: the connections it owns, and the forwarding between their links.
+//!
+//! A worker is a state machine like everything below it. Its driver gives it what sockets read,
+//! what other workers and the control plane sent, and the time; then ends the turn, writes what
+//! connections have to write, and sleeps until the next deadline.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus, PeerInfo};
+use crate::adaptors::connections::{Connections, Peer};
+use crate::adaptors::local::{LocalConnection, LocalEvent, LocalLinkId};
+use crate::codec::{
+    Attach, DeliveryState, Error, Role, SaslCode, SenderSettleMode, Source, Symbol, Target,
+};
+use crate::control::links::{AttachRequest, Command, LeadsTo};
+use crate::control::table::{AddressId, Direction, LinkRef, Slot, WorkerId};
+use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, TransferEvent};
+use crate::forwarding::links::{LinkStatus, Target as Destination};
+use crate::forwarding::mailbox::Mail;
+use crate::forwarding::stats::{AddressCounts, WorkerCounts};
+use crate::forwarding::wire::Terminal;
+use crate::forwarding::{Arrival, Forwarder, Settings};
+
+/// A connection's number in its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u32);
+
+/// One worker of a router.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    id: WorkerId,
+    connections: Connections,
+    forwarder: Forwarder,
+    events: VecDeque<WorkerEvent>,
+    /// Connections that have something to write or are finished.
+    writable: VecDeque<ConnectionId>,
+    /// When connections' timers are due. A connection's latest entry is the one that counts.
+    timers: BinaryHeap<Reverse<(Instant, u32)>>,
+    next_tick: Instant,
+}
+
+/// What a worker tells the control plane and its driver.
+#[derive(Debug)]
+pub(crate) enum WorkerEvent {
+    /// A client wants to authenticate: answer with [`Worker::authenticated`].
+    Authenticate {
+        connection: ConnectionId,
+        id: u64,
+        mechanism: Symbol,
+        response: Option<Bytes>,
+    },
+    /// The peer has opened its connection.
+    Opened(Box<ConnectionStatus>),
+    /// A connection is over, for a reason if there was one.
+    Closed { id: u64, reason: Option<String> },
+    /// A peer wants to attach a link.
+    Attach(Box<AttachRequest>),
+    /// A link is gone.
+    Detached(LinkRef),
+    /// Something for a local program.
+    Local { connection: ConnectionId, event: LocalEvent },
+}
+
+/// How an attempt to authenticate ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Authentication {
+    Accepted { user: Option<String>, mechanism: String },
+    Rejected,
+    /// The server could not tell: try again later.
+    Unavailable,
+}
+
+/// What a worker can report of itself.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerStatus {
+    pub(crate) connections: Vec<ConnectionStatus>,
+    pub(crate) links: Vec<(LinkRef, LinkStatus)>,
+    pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
+    pub(crate) counts: WorkerCounts,
+    pub(crate) in_flight: usize,
+}
+
+impl Worker {
+    pub(crate) fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            id: settings.worker,
+            connections: Connections::default(),
+            forwarder: Forwarder::new(settings),
+            events: VecDeque::new(),
+            writable: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            next_tick: now + TICK,
+        }
+    }
+
+    /// Adopts a connection that a listener has accepted or a connector has made.
+    pub(crate) fn add_connection(
+        &mut self,
+        id: u64,
+        endpoint: Connection,
+        settings: Arc<ConnectionSettings>,
+        peer: PeerInfo,
+    ) -> ConnectionId {
+        let connection = AmqpConnection::new(id, endpoint, settings, peer);
+        let number = self.connections.insert(Peer::Amqp(Box::new(connection)));
+        self.connections.touch(number);
+        ConnectionId(number)
+    }
+
+    /// The endpoint of an AMQP connection, for its driver to read and write.
+    pub(crate) fn output(&mut self, connection: ConnectionId) -> Option<&mut OutBuf> {
+        self.connections.amqp(connection.0).map(|amqp| amqp.endpoint.out())
+    }
+
+    /// Takes what a connection's socket has read.
+    pub(crate) fn input(&mut self, connection: ConnectionId, input: BytesMut, now: Instant) {
+        if let Some(amqp) = self.connections.amqp(connection.0) {
+            amqp.endpoint.handle_input(input, now);
+            self.process(connection, now);
+        }
+    }
+
+    /// A connection's socket has ended, or failed.
+    pub(crate) fn eof(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(amqp) = self.connections.amqp(connection.0) {
+            amqp.endpoint.handle_eof();
+            self.process(connection, now);
+        }
+    }
+
+    /// A connection's socket has taken some output.
+    pub(crate) fn written(&mut self, connection: ConnectionId) {
+        if self.connections.amqp(connection.0).is_some_and(|amqp| amqp.has_room()) {
+            self.forwarder.room_changed(connection.0);
+        }
+    }
+
+    /// Whether nothing more will come of a connection: once its output is written, or cannot be,
+    /// [`remove`](Self::remove) it.
+    pub(crate) fn is_finished(&mut self, connection: ConnectionId) -> bool {
+        self.connections.amqp(connection.0).is_none_or(|amqp| amqp.endpoint.is_finished())
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn remove(&mut self, connection: ConnectionId, now: Instant) {
+        self.drop_links(connection, now);
+        if let Some(Peer::Amqp(amqp)) = self.connections.remove(connection.0)
+            && !amqp.endpoint.is_finished()
+        {
+            self.events.push_back(WorkerEvent::Closed { id: amqp.id, reason: None });
+        }
+        self.forwarder.connection_closed(connection.0);
+    }
+
+    /// Answers [`WorkerEvent::Authenticate`].
+    pub(crate) fn authenticated(
+        &mut self,
+        connection: ConnectionId,
+        id: u64,
+        result: Authentication,
+        now: Instant,
+    ) {
+        let Some(amqp) = self.connections.amqp(connection.0).filter(|amqp| amqp.id == id) else {
+            return;
+        };
+        match result {
+            Authentication::Accepted { user, mechanism } => {
+                amqp.peer.authenticated = mechanism != "ANONYMOUS";
+                amqp.peer.user = user;
+                amqp.peer.sasl = Some(mechanism);
+                amqp.endpoint.sasl_outcome(SaslCode::Ok, None);
+            }
+            Authentication::Rejected => amqp.endpoint.sasl_outcome(SaslCode::Auth, None),
+            Authentication::Unavailable => amqp.endpoint.sasl_outcome(SaslCode::SysTemp, None),
+        }
+        self.process(connection, now);
+    }
+
+    /// Closes a connection, with an error if there is one to tell.
+    pub(crate) fn close(&mut self, connection: ConnectionId, error: Option<Error>, now: Instant) {
+        if let Some(amqp) = self.connections.amqp(connection.0) {
+            amqp.endpoint.close(error, now);
+            self.process(connection, now);
+        }
+    }
+
+    /// Closes the connection that management knows as `id`, if it is on this worker.
+    pub(crate) fn close_by_id(&mut self, id: u64, error: Option<Error>, now: Instant) {
+        let found = self.connections.iter().find_map(|(number, peer)| match peer {
+            Peer::Amqp(amqp) if amqp.id == id => Some(ConnectionId(number)),
+            _ => None,
+        });
+        if let Some(connection) = found {
+            self.close(connection, error, now);
+        }
+    }
+
+    /// Closes every connection, as a router that stops does.
+    pub(crate) fn close_all(&mut self, error: Option<Error>, now: Instant) {
+        for number in self.connections.numbers() {
+            self.close(ConnectionId(number), error.clone(), now);
+        }
+    }
+
+    /// AMQP connections and local programs.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Takes a message from another worker.
+    pub(crate) fn mail(&mut self, mail: Mail, now: Instant) {
+        self.forwarder.receive(&mut self.connections, now, mail);
+    }
+
+    /// A message for another worker.
+    pub(crate) fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
+        self.forwarder.poll_mail()
+    }
+
+    /// The next thing that the control plane or the driver must know.
+    pub(crate) fn poll_event(&mut self) -> Option<WorkerEvent> {
+        self.events.pop_front()
+    }
+
+    /// A connection whose output is to be written, or which is finished.
+    pub(crate) fn poll_writable(&mut self) -> Option<ConnectionId> {
+        self.writable.pop_front()
+    }
+
+    /// Carries out what the control plane has decided.
+    pub(crate) fn command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Table(update) => self.forwarder.update_table(update),
+            Command::Accept { link, source, target, leads_to } => {
+                self.accept(link, source, target, leads_to);
+            }
+            Command::Refuse { link, error } => self.refuse(link, error, now),
+        }
+    }
+
+    /// Ends the turn: sends what can be sent, tops up credit, and has every connection that was
+    /// touched put its frames together.
+    pub(crate) fn end_turn(&mut self, now: Instant) {
+        self.forwarder.end_turn(&mut self.connections, now);
+        while let Some(number) = self.connections.take_dirty() {
+            self.finish_turn(ConnectionId(number), now);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.connections.len() == 0 {
+            return None;
+        }
+        let due = self.timers.peek().map(|Reverse((due, _))| *due);
+        Some(due.map_or(self.next_tick, |due| due.min(self.next_tick)))
+    }
+
+    /// Does what is due: connections' timers and, once a second, the rates of links.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&Reverse((due, number))) = self.timers.peek()
+            && due <= now
+        {
+            self.timers.pop();
+            let Some(amqp) = self.connections.amqp(number) else { continue };
+            if amqp.timer == Some(due) {
+                amqp.timer = None;
+                amqp.endpoint.handle_timeout(now);
+                self.process(ConnectionId(number), now);
+            }
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.forwarder.tick(&mut self.connections, now);
+        }
+    }
+
+    pub(crate) fn status(&self, now: Instant) -> WorkerStatus {
+        let connections = self.connections.iter().filter_map(|(_, peer)| match peer {
+            Peer::Amqp(amqp) => Some(amqp.status()),
+            Peer::Local(_) => None,
+        });
+        WorkerStatus {
+            connections: connections.collect(),
+            links: self.forwarder.link_statuses(&self.connections, self.id, now),
+            addresses: self.forwarder.address_counts().collect(),
+            counts: self.forwarder.counts(),
+            in_flight: self.forwarder.in_flight(),
+        }
+    }
+
+    /// Handles everything that a connection's endpoint has to say.
+    fn process(&mut self, connection: ConnectionId, now: Instant) {
+        self.connections.touch(connection.0);
+        loop {
+            let Some(amqp) = self.connections.amqp(connection.0) else { return };
+            let Some(event) = amqp.endpoint.poll_event(now) else { return };
+            match event {
+                Event::Transfer(transfer) => self.transfer(transfer, now),
+                Event::Updated { role, token, state, settled, .. } => match role {
+                    Role::Receiver => self.forwarder.receiver_update(
+                        &mut self.connections,
+                        now,
+                        token,
+                        state,
+                        settled,
+                    ),
+                    Role::Sender => {
+                        self.forwarder.sender_update(&mut self.connections, token, state, settled);
+                    }
+                },
+                Event::Flow { token, .. } => {
+                    if let Some((Direction::Outgoing, index)) = link_of(token) {
+                        self.forwarder.credit_changed(&mut self.connections, now, index);
+                    }
+                }
+                Event::Window(_) => self.forwarder.room_changed(connection.0),
+                other => self.lifecycle(connection, other, now),
+            }
+        }
+    }
+
+    fn transfer(&mut self, transfer: TransferEvent, now: Instant) {
+        let Some((Direction::Incoming, link)) = link_of(transfer.token) else { return };
+        let arrival = Arrival {
+            link,
+            number: transfer.delivery.id,
+            first: transfer.first.map(|first| first.format),
+            settled: transfer.settled,
+            state: transfer.state,
+            payload: transfer.payload,
+            more: transfer.more,
+            aborted: transfer.aborted,
+        };
+        self.forwarder.transfer(&mut self.connections, now, arrival);
+    }
+
+    /// Handles what happens rarely.
+    fn lifecycle(&mut self, connection: ConnectionId, event: Event, now: Instant) {
+        let Some(amqp) = self.connections.amqp(connection.0) else { return };
+        match event {
+            Event::SaslInit { mechanism, response, .. } => {
+                let id = amqp.id;
+                self.events.push_back(WorkerEvent::Authenticate {
+                    connection,
+                    id,
+                    mechanism,
+                    response,
+                });
+            }
+            Event::SaslResponse(_) => amqp.endpoint.sasl_outcome(SaslCode::Auth, None),
+            Event::Opened => {
+                amqp.peer.opened_at = Some(now);
+                amqp.endpoint.open();
+                let status = Box::new(amqp.status());
+                self.events.push_back(WorkerEvent::Opened(status));
+            }
+            Event::Attach { link, session, attach } => {
+                let terminal =
+                    Terminal { connection: connection.0, session: session.0, link: link.0 };
+                let settings = Arc::clone(&amqp.settings);
+                let id = amqp.id;
+                let (reference, request) =
+                    self.attach_request(terminal, id, attach, settings.link_capacity);
+                let token = token_of(reference.direction, reference.slot.index);
+                if let Some(amqp) = self.connections.amqp(connection.0) {
+                    amqp.endpoint.set_token(link, token);
+                    amqp.add_link(reference.direction, reference.slot);
+                }
+                self.events.push_back(WorkerEvent::Attach(request));
+            }
+            Event::Detached { token, .. } => {
+                if let Some((direction, index)) = link_of(token) {
+                    self.detached(connection, direction, index, now);
+                }
+            }
+            Event::Closed { error, local } => {
+                let id = amqp.id;
+                let reason = match (error, local) {
+                    (_, Some(local)) => Some(local.to_string()),
+                    (Some(error), None) => Some(error.to_string()),
+                    (None, None) => None,
+                };
+                self.drop_links(connection, now);
+                self.events.push_back(WorkerEvent::Closed { id, reason });
+            }
+            // Sessions need nothing of the router, and it attaches no links of its own yet.
+            _ => {}
+        }
+    }
+
+    /// Makes the forwarding half of a link that a peer wants to attach.
+    fn attach_request(
+        &mut self,
+        terminal: Terminal,
+        connection: u64,
+        attach: Box<Attach>,
+        capacity: u32,
+    ) -> (LinkRef, Box<AttachRequest>) {
+        let (direction, slot, load) = match attach.role {
+            Role::Sender => {
+                let slot = self.forwarder.add_incoming(terminal, capacity);
+                (Direction::Incoming, slot, None)
+            }
+            Role::Receiver => {
+                let presettle = attach.snd_settle_mode == SenderSettleMode::Settled;
+                let (slot, load) = self.forwarder.add_outgoing(terminal, capacity, presettle);
+                (Direction::Outgoing, slot, Some(load))
+            }
+        };
+        let link = LinkRef { worker: self.id, direction, slot };
+        (link, Box::new(AttachRequest { link, connection, attach, capacity, load }))
+    }
+
+    fn accept(
+        &mut self,
+        link: LinkRef,
+        source: Option<Source>,
+        target: Option<Target>,
+        leads_to: LeadsTo,
+    ) {
+        let Some(terminal) = self.terminal(link) else { return };
+        match self.connections.get(terminal.connection) {
+            Some(Peer::Amqp(_)) => {
+                if let Some(amqp) = self.connections.amqp(terminal.connection) {
+                    let max_message_size = amqp.settings.max_message_size;
+                    let reply =
+                        AttachReply { source, target, max_message_size, ..Default::default() };
+                    amqp.endpoint.accept_attach(LinkId(terminal.link), reply);
+                }
+            }
+            _ => {
+                if let Some(local) = self.connections.local(terminal.connection) {
+                    let link = LocalLinkId(terminal.link);
+                    local.notify(LocalEvent::Attached { link, source, target });
+                }
+            }
+        }
+        self.connections.touch(terminal.connection);
+        match leads_to {
+            LeadsTo::Address(id) => {
+                self.forwarder.open_incoming(link.slot, Destination::Address(id));
+            }
+            LeadsTo::EachMessage => {
+                self.forwarder.open_incoming(link.slot, Destination::Anonymous);
+            }
+            LeadsTo::ItsReceiver => {}
+        }
+    }
+
+    fn refuse(&mut self, link: LinkRef, error: Error, now: Instant) {
+        let Some(terminal) = self.terminal(link) else { return };
+        self.connections.touch(terminal.connection);
+        if let Some(amqp) = self.connections.amqp(terminal.connection) {
+            amqp.endpoint.set_token(LinkId(terminal.link), NO_LINK);
+            amqp.endpoint.refuse_attach(LinkId(terminal.link), error);
+            amqp.remove_link(link.direction, link.slot);
+        } else if let Some(local) = self.connections.local(terminal.connection) {
+            let refused = LocalLinkId(terminal.link);
+            local.remove_link(refused);
+            local.notify(LocalEvent::Refused { link: refused, error });
+        }
+        self.remove_link(link.direction, link.slot, now);
+    }
+
+    fn terminal(&self, link: LinkRef) -> Option<Terminal> {
+        match link.direction {
+            Direction::Incoming => self.forwarder.incoming_terminal(link.slot),
+            Direction::Outgoing => self.forwarder.outgoing_terminal(link.slot),
+        }
+    }
+
+    /// A peer has detached a link.
+    fn detached(&mut self, at: ConnectionId, direction: Direction, index: u32, now: Instant) {
+        let slot = self.forwarder.slot(direction, index);
+        if let Some(amqp) = self.connections.amqp(at.0) {
+            amqp.remove_link(direction, slot);
+        }
+        self.remove_link(direction, slot, now);
+        let link = LinkRef { worker: self.id, direction, slot };
+        self.events.push_back(WorkerEvent::Detached(link));
+    }
+
+    fn remove_link(&mut self, direction: Direction, slot: Slot, now: Instant) {
+        match direction {
+            Direction::Incoming => self.forwarder.remove_incoming(&mut self.connections, slot),
+            Direction::Outgoing => self.forwarder.remove_outgoing(&mut self.connections, now, slot),
+        }
+    }
+
+    /// Every link of a connection goes with it.
+    fn drop_links(&mut self, connection: ConnectionId, now: Instant) {
+        let links = match self.connections.get(connection.0) {
+            Some(Peer::Amqp(_)) => {
+                self.connections.amqp(connection.0).map(AmqpConnection::take_links)
+            }
+            Some(Peer::Local(local)) => Some(local.slots()),
+            None => None,
+        };
+        for (direction, slot) in links.unwrap_or_default() {
+            self.remove_link(direction, slot, now);
+            let link = LinkRef { worker: self.id, direction, slot };
+            self.events.push_back(WorkerEvent::Detached(link));
+        }
+    }
+
+    /// Puts a connection's frames together, or takes a local program's events.
+    fn finish_turn(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(amqp) = self.connections.amqp(connection.0) {
+            amqp.endpoint.flush(now);
+            if !amqp.endpoint.out().is_empty() || amqp.endpoint.is_finished() {
+                self.writable.push_back(connection);
+            }
+            if let Some(due) = amqp.endpoint.poll_timeout()
+                && amqp.timer.is_none_or(|timer| due < timer)
+            {
+                amqp.timer = Some(due);
+                self.timers.push(Reverse((due, connection.0)));
+            }
+        } else if let Some(local) = self.connections.local(connection.0) {
+            for event in local.take_events() {
+                self.events.push_back(WorkerEvent::Local { connection, event });
+            }
+        }
+    }
+}
+
+/// What local programs do.
+impl Worker {
+    /// Makes room for a local program's links.
+    pub(crate) fn add_local(&mut self) -> ConnectionId {
+        ConnectionId(self.connections.insert(Peer::Local(LocalConnection::default())))
+    }
+
+    /// Attaches a link for a local program, as whatever `attach` says its role is.
+    pub(crate) fn local_attach(
+        &mut self,
+        connection: ConnectionId,
+        attach: Attach,
+        capacity: u32,
+    ) -> Option<LocalLinkId> {
+        let number = self.connections.local(connection.0)?.next_link();
+        let terminal = Terminal { connection: connection.0, session: 0, link: number.0 };
+        let (link, request) = self.attach_request(terminal, 0, Box::new(attach), capacity);
+        let local = self.connections.local(connection.0)?;
+        let number = local.add_link(link.direction, link.slot);
+        self.events.push_back(WorkerEvent::Attach(request));
+        Some(number)
+    }
+
+    /// Sends a whole message; gives its number, or the message back if there is no credit.
+    pub(crate) fn local_send(
+        &mut self,
+        connection: ConnectionId,
+        link: LocalLinkId,
+        payload: Bytes,
+        settled: bool,
+        now: Instant,
+    ) -> Result<u32, Bytes> {
+        let started =
+            self.connections.local(connection.0).and_then(|local| local.start_sending(link));
+        let Some((slot, number)) = started else { return Err(payload) };
+        let arrival = Arrival {
+            link: slot.index,
+            number,
+            first: Some(0),
+            settled,
+            state: None,
+            payload,
+            more: false,
+            aborted: false,
+        };
+        self.forwarder.transfer(&mut self.connections, now, arrival);
+        Ok(number)
+    }
+
+    /// Lets a local receiver get more deliveries.
+    pub(crate) fn local_credit(
+        &mut self,
+        connection: ConnectionId,
+        link: LocalLinkId,
+        credit: u32,
+        drain: bool,
+        now: Instant,
+    ) {
+        let Some(local) = self.connections.local(connection.0) else { return };
+        if local.add_credit(link, credit, drain)
+            && let Some((Direction::Outgoing, slot)) = local.slot(link)
+        {
+            self.forwarder.credit_changed(&mut self.connections, now, slot.index);
+        }
+    }
+
+    /// Settles a delivery that a local receiver got.
+    pub(crate) fn local_settle(
+        &mut self,
+        connection: ConnectionId,
+        link: LocalLinkId,
+        delivery: u32,
+        state: DeliveryState,
+        now: Instant,
+    ) {
+        let Some(local) = self.connections.local(connection.0) else { return };
+        if let Some(token) = local.settle(link, delivery) {
+            self.forwarder.receiver_update(
+                &mut self.connections,
+                now,
+                token,
+                Some(state),
+                true,
+            );
+        }
+    }
+
+    /// Detaches a local program's link.
+    pub(crate) fn local_detach(
+        &mut self,
+        connection: ConnectionId,
+        link: LocalLinkId,
+        now: Instant,
+    ) {
+        let Some(local) = self.connections.local(connection.0) else { return };
+        if let Some((direction, slot)) = local.slot(link) {
+            self.remove_link(direction, slot, now);
+            if let Some(local) = self.connections.local(connection.0) {
+                local.remove_link(link);
+            }
+            let link = LinkRef { worker: self.id, direction, slot };
+            self.events.push_back(WorkerEvent::Detached(link));
+        }
+    }
+}
+
+/// What an endpoint remembers with a link: direction and slot.
+fn token_of(direction: Direction, index: u32) -> u32 {
+    index << 1 | u32::from(direction == Direction::Outgoing)
+}
+
+fn link_of(token: u32) -> Option<(Direction, u32)> {
+    if token == NO_LINK {
+        return None;
+    }
+    let direction = if token & 1 == 1 { Direction::Outgoing } else { Direction::Incoming };
+    Some((direction, token >> 1))
+}
+
+/// The token of a link that forwarding does not know.
+const NO_LINK: u32 = u32::MAX;
+
+/// How often rates are taken and stalled receivers are looked for.
+const TICK: Duration = Duration::from_secs(1);
