@@ -6,3 +6,5 @@ mod codec;
 mod control;
 #[allow(dead_code)]
 mod forwarding;
+#[allow(dead_code, unused_imports)] // until the modules above this one land
+mod endpoint;

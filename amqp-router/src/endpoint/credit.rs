@@ -24,6 +24,12 @@ impl SenderCredit {
         }
     }
 
+    /// Sets where we count from, before the first delivery; credit granted already stays.
+    pub(super) fn set_initial(&mut self, delivery_count: u32) {
+        self.initial = Serial(delivery_count);
+        self.delivery_count = self.initial;
+    }
+
     pub(super) fn link_credit(&self) -> u32 {
         self.link_credit
     }

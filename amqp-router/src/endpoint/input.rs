@@ -25,6 +25,10 @@ impl Input {
         self.chunk = Bytes::new();
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.kept.len() + self.chunk.len()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -41,7 +45,7 @@ impl Input {
 
     /// Whatever there is of the next `count` bytes.
     pub(super) fn peek_some(&mut self, count: usize) -> &[u8] {
-        let available = count.min(self.kept.len() + self.chunk.len());
+        let available = count.min(self.len());
         self.peek(available).unwrap_or_default()
     }
 
