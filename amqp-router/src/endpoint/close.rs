@@ -64,8 +64,10 @@ impl Connection {
             Ok(Some(header)) => header,
             Ok(None) => return Step::Starved,
             Err(_) => {
-                self.finish(None, None);
-                return Step::Again;
+                // Where the next frame starts is lost. A close in what is read later may be
+                // found, or else the deadline ends this.
+                self.input().clear();
+                return Step::Starved;
             }
         };
         let (size, start) = (header.size as usize, header.body_start());
