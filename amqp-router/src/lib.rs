@@ -8,3 +8,4 @@ mod control;
 mod forwarding;
 #[allow(dead_code, unused_imports)] // until the modules above this one land
 mod endpoint;
+pub mod runtime;

@@ -133,11 +133,11 @@ impl Worker {
         }
     }
 
-    /// A connection's socket has taken some output.
-    pub(crate) fn written(&mut self, connection: ConnectionId) {
-        if self.connections.amqp(connection.0).is_some_and(|amqp| amqp.has_room()) {
-            self.forwarder.room_changed(connection.0);
-        }
+    /// A connection's socket has taken some output. True if that lets links go on that waited for
+    /// it.
+    pub(crate) fn written(&mut self, connection: ConnectionId) -> bool {
+        let room = self.connections.amqp(connection.0).is_some_and(|amqp| amqp.has_room());
+        room && self.forwarder.room_changed(connection.0)
     }
 
     /// Whether nothing more will come of a connection: once its output is written, or cannot be,
@@ -319,7 +319,9 @@ impl Worker {
                         self.forwarder.credit_changed(&mut self.connections, now, index);
                     }
                 }
-                Event::Window(_) => self.forwarder.room_changed(connection.0),
+                Event::Window(_) => {
+                    self.forwarder.room_changed(connection.0);
+                }
                 other => self.lifecycle(connection, other, now),
             }
         }

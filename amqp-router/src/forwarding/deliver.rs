@@ -103,14 +103,17 @@ impl Forwarder {
         self.blocked.remove(&connection);
     }
 
-    /// A connection's session window or output buffer has room again.
-    pub(crate) fn room_changed(&mut self, connection: u32) {
-        for link in self.blocked.remove(&connection).unwrap_or_default() {
-            if self.outgoing.contains(link) {
+    /// A connection's session window or output buffer has room again; true if a link waited for
+    /// that.
+    pub(crate) fn room_changed(&mut self, connection: u32) -> bool {
+        let Some(links) = self.blocked.remove(&connection) else { return false };
+        for link in links {
+            if self.outgoing.contains(link) && self.outgoing[link].blocked {
                 self.outgoing[link].blocked = false;
                 self.mark_ready(link, 0);
             }
         }
+        true
     }
 
     /// Serves every link that is ready, the highest priority first, until none can go on.

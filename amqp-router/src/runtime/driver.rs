@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant as TokioInstant, Sleep};
 
 use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
-use crate::adaptors::local::LocalLinkId;
+use crate::adaptors::local::{LocalEvent, LocalLinkId};
 use crate::codec::{Attach, DeliveryState, Error};
 use crate::control::links::Command;
 use crate::control::table::WorkerId;
@@ -42,8 +42,8 @@ pub(crate) enum ToWorker {
     Close { id: u64, error: Option<Error> },
     /// Close every connection and end.
     Shutdown { error: Option<Error> },
-    /// Make room for a local program.
-    AddLocal(oneshot::Sender<ConnectionId>),
+    /// Make room for a local program, whose links' events go to `events`.
+    AddLocal { events: UnboundedSender<LocalEvent>, reply: oneshot::Sender<ConnectionId> },
     Local { connection: ConnectionId, request: LocalRequest },
 }
 
@@ -66,8 +66,6 @@ pub(crate) struct NewConnection {
     pub(crate) server: bool,
     pub(crate) settings: Arc<ConnectionSettings>,
     pub(crate) peer: PeerInfo,
-    /// Bytes that were read to find out what the peer speaks.
-    pub(crate) preread: Bytes,
 }
 
 /// How busy a worker is, for whoever places connections.
@@ -93,6 +91,7 @@ impl Load {
 pub(crate) struct Driver {
     worker: Worker,
     sockets: HashMap<u32, Socket>,
+    locals: HashMap<ConnectionId, UnboundedSender<LocalEvent>>,
     ready: ReadyList,
     inbox: UnboundedReceiver<ToWorker>,
     /// The inboxes of all workers, in order of their ids.
@@ -141,6 +140,7 @@ impl Driver {
         Self {
             worker,
             sockets: HashMap::new(),
+            locals: HashMap::new(),
             ready: ReadyList::default(),
             inbox,
             workers,
@@ -172,9 +172,16 @@ impl Driver {
         if self.worker.poll_timeout().is_some_and(|due| due <= started) {
             self.worker.handle_timeout(started);
         }
-        self.worker.end_turn(started);
-        while let Some(connection) = self.worker.poll_writable() {
-            more |= self.write(connection, started);
+        loop {
+            self.worker.end_turn(started);
+            let mut room = false;
+            while let Some(connection) = self.worker.poll_writable() {
+                room |= self.write(connection, started);
+            }
+            // What was written may have made room for links that waited.
+            if !room {
+                break;
+            }
         }
         self.send_mail();
         self.send_events();
@@ -220,8 +227,13 @@ impl Driver {
                 self.shutting_down = Some(now + SHUTDOWN_TIME_OUT);
                 self.worker.close_all(error, now);
             }
-            ToWorker::AddLocal(reply) => {
-                let _ = reply.send(self.worker.add_local());
+            ToWorker::AddLocal { events, reply } => {
+                let connection = self.worker.add_local();
+                if reply.send(connection).is_ok() {
+                    self.locals.insert(connection, events);
+                } else {
+                    self.worker.remove(connection, now);
+                }
             }
             ToWorker::Local { connection, request } => self.local(connection, request, now),
         }
@@ -245,7 +257,10 @@ impl Driver {
                 self.worker.local_settle(connection, link, delivery, state, now);
             }
             LocalRequest::Detach { link } => self.worker.local_detach(connection, link, now),
-            LocalRequest::Leave => self.worker.remove(connection, now),
+            LocalRequest::Leave => {
+                self.locals.remove(&connection);
+                self.worker.remove(connection, now);
+            }
         }
     }
 
@@ -260,9 +275,6 @@ impl Driver {
         let socket = Socket { stream: new.stream, read_closed: false, unflushed: false };
         self.sockets.insert(id.0, socket);
         self.load.connections.fetch_add(1, Ordering::Relaxed);
-        if !new.preread.is_empty() {
-            self.worker.input(id, BytesMut::from(&new.preread[..]), now);
-        }
         // Its socket's first reading registers its waker.
         self.ready.waker(id.0).wake();
     }
@@ -297,34 +309,33 @@ impl Driver {
     }
 
     /// Writes what a connection has to write, as far as its socket takes it, and lets go of a
-    /// connection that is finished. True if room was made for others.
+    /// connection that is finished. True if links that waited for room can go on.
     fn write(&mut self, connection: ConnectionId, now: Instant) -> bool {
         let Some(socket) = self.sockets.get_mut(&connection.0) else { return false };
         let waker = self.ready.waker(connection.0);
         let mut cx = Context::from_waker(&waker);
         let outcome = write_all(&mut self.worker, connection, socket, &mut cx);
-        let failed = match outcome {
-            Ok(false) => false,
-            Ok(true) => {
-                self.worker.written(connection);
-                if !self.worker.is_finished(connection) {
-                    return true;
+        let over = match outcome {
+            Ok(all) => {
+                let over = all && self.worker.is_finished(connection);
+                if over {
+                    // Not waited for: the peer has said its last word, or will not hear ours.
+                    let _ = socket.stream.poll_shutdown(&mut cx);
                 }
-                // Not waited for: the peer has said its last word, or will not hear ours.
-                let _ = socket.stream.poll_shutdown(&mut cx);
+                over
+            }
+            Err(_) => {
+                self.worker.eof(connection, now);
                 true
             }
-            Err(_) => true,
         };
-        if failed {
-            self.worker.eof(connection, now);
-            self.worker.remove(connection, now);
-            self.sockets.remove(&connection.0);
-            self.ready.remove(connection.0);
-            self.load.connections.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            self.worker.written(connection);
+        if !over {
+            return self.worker.written(connection);
         }
+        self.worker.remove(connection, now);
+        self.sockets.remove(&connection.0);
+        self.ready.remove(connection.0);
+        self.load.connections.fetch_sub(1, Ordering::Relaxed);
         false
     }
 
@@ -347,7 +358,15 @@ impl Driver {
     fn send_events(&mut self) {
         let mut batch = Vec::new();
         while let Some(event) = self.worker.poll_event() {
-            batch.push(event);
+            match event {
+                WorkerEvent::Local { connection, event } => {
+                    if let Some(local) = self.locals.get(&connection) {
+                        // Nobody listening: the program is about to leave.
+                        let _ = local.send(event);
+                    }
+                }
+                event => batch.push(event),
+            }
         }
         if !batch.is_empty() {
             let _ = self.events.send((self.id, batch));

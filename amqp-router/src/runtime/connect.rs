@@ -1,0 +1,171 @@
+//! Connectors at work: connect, secure, hand over, and start again when the connection is lost.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_rustls::TlsConnector;
+use tracing::{info, warn};
+
+use crate::adaptors::amqp::ConnectionSettings;
+use crate::codec::{Fields, Value};
+use crate::runtime::listen::Placement;
+use crate::runtime::listener::port_number;
+use crate::runtime::reconnect::{Reconnect, Server, Status};
+use crate::runtime::service::Workers;
+use crate::runtime::stream::Stream;
+use crate::runtime::tls::{TlsInfo, UidFormat};
+
+/// A connector entity made ready to work.
+pub(crate) struct ConnectorPlan {
+    pub(crate) name: String,
+    pub(crate) server: Server,
+    pub(crate) settings: Arc<ConnectionSettings>,
+    pub(crate) tls: Option<(TlsConnector, UidFormat)>,
+}
+
+/// A connection that a connector has made.
+pub(crate) struct Connected {
+    pub(crate) worker: usize,
+    pub(crate) stream: Stream,
+    /// `host:port` as configured.
+    pub(crate) host: String,
+    pub(crate) tls: Option<TlsInfo>,
+    pub(crate) settings: Arc<ConnectionSettings>,
+    pub(crate) state: Arc<ConnectorState>,
+}
+
+/// How a connector is doing: shared by its task, which connects, and the control plane, which
+/// learns how connections fare.
+#[derive(Debug)]
+pub(crate) struct ConnectorState {
+    name: String,
+    reconnect: Mutex<Reconnect>,
+    changed: Notify,
+}
+
+impl ConnectorState {
+    pub(crate) fn new(plan: &ConnectorPlan) -> Self {
+        Self {
+            name: plan.name.clone(),
+            reconnect: Mutex::new(Reconnect::new(plan.server.clone(), Instant::now())),
+            changed: Notify::new(),
+        }
+    }
+
+    /// The connection is open, and its peer has these properties.
+    pub(crate) fn opened(&self, properties: &Fields) {
+        let failover = failover_list(properties);
+        self.with(|reconnect| {
+            reconnect.opened(format!("[{}] Connection Opened", self.name), failover);
+        });
+    }
+
+    /// The connection is lost, or the attempt has failed.
+    pub(crate) fn lost(&self, reason: &str) {
+        let is_news = self.with(|reconnect| reconnect.lost(reason, Instant::now()));
+        if is_news {
+            warn!(target: "SERVER", "Connector '{}': {reason}", self.name);
+        }
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.with(|reconnect| reconnect.status())
+    }
+
+    pub(crate) fn message(&self) -> String {
+        self.with(|reconnect| reconnect.message().to_owned())
+    }
+
+    pub(crate) fn failover_urls(&self) -> Option<String> {
+        self.with(|reconnect| reconnect.failover_urls())
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Reconnect) -> T) -> T {
+        act(&mut self.reconnect.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Connects whenever an attempt is due, for ever.
+pub(crate) async fn run_connector(
+    plan: ConnectorPlan,
+    state: Arc<ConnectorState>,
+    workers: Workers,
+    connected: UnboundedSender<Connected>,
+) {
+    loop {
+        let now = Instant::now();
+        let attempt = state.with(|reconnect| reconnect.poll_attempt(now).cloned());
+        let Some(server) = attempt else {
+            let due = state.with(|reconnect| reconnect.poll_timeout());
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => state.changed.notified().await,
+            }
+            continue;
+        };
+        let (worker, runtime) = workers.place();
+        let tls = plan.tls.clone();
+        let host = format!("{}:{}", server.host, server.port);
+        // The socket belongs to the runtime of the worker that will drive it.
+        let dialled = runtime.spawn(async move {
+            tokio::time::timeout(CONNECT_TIME_OUT, dial(&server, tls.as_ref()))
+                .await
+                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")))
+        });
+        match dialled.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok((stream, tls)) => {
+                info!(target: "SERVER", "Connector '{}' connected to {host}", plan.name);
+                let new = Connected {
+                    worker,
+                    stream,
+                    host,
+                    tls,
+                    settings: Arc::clone(&plan.settings),
+                    state: Arc::clone(&state),
+                };
+                if connected.send(new).is_err() {
+                    return;
+                }
+            }
+            Err(error) => state.lost(&format!("Connection to {host} failed: {error}")),
+        }
+    }
+}
+
+async fn dial(
+    server: &Server,
+    tls: Option<&(TlsConnector, UidFormat)>,
+) -> io::Result<(Stream, Option<TlsInfo>)> {
+    let stream = TcpStream::connect((&*server.host, port_number(&server.port)?)).await?;
+    stream.set_nodelay(true)?;
+    let Some((connector, format)) = tls else { return Ok((Stream::Tcp(stream), None)) };
+    let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
+    let stream = connector.connect(name, stream).await?;
+    let info = TlsInfo::of(stream.get_ref().1, format);
+    Ok((Stream::TlsClient(Box::new(stream)), Some(info)))
+}
+
+/// The servers that a peer names to fail over to
+/// (`reference/router/inter-router-protocol.md` §1).
+fn failover_list(properties: &Fields) -> Vec<Server> {
+    let Some(Value::List(servers)) = properties.get("failover-server-list") else {
+        return Vec::new();
+    };
+    servers
+        .iter()
+        .filter_map(|server| {
+            let host = server.get("network-host")?.as_str()?.to_owned();
+            let port = server.get("port").and_then(Value::as_str).unwrap_or("amqp").to_owned();
+            Some(Server { host, port })
+        })
+        .collect()
+}
+
+/// How long connecting may take, TLS included.
+const CONNECT_TIME_OUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,246 @@
+//! The HTTP side of a listener with `http: true`: `/healthz`, `/metrics`.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::shutdown::Shutdown;
+
+/// What the router tells over HTTP. Methods that return `None` leave their path out.
+pub(crate) trait Pages: Send + Sync {
+    /// For `/healthz`: whether the control plane answers.
+    fn healthy(&self) -> Option<Answer<'_, bool>>;
+
+    /// For `/metrics`: counters and gauges as Prometheus reads them.
+    fn metrics(&self) -> Option<Answer<'_, String>> {
+        None
+    }
+}
+
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One listener with `http: true`.
+pub(crate) struct HttpListener {
+    /// For log lines.
+    pub(crate) name: String,
+    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) pages: Arc<dyn Pages>,
+}
+
+impl HttpListener {
+    /// Accepts and answers until the router stops; then ends what is under way.
+    pub(crate) async fn serve(self, mut shutdown: Shutdown) {
+        let listener = Arc::new(Shared {
+            name: self.name,
+            tls: self.tls,
+            pages: self.pages,
+            permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        });
+        let mut accepting = JoinSet::new();
+        for socket in self.sockets {
+            accepting.spawn(accept(socket, listener.clone()));
+        }
+        shutdown.requested().await;
+        // Dropping the set ends its tasks, and theirs.
+    }
+}
+
+impl fmt::Debug for HttpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpListener")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    name: String,
+    tls: Option<TlsAcceptor>,
+    pages: Arc<dyn Pages>,
+    permits: Arc<Semaphore>,
+}
+
+async fn accept(socket: TcpListener, listener: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = listener.permits.clone().acquire_owned().await else {
+            return;
+        };
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                let listener = listener.clone();
+                connections.spawn(async move {
+                    let _permit = permit;
+                    if let Err(error) = connection(stream, &listener).await {
+                        debug!(target: "HTTP", "Listener '{}': {error}", listener.name);
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, mostly: others will be closed in a while.
+                warn!(target: "HTTP", "Listener '{}': accept failed: {error}", listener.name);
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, listener: &Shared) -> io::Result<()> {
+    match &listener.tls {
+        None => exchange(stream, listener).await,
+        Some(tls) => {
+            let stream = timeout(HANDSHAKE_TIME_OUT, tls.accept(stream)).await??;
+            exchange(stream, listener).await
+        }
+    }
+}
+
+async fn exchange<S>(stream: S, listener: &Shared) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &*listener.pages).await)
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIME_OUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(io::Error::other)
+}
+
+async fn answer(method: &Method, path: &str, pages: &dyn Pages) -> Response<Full<Bytes>> {
+    let mut response = match path {
+        "/healthz" => match pages.healthy() {
+            None => not_found(),
+            Some(healthy) => match timeout(HEALTH_TIME_OUT, healthy).await {
+                Ok(true) => text(StatusCode::OK, "OK\n"),
+                Ok(false) | Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not healthy\n"),
+            },
+        },
+        "/metrics" => match pages.metrics() {
+            None => not_found(),
+            Some(metrics) => text(StatusCode::OK, metrics.await),
+        },
+        _ => not_found(),
+    };
+    if *method != Method::GET && *method != Method::HEAD {
+        response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+fn not_found() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "not found\n")
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+const MAX_CONNECTIONS: usize = 256;
+const MAX_HEAD: usize = 16 * 1024;
+const HANDSHAKE_TIME_OUT: Duration = Duration::from_secs(10);
+/// For a request's head to arrive, also while a connection is kept alive between requests.
+const IDLE_TIME_OUT: Duration = Duration::from_secs(60);
+/// A control plane that is silent for so long is not healthy.
+const HEALTH_TIME_OUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::shutdown::Stop;
+    use super::*;
+
+    struct Router {
+        healthy: bool,
+    }
+
+    impl Pages for Router {
+        fn healthy(&self) -> Option<Answer<'_, bool>> {
+            Some(Box::pin(async { self.healthy }))
+        }
+    }
+
+    #[test]
+    fn a_healthy_router_says_so() {
+        let answer = ask(
+            true,
+            "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        );
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("content-type: text/plain\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nOK\n"), "{answer}");
+    }
+
+    #[test]
+    fn an_unhealthy_router_says_so() {
+        let answer = ask(false, "GET /healthz HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.0 503 "), "{answer}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found_and_only_reading_is_allowed() {
+        assert!(ask(true, "GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404 "));
+        assert!(ask(true, "GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404 "));
+        assert!(ask(true, "POST /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 405 "));
+        assert!(ask(true, "AMQP\0\x01\0\0\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    }
+
+    fn ask(healthy: bool, request: &str) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = socket.local_addr().unwrap();
+            let (stop, shutdown) = Stop::new();
+            let listener = HttpListener {
+                name: "http".into(),
+                sockets: vec![socket],
+                tls: None,
+                pages: Arc::new(Router { healthy }),
+            };
+            tokio::spawn(listener.serve(shutdown));
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            stop.stop();
+            stop.all_stopped().await;
+            answer
+        })
+    }
+}

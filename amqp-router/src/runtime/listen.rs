@@ -1,0 +1,108 @@
+//! Listeners at work: accept, find out what the peer speaks, secure it, and pass it on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use crate::runtime::stream::Stream;
+use crate::runtime::tls::{TlsInfo, UidFormat, begins_handshake};
+
+/// How a listener secures what it accepts.
+#[derive(Clone)]
+pub(crate) struct ListenerTls {
+    pub(crate) acceptor: TlsAcceptor,
+    /// Peers that do not start with TLS are refused.
+    pub(crate) required: bool,
+    pub(crate) uid_format: UidFormat,
+}
+
+/// A connection that a listener has accepted and secured.
+pub(crate) struct Accepted {
+    pub(crate) listener: Arc<str>,
+    pub(crate) stream: Stream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: Option<TlsInfo>,
+}
+
+/// Where accepted connections go, and whose runtime is to drive each.
+pub(crate) trait Placement: Send + Sync + 'static {
+    /// The worker for the next connection, and its runtime.
+    fn place(&self) -> (usize, Handle);
+}
+
+/// Accepts on one socket until it is aborted.
+pub(crate) fn accept(
+    name: Arc<str>,
+    socket: std::net::TcpListener,
+    tls: Option<ListenerTls>,
+    placement: Arc<dyn Placement>,
+    accepted: UnboundedSender<(usize, Accepted)>,
+) -> io::Result<JoinHandle<()>> {
+    let socket = TcpListener::from_std(socket)?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match socket.accept().await {
+                Ok((stream, peer)) => {
+                    let (worker, runtime) = placement.place();
+                    let (name, tls) = (Arc::clone(&name), tls.clone());
+                    let accepted = accepted.clone();
+                    let Ok(stream) = stream.into_std() else { continue };
+                    runtime.spawn(async move {
+                        match secure(stream, tls.as_ref()).await {
+                            Ok((stream, tls)) => {
+                                let new = Accepted { listener: name, stream, peer, tls };
+                                // Nobody there: the router is stopping.
+                                let _ = accepted.send((worker, new));
+                            }
+                            Err(reason) => {
+                                debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
+                            }
+                        }
+                    });
+                }
+                // A peer that is gone before it is accepted is none of our business; a lack of
+                // file descriptors passes when connections end.
+                Err(error) => {
+                    warn!(target: "SERVER", "Listener '{name}': accept failed: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }))
+}
+
+async fn secure(
+    stream: std::net::TcpStream,
+    tls: Option<&ListenerTls>,
+) -> io::Result<(Stream, Option<TlsInfo>)> {
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok((Stream::Tcp(stream), None)) };
+    let handshake = async {
+        if !tls.required {
+            let mut first = [0; 1];
+            if stream.peek(&mut first).await? == 0 || !begins_handshake(&first) {
+                return Ok((Stream::Tcp(stream), None));
+            }
+        }
+        let stream = tls.acceptor.accept(stream).await?;
+        let info = TlsInfo::of(stream.get_ref().1, &tls.uid_format);
+        Ok((Stream::TlsServer(Box::new(stream)), Some(info)))
+    };
+    tokio::time::timeout(HANDSHAKE_TIME_OUT, handshake)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIME_OUT: Duration = Duration::from_secs(10);
+/// How long accepting rests when it fails.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,287 @@
+//! When and where a connector connects: at once, again after a while, elsewhere in between.
+//!
+//! ```text
+//!            poll_attempt            opened
+//!  Waiting ───────────────▶ Connecting ──────▶ Open
+//!     ▲                         │ lost           │ lost
+//!     └─────────────────────────┴────────────────┘
+//!       5 s after a failure, 2 s after a connection that was open,
+//!       1 s when there are other servers to try
+//! ```
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// The connection attempts of one connector.
+#[derive(Debug)]
+pub(crate) struct Reconnect {
+    /// The configured server, then those the peer has named to fail over to.
+    servers: Vec<Server>,
+    current: usize,
+    /// Attempts at the current server since it last was connected.
+    tries: u32,
+    state: State,
+    message: String,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { until: Instant, failed: bool },
+    Connecting,
+    Open,
+}
+
+impl Reconnect {
+    /// The first attempt is due at once.
+    pub(crate) fn new(server: Server, now: Instant) -> Self {
+        Self {
+            servers: vec![server],
+            current: 0,
+            tries: 0,
+            state: State::Waiting {
+                until: now,
+                failed: false,
+            },
+            message: String::new(),
+        }
+    }
+
+    /// The server to connect to, once an attempt is due.
+    pub(crate) fn poll_attempt(&mut self, now: Instant) -> Option<&Server> {
+        match self.state {
+            State::Waiting { until, .. } if until <= now => {
+                self.state = State::Connecting;
+                self.tries += 1;
+                Some(self.server())
+            }
+            _ => None,
+        }
+    }
+
+    /// When the next attempt is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The connection is open: both ends have sent `open`. `failover` are the servers that the
+    /// peer's `open` names; they replace those named before.
+    pub(crate) fn opened(&mut self, message: impl Into<String>, failover: Vec<Server>) {
+        let here = self.server().clone();
+        self.servers.truncate(1);
+        for server in failover.into_iter().take(MAX_FAILOVER) {
+            if !self.servers.contains(&server) {
+                self.servers.push(server);
+            }
+        }
+        match self.servers.iter().position(|server| *server == here) {
+            Some(index) => self.current = index,
+            // The peer does not name itself: what it names comes next.
+            None => {
+                self.servers.insert(1, here);
+                self.current = 1;
+            }
+        }
+        self.tries = 0;
+        self.state = State::Open;
+        self.message = message.into();
+    }
+
+    /// The attempt failed or the connection is gone. True if this is news worth a log line: the
+    /// reason is another than the last one.
+    pub(crate) fn lost(&mut self, reason: impl Into<String>, now: Instant) -> bool {
+        let delay = match self.state {
+            _ if self.servers.len() > 1 => AFTER_ONE_OF_MANY,
+            State::Open => AFTER_OPEN,
+            _ => AFTER_FAILURE,
+        };
+        if self.tries >= TRIES_PER_SERVER {
+            self.current = (self.current + 1) % self.servers.len();
+            self.tries = 0;
+        }
+        self.state = State::Waiting {
+            until: now + delay,
+            failed: true,
+        };
+        let reason = reason.into();
+        let is_news = self.message != reason;
+        self.message = reason;
+        is_news
+    }
+
+    /// The server that is, or will be, connected to.
+    pub(crate) fn server(&self) -> &Server {
+        &self.servers[self.current]
+    }
+
+    /// The `connectionStatus` attribute.
+    pub(crate) fn status(&self) -> Status {
+        match self.state {
+            State::Open => Status::Success,
+            State::Waiting { failed: true, .. } => Status::Failed,
+            State::Waiting { .. } | State::Connecting => Status::Connecting,
+        }
+    }
+
+    /// The `connectionMsg` attribute.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The `failoverUrls` attribute; `None` without any.
+    pub(crate) fn failover_urls(&self) -> Option<String> {
+        let urls: Vec<_> = self.servers.iter().skip(1).map(Server::to_string).collect();
+        (!urls.is_empty()).then(|| urls.join(", "))
+    }
+}
+
+/// Where a connector connects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) host: String,
+    /// A number or a symbolic name, see [`port_number`](super::listener::port_number).
+    pub(crate) port: String,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// How a connector fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Connecting,
+    Success,
+    Failed,
+}
+
+impl Status {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "CONNECTING",
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+const AFTER_OPEN: Duration = Duration::from_secs(2);
+const AFTER_ONE_OF_MANY: Duration = Duration::from_secs(1);
+const TRIES_PER_SERVER: u32 = 2;
+/// How many servers a peer can make us remember.
+const MAX_FAILOVER: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_attempt_is_due_at_once_and_the_next_five_seconds_after_it_failed() {
+        let (mut connector, start) = connector();
+        assert_eq!(connector.status().as_str(), "CONNECTING");
+        assert_eq!(connector.poll_attempt(start), Some(&server("a")));
+        assert_eq!(connector.poll_attempt(start), None);
+        assert_eq!(connector.poll_timeout(), None);
+
+        connector.lost("refused", start);
+        assert_eq!(
+            (connector.status(), connector.message()),
+            (Status::Failed, "refused")
+        );
+        assert_eq!(
+            connector.poll_attempt(start + Duration::from_millis(4999)),
+            None
+        );
+        assert_eq!(
+            connector.poll_timeout(),
+            Some(start + Duration::from_secs(5))
+        );
+        assert!(
+            connector
+                .poll_attempt(start + Duration::from_secs(5))
+                .is_some()
+        );
+        assert_eq!(connector.status(), Status::Connecting);
+    }
+
+    #[test]
+    fn a_connection_that_was_open_is_tried_again_after_two_seconds() {
+        let (mut connector, start) = connector();
+        connector.poll_attempt(start);
+        connector.opened("opened", vec![]);
+        assert_eq!(
+            (connector.status(), connector.message()),
+            (Status::Success, "opened")
+        );
+        connector.lost("closed", start);
+        assert_eq!(
+            connector.poll_timeout(),
+            Some(start + Duration::from_secs(2))
+        );
+        connector.poll_attempt(start + Duration::from_secs(2));
+        connector.lost("refused", start + Duration::from_secs(2));
+        assert_eq!(
+            connector.poll_timeout(),
+            Some(start + Duration::from_secs(7))
+        );
+    }
+
+    #[test]
+    fn each_of_several_servers_is_tried_twice_a_second_apart() {
+        let (mut connector, mut now) = connector();
+        connector.poll_attempt(now);
+        connector.opened("opened", vec![server("b"), server("c"), server("a")]);
+        assert_eq!(connector.failover_urls().unwrap(), "b:5672, c:5672");
+        let mut tried = String::new();
+        for _ in 0..8 {
+            connector.lost("refused", now);
+            now += Duration::from_secs(1);
+            tried += &connector.poll_attempt(now).unwrap().host;
+        }
+        assert_eq!(tried, "aabbccaa");
+    }
+
+    #[test]
+    fn a_server_that_was_failed_over_to_stays_in_the_list() {
+        let (mut connector, now) = connector();
+        connector.poll_attempt(now);
+        connector.opened("opened", vec![server("b")]);
+        for _ in 0..3 {
+            connector.lost("refused", now);
+            connector.poll_attempt(now + Duration::from_secs(1));
+        }
+        assert_eq!(connector.server(), &server("b"));
+        connector.opened("opened", vec![server("d")]);
+        assert_eq!(connector.server(), &server("b"));
+        assert_eq!(connector.failover_urls().unwrap(), "b:5672, d:5672");
+    }
+
+    #[test]
+    fn a_reason_is_news_once() {
+        let (mut connector, now) = connector();
+        assert!(connector.lost("refused", now));
+        assert!(!connector.lost("refused", now));
+        assert!(connector.lost("unreachable", now));
+        assert!(connector.lost("refused", now));
+    }
+
+    fn connector() -> (Reconnect, Instant) {
+        let now = Instant::now();
+        (Reconnect::new(server("a"), now), now)
+    }
+
+    fn server(host: &str) -> Server {
+        Server {
+            host: host.into(),
+            port: "5672".into(),
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! SASL as listeners offer it and connectors choose it: ANONYMOUS, PLAIN and EXTERNAL.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use super::secret::Secret;
+use super::tls::TlsInfo;
+use super::users::UsersFile;
+
+/// The mechanisms we speak, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    /// The peer is who its TLS certificate says (RFC 4422 appendix A).
+    External,
+    /// Name and password (RFC 4616).
+    Plain,
+    /// Nobody in particular (RFC 4505).
+    Anonymous,
+}
+
+impl Mechanism {
+    const ALL: [Self; 3] = [Self::External, Self::Plain, Self::Anonymous];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::External => "EXTERNAL",
+            Self::Plain => "PLAIN",
+            Self::Anonymous => "ANONYMOUS",
+        }
+    }
+
+    /// SASL names are upper case on the wire; configurations are read with more patience.
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|mechanism| mechanism.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// The mechanisms that a `saslMechanisms` attribute allows; without a list, all of them.
+    /// Those that only other implementations have are left out.
+    pub(crate) fn list(names: Option<&str>) -> Vec<Self> {
+        let Some(names) = names.filter(|names| !names.trim().is_empty()) else {
+            return Self::ALL.to_vec();
+        };
+        let names: Vec<_> = names
+            .split([' ', ',', '\t'])
+            .filter_map(Self::from_name)
+            .collect();
+        Self::ALL
+            .into_iter()
+            .filter(|mechanism| names.contains(mechanism))
+            .collect()
+    }
+}
+
+impl AsRef<str> for Mechanism {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Decides which mechanisms a listener offers and whom it lets in.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    listener: String,
+    mechanisms: Vec<Mechanism>,
+    authenticate_peer: bool,
+    require_encryption: bool,
+    users: Option<Arc<Logins>>,
+    warned: AtomicBool,
+}
+
+/// The attributes of a listener that concern authentication.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SaslSettings {
+    pub(crate) listener: String,
+    /// `saslMechanisms`; absent: whatever the rest allows.
+    pub(crate) mechanisms: Option<String>,
+    /// A peer that is nobody in particular is refused, and so is one that skips SASL.
+    pub(crate) authenticate_peer: bool,
+    /// `requireEncryption` or `requireSsl`.
+    pub(crate) require_encryption: bool,
+    /// For PLAIN; absent: it is not offered.
+    pub(crate) users: Option<Arc<Logins>>,
+}
+
+impl Authenticator {
+    pub(crate) fn new(settings: SaslSettings) -> Self {
+        let SaslSettings {
+            listener,
+            mechanisms,
+            authenticate_peer,
+            require_encryption,
+            users,
+        } = settings;
+        let named = mechanisms
+            .as_ref()
+            .is_some_and(|names| !names.trim().is_empty());
+        let mut mechanisms = Mechanism::list(mechanisms.as_deref());
+        let listed = |mechanism| named && mechanisms.contains(&mechanism);
+        if listed(Mechanism::Plain) && users.is_none() {
+            warn!(target: "SERVER", "Listener '{listener}': PLAIN is listed but there is no users \
+                file (saslConfigDir, saslConfigName); it is not offered");
+        }
+        if listed(Mechanism::Anonymous) && authenticate_peer {
+            warn!(target: "SERVER", "Listener '{listener}': ANONYMOUS is listed but \
+                authenticatePeer is set; it is not offered");
+        }
+        mechanisms.retain(|mechanism| match mechanism {
+            Mechanism::External => true,
+            Mechanism::Plain => users.is_some(),
+            Mechanism::Anonymous => !authenticate_peer,
+        });
+        let warned = AtomicBool::new(false);
+        Self {
+            listener,
+            mechanisms,
+            authenticate_peer,
+            require_encryption,
+            users,
+            warned,
+        }
+    }
+
+    /// Whether a peer must go through SASL: one that starts with a bare AMQP header is refused.
+    pub(crate) fn is_required(&self) -> bool {
+        self.authenticate_peer
+    }
+
+    /// The mechanisms that this listener can ever offer; decides on
+    /// [client certificates](super::tls::ClientCertificate::wanted).
+    pub(crate) fn mechanisms(&self) -> &[Mechanism] {
+        &self.mechanisms
+    }
+
+    /// What is offered to a peer on a connection with or without TLS: EXTERNAL only to one that
+    /// has shown a certificate, nothing at all in clear where encryption is required.
+    pub(crate) fn offered(&self, tls: Option<&TlsInfo>) -> Vec<Mechanism> {
+        let mut offered = self.mechanisms.clone();
+        offered.retain(|mechanism| self.possible(*mechanism, tls));
+        offered
+    }
+
+    /// Judges the peer's `sasl-init`. PLAIN takes long on purpose (see
+    /// [`Users::verify`](super::users::Users::verify)): not to be called on a worker's thread.
+    pub(crate) fn authenticate(
+        &self,
+        mechanism: &str,
+        response: &[u8],
+        tls: Option<&TlsInfo>,
+    ) -> Outcome {
+        let chosen = Mechanism::from_name(mechanism)
+            .filter(|chosen| self.mechanisms.contains(chosen) && self.possible(*chosen, tls));
+        let user = match chosen {
+            None => Err("the mechanism was not offered"),
+            Some(Mechanism::Anonymous) => Ok("anonymous".into()),
+            Some(Mechanism::External) => external(response, tls),
+            Some(Mechanism::Plain) => self.plain(response, tls),
+        };
+        match (chosen, user) {
+            (Some(mechanism), Ok(user)) => Outcome::Accepted { user, mechanism },
+            (_, Err(reason)) => Outcome::Rejected { reason },
+            (None, Ok(_)) => Outcome::Rejected {
+                reason: "the mechanism was not offered",
+            },
+        }
+    }
+
+    /// [`authenticate`](Self::authenticate) for asynchronous callers: what takes long runs on
+    /// another thread, and only as many at a time as leave processors for messages.
+    pub(crate) async fn authenticate_in_background(
+        self: Arc<Self>,
+        mechanism: String,
+        response: Zeroizing<Vec<u8>>,
+        tls: Option<TlsInfo>,
+    ) -> Outcome {
+        let logins = match (Mechanism::from_name(&mechanism), &self.users) {
+            (Some(Mechanism::Plain), Some(logins)) => logins.clone(),
+            _ => return self.authenticate(&mechanism, &response, tls.as_ref()),
+        };
+        let Ok(_permit) = logins.permits.acquire().await else {
+            return Outcome::Rejected {
+                reason: "the router is stopping",
+            };
+        };
+        spawn_blocking(move || self.authenticate(&mechanism, &response, tls.as_ref()))
+            .await
+            .unwrap_or(Outcome::Rejected {
+                reason: "the router is stopping",
+            })
+    }
+
+    fn possible(&self, mechanism: Mechanism, tls: Option<&TlsInfo>) -> bool {
+        match mechanism {
+            _ if self.require_encryption && tls.is_none() => false,
+            Mechanism::External => tls.is_some_and(|tls| tls.user.is_some()),
+            Mechanism::Plain | Mechanism::Anonymous => true,
+        }
+    }
+
+    fn plain(&self, response: &[u8], tls: Option<&TlsInfo>) -> Result<String, &'static str> {
+        if tls.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
+            warn!(target: "SERVER", "Listener '{}': a peer has sent its password in clear; \
+                requireEncryption would forbid it", self.listener);
+        }
+        let logins = self.users.as_ref().ok_or("the mechanism was not offered")?;
+        let (authority, name, password) = plain_message(response).ok_or("malformed response")?;
+        let known = logins.users.verify(name, password);
+        match known && (authority.is_empty() || authority == name) {
+            true => Ok(name.to_owned()),
+            false => Err("unknown user or wrong password"),
+        }
+    }
+}
+
+/// How a peer's attempt to authenticate ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accepted {
+        user: String,
+        mechanism: Mechanism,
+    },
+    /// The reason is for the log, not for the peer.
+    Rejected {
+        reason: &'static str,
+    },
+}
+
+/// The users of a router, shared by its listeners.
+#[derive(Debug)]
+pub(crate) struct Logins {
+    users: UsersFile,
+    permits: Semaphore,
+}
+
+impl Logins {
+    pub(crate) fn new(users: UsersFile) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            users,
+            permits: Semaphore::new((processors / 2).max(1)),
+        }
+    }
+}
+
+/// Where the users are, by the router's `saslConfigDir` and `saslConfigName`:
+/// `<saslConfigDir>/<saslConfigName>.users`, if it exists.
+pub(crate) fn users_file(directory: Option<&Path>, name: &str) -> Option<PathBuf> {
+    let file = directory?.join(format!("{name}.users"));
+    file.exists().then_some(file)
+}
+
+/// What a connector may say in `sasl-init`, the best first: a mechanism and its initial response.
+/// EXTERNAL needs an own certificate in the sslProfile, PLAIN a name and a password.
+pub(crate) fn client_choices(
+    mechanisms: Option<&str>,
+    has_certificate: bool,
+    user: Option<(&str, &Secret)>,
+) -> Vec<(Mechanism, Zeroizing<Vec<u8>>)> {
+    let choice = |mechanism: &Mechanism| match mechanism {
+        Mechanism::External => has_certificate.then(|| (*mechanism, Zeroizing::default())),
+        Mechanism::Anonymous => Some((*mechanism, Zeroizing::new(b"anonymous".to_vec()))),
+        Mechanism::Plain => user.map(|(name, password)| {
+            let message = format!("\0{name}\0{}", password.as_str());
+            (*mechanism, Zeroizing::new(message.into_bytes()))
+        }),
+    };
+    Mechanism::list(mechanisms)
+        .iter()
+        .filter_map(choice)
+        .collect()
+}
+
+fn external(response: &[u8], tls: Option<&TlsInfo>) -> Result<String, &'static str> {
+    let user = tls
+        .and_then(|tls| tls.user.clone())
+        .ok_or("no client certificate")?;
+    match response.is_empty() || response == user.as_bytes() {
+        true => Ok(user),
+        false => Err("the peer asks to act for another user"),
+    }
+}
+
+/// `[authzid] NUL authcid NUL passwd` (RFC 4616 section 2).
+fn plain_message(response: &[u8]) -> Option<(&str, &str, &str)> {
+    let text = std::str::from_utf8(response)
+        .ok()
+        .filter(|text| text.len() <= MAX_PLAIN)?;
+    let mut parts = text.split('\0');
+    let message = (parts.next()?, parts.next()?, parts.next()?);
+    (parts.next().is_none() && !message.1.is_empty() && !message.2.is_empty()).then_some(message)
+}
+
+/// Three parts of 255 bytes each, which is what RFC 4616 asks servers to take.
+const MAX_PLAIN: usize = 3 * 255 + 2;
+
+#[cfg(test)]
+mod tests {
+    use super::super::users::Users;
+    use super::*;
+
+    #[test]
+    fn without_a_list_whatever_is_possible_is_offered() {
+        let listener = authenticator(SaslSettings::default());
+        assert_eq!(names(&listener, None), ["PLAIN", "ANONYMOUS"]);
+        assert_eq!(names(&listener, Some(&tls(None))), ["PLAIN", "ANONYMOUS"]);
+        let certified = tls(Some("CN=alice"));
+        assert_eq!(
+            names(&listener, Some(&certified)),
+            ["EXTERNAL", "PLAIN", "ANONYMOUS"]
+        );
+        assert!(!listener.is_required());
+    }
+
+    #[test]
+    fn the_list_limits_what_is_offered() {
+        let list = |list: &str| SaslSettings {
+            mechanisms: Some(list.into()),
+            ..Default::default()
+        };
+        let listener = authenticator(list("ANONYMOUS,external DIGEST-MD5"));
+        assert_eq!(
+            names(&listener, Some(&tls(Some("x")))),
+            ["EXTERNAL", "ANONYMOUS"]
+        );
+        let listener = Authenticator::new(list("PLAIN"));
+        assert_eq!(names(&listener, None), [""; 0], "no users file");
+    }
+
+    #[test]
+    fn a_peer_that_must_authenticate_cannot_be_anonymous() {
+        let listener = authenticator(SaslSettings {
+            authenticate_peer: true,
+            ..Default::default()
+        });
+        assert!(listener.is_required());
+        assert_eq!(names(&listener, None), ["PLAIN"]);
+        assert!(matches!(
+            listener.authenticate("ANONYMOUS", b"", None),
+            Outcome::Rejected {
+                reason: "the mechanism was not offered"
+            }
+        ));
+    }
+
+    #[test]
+    fn nothing_goes_in_clear_where_encryption_is_required() {
+        let listener = authenticator(SaslSettings {
+            require_encryption: true,
+            ..Default::default()
+        });
+        assert_eq!(names(&listener, None), [""; 0]);
+        assert!(!accepts(&listener, "PLAIN", b"\0alice\0secret", None));
+        assert!(accepts(
+            &listener,
+            "PLAIN",
+            b"\0alice\0secret",
+            Some(&tls(None))
+        ));
+    }
+
+    #[test]
+    fn plain_takes_the_right_password_for_the_user_itself() {
+        let listener = authenticator(SaslSettings::default());
+        let outcome = listener.authenticate("PLAIN", b"alice\0alice\0secret", None);
+        assert_eq!(
+            outcome,
+            Outcome::Accepted {
+                user: "alice".into(),
+                mechanism: Mechanism::Plain
+            }
+        );
+        for response in [
+            &b"\0alice\0wrong"[..],
+            b"\0bob\0secret",
+            b"bob\0alice\0secret",
+            b"",
+            b"\0alice",
+            b"\0\0",
+            b"\0alice\0secret\0",
+            b"\0alice\0\xff",
+            &[b'a'; 4000],
+        ] {
+            assert!(!accepts(&listener, "PLAIN", response, None), "{response:?}");
+        }
+    }
+
+    #[test]
+    fn external_is_who_the_certificate_says() {
+        let listener = authenticator(SaslSettings::default());
+        let peer = tls(Some("CN=alice"));
+        assert!(accepts(&listener, "EXTERNAL", b"", Some(&peer)));
+        assert!(accepts(&listener, "EXTERNAL", b"CN=alice", Some(&peer)));
+        assert!(!accepts(&listener, "EXTERNAL", b"CN=bob", Some(&peer)));
+        assert!(!accepts(&listener, "EXTERNAL", b"", Some(&tls(None))));
+        assert!(!accepts(&listener, "EXTERNAL", b"", None));
+    }
+
+    #[test]
+    fn passwords_are_checked_beside_the_caller() {
+        let listener = Arc::new(authenticator(SaslSettings::default()));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let response = Zeroizing::new(b"\0alice\0secret".to_vec());
+        let outcome = listener.authenticate_in_background("PLAIN".into(), response, None);
+        assert!(matches!(
+            runtime.block_on(outcome),
+            Outcome::Accepted { .. }
+        ));
+    }
+
+    #[test]
+    fn a_connector_prefers_its_certificate_to_its_password() {
+        let password = super::super::secret::resolve("pass:p", false).unwrap();
+        let choices = |list, certificate, user: Option<(&str, &Secret)>| {
+            let choices = client_choices(list, certificate, user);
+            choices
+                .into_iter()
+                .map(|(m, r)| (m.as_str(), r.to_vec()))
+                .collect::<Vec<_>>()
+        };
+        let all = choices(None, true, Some(("u", &password)));
+        let expected = [
+            ("EXTERNAL", b"".to_vec()),
+            ("PLAIN", b"\0u\0p".to_vec()),
+            ("ANONYMOUS", b"anonymous".to_vec()),
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(choices(None, false, None)[0].0, "ANONYMOUS");
+        assert!(choices(Some("EXTERNAL"), false, None).is_empty());
+    }
+
+    #[test]
+    fn the_users_file_is_beside_the_sasl_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(users_file(None, "skrouterd"), None);
+        assert_eq!(users_file(Some(directory.path()), "skrouterd"), None);
+        let file = directory.path().join("skrouterd.users");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(users_file(Some(directory.path()), "skrouterd"), Some(file));
+    }
+
+    thread_local! {
+        static DIRECTORY: tempfile::TempDir = tempfile::tempdir().unwrap();
+    }
+
+    fn authenticator(settings: SaslSettings) -> Authenticator {
+        let mut users = Users::default();
+        users.set("alice", "secret", 4096).unwrap();
+        let users = DIRECTORY.with(|directory| {
+            let file = directory.path().join("users");
+            users.save(&file).unwrap();
+            UsersFile::open(&file).unwrap()
+        });
+        Authenticator::new(SaslSettings {
+            users: Some(Arc::new(Logins::new(users))),
+            ..settings
+        })
+    }
+
+    fn tls(user: Option<&str>) -> TlsInfo {
+        TlsInfo {
+            protocol: "TLSv1.3",
+            cipher: "TLS_AES_256_GCM_SHA384",
+            strength: 256,
+            user: user.map(str::to_owned),
+            alpn: None,
+        }
+    }
+
+    fn names(listener: &Authenticator, tls: Option<&TlsInfo>) -> Vec<&'static str> {
+        listener
+            .offered(tls)
+            .into_iter()
+            .map(Mechanism::as_str)
+            .collect()
+    }
+
+    fn accepts(
+        listener: &Authenticator,
+        mechanism: &str,
+        response: &[u8],
+        tls: Option<&TlsInfo>,
+    ) -> bool {
+        matches!(
+            listener.authenticate(mechanism, response, tls),
+            Outcome::Accepted { .. }
+        )
+    }
+}

@@ -1,0 +1,463 @@
+//! The task that owns the control plane, and what surrounds it: workers, listeners, connectors and
+//! the management agent.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
+
+use crate::adaptors::amqp::{self, ConnectionSettings, ConnectionStatus, PeerInfo};
+use crate::codec::{Error, Symbol};
+use crate::control::links::{Command, Control, Recipient};
+use crate::control::table::WorkerId;
+use crate::endpoint::SaslPolicy;
+use crate::runtime::connect::{ConnectorPlan, ConnectorState, Connected, run_connector};
+use crate::runtime::driver::{Load, NewConnection, ToWorker};
+use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
+use crate::runtime::listener::{BindAddress, BindError};
+use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
+use crate::runtime::tls::TlsInfo;
+use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
+
+/// One worker, seen from outside its thread.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerHandle {
+    pub(crate) inbox: UnboundedSender<ToWorker>,
+    pub(crate) load: Arc<Load>,
+    pub(crate) runtime: Handle,
+}
+
+/// The workers of a router, and which of them is to have the next connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Workers(Arc<[WorkerHandle]>);
+
+impl Workers {
+    pub(crate) fn new(workers: Vec<WorkerHandle>) -> Self {
+        Self(workers.into())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &WorkerHandle> {
+        self.0.iter()
+    }
+
+    pub(crate) fn get(&self, worker: usize) -> &WorkerHandle {
+        &self.0[worker]
+    }
+}
+
+impl Placement for Workers {
+    /// The first worker that has time to spare, so that what is forwarded stays on one thread
+    /// while one thread is enough; when none has, the one with the fewest connections.
+    fn place(&self) -> (usize, Handle) {
+        let idle = self.0.iter().position(|worker| worker.load.busy_permille() < BUSY);
+        let worker = idle.unwrap_or_else(|| {
+            let fewest = self.0.iter().enumerate().min_by_key(|(_, w)| w.load.connections());
+            fewest.map_or(0, |(worker, _)| worker)
+        });
+        (worker, self.0[worker].runtime.clone())
+    }
+}
+
+/// A listener entity made ready to work.
+pub(crate) struct ListenerPlan {
+    pub(crate) name: String,
+    pub(crate) bind: BindAddress,
+    /// What its connections have in common; the SASL policy is filled in for each.
+    pub(crate) settings: ConnectionSettings,
+    pub(crate) tls: Option<ListenerTls>,
+    pub(crate) authenticator: Authenticator,
+}
+
+/// A listener at work.
+struct Listener {
+    settings: ConnectionSettings,
+    authenticator: Arc<Authenticator>,
+    /// The settings with the SASL policy of each way to connect.
+    variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
+    addresses: Vec<SocketAddr>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// A connector at work.
+struct Connector {
+    state: Arc<ConnectorState>,
+    task: JoinHandle<()>,
+}
+
+/// A connection, as the control plane keeps it.
+#[derive(Debug)]
+pub(crate) struct ConnectionRow {
+    pub(crate) worker: usize,
+    pub(crate) host: String,
+    pub(crate) opened: Instant,
+    pub(crate) status: Option<Box<ConnectionStatus>>,
+    authenticator: Option<Arc<Authenticator>>,
+    tls: Option<TlsInfo>,
+    /// Told when it opens and when it ends.
+    connector: Option<Arc<ConnectorState>>,
+}
+
+/// The control plane of a running router, and the hands it works with.
+pub(crate) struct Service {
+    pub(crate) control: Control,
+    pub(crate) workers: Workers,
+    pub(crate) connections: BTreeMap<u64, ConnectionRow>,
+    next_connection: AtomicU64,
+    listeners: BTreeMap<String, Listener>,
+    connectors: BTreeMap<String, Connector>,
+    accepted: UnboundedSender<(usize, Accepted)>,
+    connected: UnboundedSender<Connected>,
+    pub(crate) started: Instant,
+}
+
+/// What a service waits for, besides requests.
+pub(crate) struct Inputs {
+    pub(crate) events: UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>,
+    pub(crate) accepted: UnboundedReceiver<(usize, Accepted)>,
+    pub(crate) connected: UnboundedReceiver<Connected>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        control: Control,
+        workers: Workers,
+        events: UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>,
+    ) -> (Self, Inputs) {
+        let (accepted, accepted_inbox) = unbounded_channel();
+        let (connected, connected_inbox) = unbounded_channel();
+        let service = Self {
+            control,
+            workers,
+            connections: BTreeMap::new(),
+            next_connection: AtomicU64::new(1),
+            listeners: BTreeMap::new(),
+            connectors: BTreeMap::new(),
+            accepted,
+            connected,
+            started: Instant::now(),
+        };
+        (service, Inputs { events, accepted: accepted_inbox, connected: connected_inbox })
+    }
+
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub(crate) fn listen(&mut self, plan: ListenerPlan) -> Result<Vec<SocketAddr>, BindError> {
+        let sockets = plan.bind.bind()?;
+        let name: Arc<str> = plan.name.as_str().into();
+        let mut listener = Listener {
+            settings: plan.settings,
+            authenticator: Arc::new(plan.authenticator),
+            variants: Vec::new(),
+            addresses: Vec::new(),
+            tasks: Vec::new(),
+        };
+        for socket in sockets {
+            listener.addresses.extend(socket.local_addr());
+            let placement = Arc::new(self.workers.clone());
+            let accepted = self.accepted.clone();
+            let task = accept(Arc::clone(&name), socket, plan.tls.clone(), placement, accepted)
+                .map_err(|error| plan.bind.fault(&error))?;
+            listener.tasks.push(task);
+        }
+        for address in &listener.addresses {
+            info!(target: "SERVER", "Listening on {address} ({name})");
+        }
+        let addresses = listener.addresses.clone();
+        self.listeners.insert(plan.name, listener);
+        Ok(addresses)
+    }
+
+    /// Stops listening; connections that were accepted stay.
+    pub(crate) fn stop_listening(&mut self, name: &str) {
+        if let Some(listener) = self.listeners.remove(name) {
+            for task in listener.tasks {
+                task.abort();
+            }
+            info!(target: "SERVER", "Listener '{name}' closed");
+        }
+    }
+
+    /// Where each listener listens.
+    pub(crate) fn listening(&self) -> impl Iterator<Item = (&str, &[SocketAddr])> {
+        self.listeners.iter().map(|(name, listener)| (&**name, &*listener.addresses))
+    }
+
+    /// Starts to connect, and to connect again when the connection is lost.
+    pub(crate) fn connect(&mut self, plan: ConnectorPlan) {
+        let state = Arc::new(ConnectorState::new(&plan));
+        let name = plan.name.clone();
+        let task = tokio::spawn(run_connector(
+            plan,
+            Arc::clone(&state),
+            self.workers.clone(),
+            self.connected.clone(),
+        ));
+        self.connectors.insert(name, Connector { state, task });
+    }
+
+    /// Stops connecting and closes the connection.
+    pub(crate) fn stop_connecting(&mut self, name: &str) {
+        let Some(connector) = self.connectors.remove(name) else { return };
+        connector.task.abort();
+        let ids: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, row)| {
+                row.connector.as_ref().is_some_and(|state| Arc::ptr_eq(state, &connector.state))
+            })
+            .map(|(&id, _)| id)
+            .collect();
+        for id in ids {
+            self.close_connection(id, Some(forced("the connector was deleted")));
+        }
+    }
+
+    pub(crate) fn connector(&self, name: &str) -> Option<&ConnectorState> {
+        self.connectors.get(name).map(|connector| &*connector.state)
+    }
+
+    /// Takes a connection that a listener has accepted.
+    pub(crate) fn adopt_accepted(&mut self, worker: usize, new: Accepted) {
+        let Some(listener) = self.listeners.get_mut(&*new.listener) else { return };
+        let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let settings = listener.settings_for(new.tls.as_ref());
+        let authenticator = Some(Arc::clone(&listener.authenticator));
+        debug!(target: "SERVER", "[C{id}] Accepted connection to {} from {}", new.listener, new.peer);
+        let host = new.peer.to_string();
+        let row = ConnectionRow {
+            worker,
+            host: host.clone(),
+            opened: Instant::now(),
+            status: None,
+            authenticator,
+            tls: new.tls.clone(),
+            connector: None,
+        };
+        self.connections.insert(id, row);
+        let peer = peer_info(host, true, new.tls.as_ref());
+        let connection =
+            NewConnection { id, stream: new.stream, server: true, settings, peer };
+        self.to_worker(worker, ToWorker::Connection(Box::new(connection)));
+    }
+
+    /// Takes a connection that a connector has made.
+    pub(crate) fn adopt_connected(&mut self, new: Connected) {
+        let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let row = ConnectionRow {
+            worker: new.worker,
+            host: new.host.clone(),
+            opened: Instant::now(),
+            status: None,
+            authenticator: None,
+            tls: new.tls.clone(),
+            connector: Some(new.state),
+        };
+        self.connections.insert(id, row);
+        let peer = peer_info(new.host, false, new.tls.as_ref());
+        let connection = NewConnection {
+            id,
+            stream: new.stream,
+            server: false,
+            settings: new.settings,
+            peer,
+        };
+        self.to_worker(new.worker, ToWorker::Connection(Box::new(connection)));
+    }
+
+    /// Takes what a worker has to tell.
+    pub(crate) fn handle_events(&mut self, worker: WorkerId, events: Vec<WorkerEvent>) {
+        for event in events {
+            match event {
+                WorkerEvent::Attach(request) => self.control.attach(*request),
+                WorkerEvent::Detached(link) => self.control.detached(link),
+                WorkerEvent::Authenticate { connection, id, mechanism, response } => {
+                    self.authenticate(worker.index(), connection, id, &mechanism, response);
+                }
+                WorkerEvent::Opened(status) => self.opened(status),
+                WorkerEvent::Closed { id, reason } => self.closed(id, reason),
+                // The driver delivers these itself.
+                WorkerEvent::Local { .. } => {}
+            }
+        }
+        self.send_commands();
+    }
+
+    /// Sends every worker what the control plane has decided.
+    pub(crate) fn send_commands(&mut self) {
+        let mut batches: Vec<Vec<Command>> = self.workers.iter().map(|_| Vec::new()).collect();
+        while let Some((recipient, command)) = self.control.poll_command() {
+            match recipient {
+                Recipient::Worker(worker) => batches[worker.index()].push(command),
+                Recipient::Everyone => {
+                    for batch in &mut batches {
+                        batch.push(command.clone());
+                    }
+                }
+            }
+        }
+        for (worker, batch) in batches.into_iter().enumerate() {
+            if !batch.is_empty() {
+                self.to_worker(worker, ToWorker::Commands(batch));
+            }
+        }
+    }
+
+    /// Closes a connection that management knows by this number.
+    pub(crate) fn close_connection(&mut self, id: u64, error: Option<Error>) -> bool {
+        let Some(row) = self.connections.get(&id) else { return false };
+        self.to_worker(row.worker, ToWorker::Close { id, error });
+        true
+    }
+
+    /// Asks every worker to report itself; whoever awaits the answers need not be this task.
+    pub(crate) fn ask_workers(&self) -> Vec<oneshot::Receiver<WorkerStatus>> {
+        self.workers
+            .iter()
+            .map(|worker| {
+                let (reply, status) = oneshot::channel();
+                // A worker that is gone drops the question, which is an answer.
+                let _ = worker.inbox.send(ToWorker::Status(reply));
+                status
+            })
+            .collect()
+    }
+
+    /// Stops listening and connecting, and has every worker close its connections and end.
+    pub(crate) fn shut_down(&mut self) {
+        for name in self.listeners.keys().cloned().collect::<Vec<_>>() {
+            self.stop_listening(&name);
+        }
+        for connector in std::mem::take(&mut self.connectors).into_values() {
+            connector.task.abort();
+        }
+        let error = forced("the router is stopping");
+        for worker in self.workers.iter() {
+            let _ = worker.inbox.send(ToWorker::Shutdown { error: Some(error.clone()) });
+        }
+    }
+
+    fn to_worker(&self, worker: usize, message: ToWorker) {
+        // A worker that is gone has no connections left to be told about.
+        let _ = self.workers.get(worker).inbox.send(message);
+    }
+
+    fn authenticate(
+        &mut self,
+        worker: usize,
+        connection: ConnectionId,
+        id: u64,
+        mechanism: &Symbol,
+        response: Option<Bytes>,
+    ) {
+        let Some(row) = self.connections.get(&id) else { return };
+        let Some(authenticator) = row.authenticator.clone() else { return };
+        let (tls, host) = (row.tls.clone(), row.host.clone());
+        let inbox = self.workers.get(worker).inbox.clone();
+        let mechanism = mechanism.to_string();
+        let response = Zeroizing::new(response.map(|r| r.to_vec()).unwrap_or_default());
+        let answer = move |outcome| {
+            let result = match outcome {
+                Outcome::Accepted { user, mechanism } => Authentication::Accepted {
+                    user: Some(user),
+                    mechanism: mechanism.to_string(),
+                },
+                Outcome::Rejected { reason } => {
+                    warn!(target: "SERVER", "[C{id}] Authentication of {host} failed: {reason}");
+                    Authentication::Rejected
+                }
+            };
+            let _ = inbox.send(ToWorker::Authenticated { connection, id, result });
+        };
+        if mechanism.eq_ignore_ascii_case("PLAIN") {
+            tokio::spawn(async move {
+                let outcome =
+                    authenticator.authenticate_in_background(mechanism, response, tls).await;
+                answer(outcome);
+            });
+        } else {
+            answer(authenticator.authenticate(&mechanism, &response, tls.as_ref()));
+        }
+    }
+
+    fn opened(&mut self, status: Box<ConnectionStatus>) {
+        let Some(row) = self.connections.get_mut(&status.id) else { return };
+        info!(
+            target: "ROUTER_CORE",
+            "[C{}] Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
+            status.id,
+            if status.peer.incoming { "in" } else { "out" },
+            status.peer.host,
+            status.peer.tls.as_ref().map_or("no", |tls| tls.protocol.as_str()),
+            status.peer.sasl.as_deref().unwrap_or("no"),
+            status.peer.user.as_deref().unwrap_or("(null)"),
+            status.container,
+        );
+        if let Some(connector) = &row.connector {
+            connector.opened(&status.properties);
+        }
+        row.status = Some(status);
+    }
+
+    fn closed(&mut self, id: u64, reason: Option<String>) {
+        let Some(row) = self.connections.remove(&id) else { return };
+        let text = reason.as_deref().unwrap_or("closed by the peer");
+        if row.status.is_some() {
+            info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
+        } else {
+            debug!(target: "SERVER", "[C{id}] Connection from {} ended before it was open: {text}", row.host);
+        }
+        if let Some(connector) = row.connector {
+            connector.lost(text);
+        }
+    }
+}
+
+impl Listener {
+    /// What a new connection is told, and whether it must authenticate, which depends on what TLS
+    /// has shown of it.
+    fn settings_for(&mut self, tls: Option<&TlsInfo>) -> Arc<ConnectionSettings> {
+        let mechanisms = self.authenticator.offered(tls);
+        if let Some((_, settings)) = self.variants.iter().find(|(known, _)| *known == mechanisms) {
+            return Arc::clone(settings);
+        }
+        let mut settings = self.settings.clone();
+        let mut endpoint = (*settings.endpoint).clone();
+        endpoint.sasl = SaslPolicy::Server {
+            required: self.authenticator.is_required(),
+            mechanisms: mechanisms.iter().map(|m| Symbol::from(m.as_str())).collect(),
+        };
+        settings.endpoint = Arc::new(endpoint);
+        let settings = Arc::new(settings);
+        self.variants.push((mechanisms, Arc::clone(&settings)));
+        settings
+    }
+}
+
+fn peer_info(host: String, incoming: bool, tls: Option<&TlsInfo>) -> PeerInfo {
+    let tls = tls.map(|tls| amqp::TlsInfo {
+        protocol: tls.protocol.to_owned(),
+        cipher: tls.cipher.to_owned(),
+        strength: tls.strength,
+        subject: tls.user.clone(),
+    });
+    PeerInfo { host, incoming, tls, ..PeerInfo::default() }
+}
+
+fn forced(text: &str) -> Error {
+    Error::new("amqp:connection:forced", text)
+}
+
+/// Thousandths of its time that a worker may be working and still be given connections that
+/// others could have.
+const BUSY: u32 = 700;

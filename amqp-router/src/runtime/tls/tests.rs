@@ -1,0 +1,379 @@
+use std::fs;
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rustls::pki_types::ServerName;
+use tempfile::TempDir;
+use tokio_rustls::{client, server};
+
+use super::*;
+
+#[test]
+fn both_ends_agree_and_the_server_learns_the_clients_user() {
+    let pki = Pki::new();
+    let mut settings = pki.profile("server", &["localhost"]);
+    settings.uid_format = Some("on".into());
+    let server = TlsProfile::load(&settings).unwrap();
+    let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+
+    let (client_end, server_end) = handshake(
+        &server,
+        ClientCertificate::Required,
+        &client,
+        true,
+        "localhost",
+    )
+    .unwrap();
+
+    let info = TlsInfo::of(server_end.get_ref().1, server.uid_format());
+    assert_eq!(info.user.as_deref(), Some("Trust, Me;client"));
+    assert_eq!((info.protocol, info.strength), ("TLSv1.3", 256));
+    assert_eq!(info.cipher, "TLS_AES_256_GCM_SHA384");
+    let info = TlsInfo::of(client_end.get_ref().1, client.uid_format());
+    assert_eq!(info.user.as_deref(), Some("CN=server,O=Trust\\, Me,C=US"));
+}
+
+#[test]
+fn uid_format_orders_parts_and_skips_those_missing() {
+    let pki = Pki::new();
+    let (certificate, _) = pki.issue("client", &[]);
+    let user = |format: &str| {
+        let der = pem::certificates(certificate.as_bytes()).unwrap();
+        format.parse::<UidFormat>().unwrap().user(&der[0])
+    };
+    assert_eq!(user("nlc").as_deref(), Some("client;US"));
+    assert_eq!(user("l"), None);
+    assert_eq!(user("1").unwrap().len(), 40);
+    assert_eq!(user("n2").unwrap().len(), "client;".len() + 64);
+    assert_eq!(user("5").unwrap().len(), 128);
+    assert!(
+        "x".parse::<UidFormat>()
+            .unwrap_err()
+            .contains("'x' is unknown")
+    );
+    assert!("12".parse::<UidFormat>().is_err());
+}
+
+#[test]
+fn a_wrong_host_name_fails_unless_it_is_not_verified() {
+    let pki = Pki::new();
+    let server = TlsProfile::load(&pki.profile("server", &["other.example"])).unwrap();
+    let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+    let connect = |verify| {
+        handshake(
+            &server,
+            ClientCertificate::NotAsked,
+            &client,
+            verify,
+            "localhost",
+        )
+        .map(drop)
+    };
+    assert!(connect(true).unwrap_err().contains("localhost"));
+    connect(false).unwrap();
+}
+
+#[test]
+fn a_common_name_counts_only_without_alternative_names() {
+    let pki = Pki::new();
+    let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+    let connect = |names: &[&str]| {
+        let server = TlsProfile::load(&pki.profile("localhost", names)).unwrap();
+        handshake(
+            &server,
+            ClientCertificate::NotAsked,
+            &client,
+            true,
+            "localhost",
+        )
+        .map(drop)
+    };
+    connect(&[]).unwrap();
+    connect(&["other.example"]).unwrap_err();
+}
+
+#[test]
+fn a_stranger_is_refused_even_without_name_check() {
+    let (pki, strangers) = (Pki::new(), Pki::new());
+    let server = TlsProfile::load(&strangers.profile("server", &["localhost"])).unwrap();
+    let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+    handshake(
+        &server,
+        ClientCertificate::NotAsked,
+        &client,
+        false,
+        "localhost",
+    )
+    .unwrap_err();
+
+    let server = TlsProfile::load(&pki.profile("server", &["localhost"])).unwrap();
+    let mut stranger = strangers.profile("client", &[]);
+    stranger.ca_cert_file = Some(pki.path("ca.crt"));
+    let client = TlsProfile::load(&stranger).unwrap();
+    handshake(
+        &server,
+        ClientCertificate::Optional,
+        &client,
+        true,
+        "localhost",
+    )
+    .unwrap_err();
+}
+
+#[test]
+fn a_client_without_certificate_passes_only_where_it_is_optional() {
+    let pki = Pki::new();
+    let server = TlsProfile::load(&pki.profile("server", &["localhost"])).unwrap();
+    let mut settings = pki.profile("client", &[]);
+    (settings.cert_file, settings.private_key_file) = (None, None);
+    let client = TlsProfile::load(&settings).unwrap();
+    let connect = |clients| handshake(&server, clients, &client, true, "localhost").map(drop);
+    connect(ClientCertificate::Optional).unwrap();
+    connect(ClientCertificate::Required).unwrap_err();
+}
+
+#[test]
+fn certificates_are_asked_for_where_external_can_use_them() {
+    use ClientCertificate::{NotAsked, Optional, Required};
+    for (authenticate, mechanisms, expected) in [
+        (true, &["PLAIN"][..], NotAsked),
+        (false, &["EXTERNAL"], Optional),
+        (true, &["EXTERNAL", "PLAIN"], Optional),
+        (true, &["EXTERNAL"], Required),
+    ] {
+        assert_eq!(
+            ClientCertificate::wanted(authenticate, mechanisms),
+            expected
+        );
+    }
+}
+
+#[test]
+fn protocols_limit_the_version() {
+    let pki = Pki::new();
+    let mut settings = pki.profile("server", &["localhost"]);
+    settings.protocols = Some("TLSv1.1 TLSv1.2".into());
+    settings.ciphers = Some("ECDHE-ECDSA-AES128-GCM-SHA256".into());
+    let server = TlsProfile::load(&settings).unwrap();
+    let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+    let (_, end) = handshake(
+        &server,
+        ClientCertificate::NotAsked,
+        &client,
+        true,
+        "localhost",
+    )
+    .unwrap();
+    let info = TlsInfo::of(end.get_ref().1, server.uid_format());
+    assert_eq!(
+        (info.protocol, info.cipher),
+        ("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")
+    );
+}
+
+#[test]
+fn an_encrypted_key_opens_with_its_password_only() {
+    let pki = Pki::new();
+    fs::write(pki.path("enc.crt"), ENCRYPTED_KEY_CERTIFICATE).unwrap();
+    fs::write(pki.path("enc.key"), ENCRYPTED_KEY).unwrap();
+    let mut settings = ProfileSettings {
+        name: "p".into(),
+        cert_file: Some(pki.path("enc.crt")),
+        private_key_file: Some(pki.path("enc.key")),
+        password: Some(secret("server-password")),
+        ..Default::default()
+    };
+    TlsProfile::load(&settings).unwrap();
+    settings.password = Some(secret("wrong"));
+    assert!(fault(&settings).contains("the password does not open the key"));
+    settings.password = None;
+    assert!(fault(&settings).contains("the profile has no password"));
+}
+
+#[test]
+fn a_bad_profile_is_refused_with_profile_attribute_file_and_reason() {
+    let pki = Pki::new();
+    fs::write(pki.path("empty.pem"), "nothing here\n").unwrap();
+    let good = pki.profile("server", &["localhost"]);
+    let change = |change: fn(&mut ProfileSettings, &Pki)| {
+        let mut settings = good.clone();
+        change(&mut settings, &pki);
+        fault(&settings)
+    };
+    let text = change(|s, p| s.cert_file = Some(p.path("absent.crt")));
+    assert!(
+        text.starts_with("sslProfile 'server': certFile '"),
+        "{text}"
+    );
+    assert!(text.contains("absent.crt': No such file"), "{text}");
+    let text = change(|s, p| s.cert_file = Some(p.path("empty.pem")));
+    assert!(text.contains("contains no PEM certificate"), "{text}");
+    let text = change(|s, p| s.private_key_file = Some(p.path("empty.pem")));
+    assert!(text.contains("privateKeyFile"), "{text}");
+    assert!(text.contains("contains no PEM private key"), "{text}");
+    let text = change(|s, p| s.private_key_file = p.profile("another", &[]).private_key_file);
+    assert!(
+        text.contains("does not belong to the certificate"),
+        "{text}"
+    );
+    let text = change(|s, _| s.protocols = Some("SSLv3".into()));
+    assert!(
+        text.contains("protocols 'SSLv3'") && text.contains("valid: TLSv1.2"),
+        "{text}"
+    );
+    let text = change(|s, _| s.ciphers = Some("HIGH:!aNULL".into()));
+    assert!(text.contains("'HIGH' is not a cipher suite"), "{text}");
+    let text = change(|s, _| s.uid_format = Some("q".into()));
+    assert!(text.contains("uidFormat 'q'"), "{text}");
+
+    let mut settings = good.clone();
+    settings.ca_cert_file = None;
+    let profile = TlsProfile::load(&settings).unwrap();
+    let error = profile
+        .acceptor(ClientCertificate::Optional, &[])
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .starts_with("sslProfile 'server': caCertFile: "),
+        "{error}"
+    );
+}
+
+fn secret(text: &str) -> Secret {
+    crate::runtime::secret::resolve(&format!("pass:{text}"), true).unwrap()
+}
+
+fn fault(settings: &ProfileSettings) -> String {
+    TlsProfile::load(settings)
+        .expect_err("a bad profile")
+        .to_string()
+}
+
+type Ends = (
+    client::TlsStream<tokio::io::DuplexStream>,
+    server::TlsStream<tokio::io::DuplexStream>,
+);
+
+fn handshake(
+    server: &TlsProfile,
+    clients: ClientCertificate,
+    client: &TlsProfile,
+    verify_hostname: bool,
+    host: &'static str,
+) -> Result<Ends, String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let acceptor = server.acceptor(clients, &[]).unwrap();
+    let connector = client.connector(verify_hostname, &[]).unwrap();
+    let (near, far) = tokio::io::duplex(65536);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (client, server) = runtime.block_on(async {
+        let connect = async {
+            let mut stream = connector
+                .connect(ServerName::try_from(host).unwrap(), near)
+                .await?;
+            stream.read_u8().await?; // in TLS 1.3 a client learns of its refusal only now
+            Ok::<_, std::io::Error>(stream)
+        };
+        let accept = async {
+            let mut stream = acceptor.accept(far).await?;
+            stream.write_u8(0).await?;
+            stream.flush().await?;
+            Ok::<_, std::io::Error>(stream)
+        };
+        tokio::join!(connect, accept)
+    });
+    Ok((
+        client.map_err(|e| e.to_string())?,
+        server.map_err(|e| e.to_string())?,
+    ))
+}
+
+/// A certificate authority with its files in a directory of its own.
+struct Pki {
+    directory: TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("ca.crt"), authority.pem()).unwrap();
+        Self {
+            directory,
+            authority,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn issue(&self, name: &str, hosts: &[&str]) -> (String, String) {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CountryName, "US");
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "Trust, Me");
+        params.distinguished_name.push(DnType::CommonName, name);
+        for host in hosts {
+            params
+                .subject_alt_names
+                .push(SanType::DnsName((*host).try_into().unwrap()));
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn profile(&self, name: &str, hosts: &[&str]) -> ProfileSettings {
+        let (certificate, key) = self.issue(name, hosts);
+        let (cert_file, key_file) = (
+            self.path(&format!("{name}.crt")),
+            self.path(&format!("{name}.key")),
+        );
+        fs::write(&cert_file, certificate).unwrap();
+        fs::write(&key_file, key).unwrap();
+        ProfileSettings {
+            name: name.into(),
+            cert_file: Some(cert_file),
+            private_key_file: Some(key_file),
+            ca_cert_file: Some(self.path("ca.crt")),
+            ..Default::default()
+        }
+    }
+}
+
+/// Made by `openssl pkcs8 -topk8` with the password `server-password`.
+const ENCRYPTED_KEY: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhREUCg7ikrWwICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEKRBv1/lYzN+/HaIZwUtKGsEgZBO
+tSchUmXzCJVMZSKHqpiszXPMeG0DZKJ/Ah7w37FtR9WZ+FD13WoqNe2Nje+JrHfR
+4/JeZU3lgPQZJTb1krF30xCwilPDYHdMp04s7+p0/MIVgCWal1RIcsb/ic3pXFiv
+CkGF+9Uk3ktiPo+29E2WxOUDunl8rcJ6RWXe1f2X+mH9ymEy+7M9EPvk5k9nOfM=
+-----END ENCRYPTED PRIVATE KEY-----
+";
+
+const ENCRYPTED_KEY_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+MIIBeTCCAR+gAwIBAgIUcgkXPhrqjEUr3Qmk5CV7XLviIQAwCgYIKoZIzj0EAwIw
+ETEPMA0GA1UEAwwGc2VydmVyMCAXDTI2MTEyMzA2Mjg0MVoYDzIxMjYxMDMwMDYy
+ODQxWjARMQ8wDQYDVQQDDAZzZXJ2ZXIwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AARv2WqtlEeEssLoq41q40ASdvlyyPD3t/5e76ChcMn5KzALD7pA/4UOCNsW3hqb
+nIu/dxmf4qU5XAe7W3RFpoQ7o1MwUTAdBgNVHQ4EFgQU9gEdrqmYUASFWGYD087w
+6NJ0ZmYwHwYDVR0jBBgwFoAU9gEdrqmYUASFWGYD087w6NJ0ZmYwDwYDVR0TAQH/
+BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiBJw3i5Vez9Ne+2Pb5o+kD0CDN4pz9F
+eTmXUgSRj7PJ9gIhAJ2Jm+0ikVwl1Ln7iQasERf+0Yjev2PnRlr1pojluCsE
+-----END CERTIFICATE-----
+";

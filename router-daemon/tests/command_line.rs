@@ -1,0 +1,209 @@
+//! The command line, as scripts around skrouterd use it.
+
+// Processes live in real time.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+#[test]
+fn an_unknown_option_or_a_stray_argument_prints_the_usage_and_fails() {
+    for arguments in [&["--nonsense"][..], &["stray"], &["-d", "stray"]] {
+        let output = run(arguments, "");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains("Usage: "), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_and_version_succeed() {
+    for option in ["-v", "--version", "-h", "--help"] {
+        let output = run(&[option], "");
+        assert_eq!(output.status.code(), Some(0), "{option}");
+        assert!(!output.stdout.is_empty(), "{option}");
+    }
+    assert!(text(&run(&["-v"], "").stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn users_are_added_listed_verified_and_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("skrouterd.users");
+    let file = file.to_str().unwrap();
+    let user = |command: &str, name: &str, password: &str| {
+        run(&["user", command, "--file", file, name], password)
+    };
+    assert!(user("add", "alice", "secret\n").status.success());
+    assert!(user("add", "bob", "other").status.success());
+    assert_eq!(
+        text(&run(&["user", "list", "--file", file], "").stdout),
+        "alice\nbob\n"
+    );
+    assert!(user("verify", "alice", "secret\n").status.success());
+    let wrong = user("verify", "alice", "other\n");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("unknown user or wrong password"));
+    assert!(user("remove", "alice", "").status.success());
+    assert!(!user("remove", "alice", "").status.success());
+    assert!(!user("verify", "alice", "secret\n").status.success());
+    assert!(
+        !user("add", "carol", "\n").status.success(),
+        "an empty password"
+    );
+}
+
+#[test]
+fn signals_stop_the_router_in_order_and_hangup_does_not() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let mut router = start(&[]);
+        signal_it(&router, Signal::SIGHUP);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(router.try_wait().unwrap().is_none());
+        signal_it(&router, signal);
+        assert_eq!(wait(&mut router).code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_file_is_named_on_stderr_and_in_the_log() {
+    let output = run(&["-c", "/absent/router.conf"], "");
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    let reason = "Exception: Cannot load configuration file /absent/router.conf: No such file";
+    assert!(
+        errors.contains(&format!("router-daemon: {reason}")),
+        "{errors}"
+    );
+    let line = format!("ROUTER (critical) Router start-up failed: {reason}");
+    assert!(errors.contains(&line), "{errors}");
+}
+
+#[test]
+fn in_the_background_the_command_returns_once_the_router_is_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = daemon(directory.path(), &["-d", "-P", "router.pid"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let pid = fs::read_to_string(directory.path().join("router.pid")).unwrap();
+    let pid: i32 = pid.trim().parse().unwrap();
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
+        Path::new("/")
+    );
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/fd/2")).unwrap(),
+        Path::new("/dev/null")
+    );
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while is_running(pid) {
+        assert!(Instant::now() < deadline, "the router does not stop");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn in_the_background_a_failed_start_is_told_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = daemon(
+        directory.path(),
+        &["-d", "-P", "router.pid", "-c", "absent.conf"],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    assert!(
+        errors.contains("Cannot load configuration file /"),
+        "{errors}"
+    );
+    assert!(errors.contains("/absent.conf: No such file"), "{errors}");
+    assert!(!directory.path().join("router.pid").exists());
+
+    let output = daemon(directory.path(), &["-d", "-U", "no-such-user"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("'no-such-user': there is no such user"));
+}
+
+/// Starts a router and waits until signals find it ready.
+fn start(arguments: &[&str]) -> Child {
+    let router = command(arguments).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !catches_hangup(&router) {
+        assert!(Instant::now() < deadline, "the router does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    router
+}
+
+fn catches_hangup(process: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 1 != 0
+}
+
+fn is_running(pid: i32) -> bool {
+    // Nobody may be there to reap it.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn signal_it(process: &Child, signal: Signal) {
+    kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap();
+}
+
+fn wait(process: &mut Child) -> std::process::ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the router does not stop");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn daemon(directory: &Path, arguments: &[&str]) -> Output {
+    let mut child = command(arguments).current_dir(directory).spawn().unwrap();
+    let status = wait(&mut child);
+    let mut stderr = Vec::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_end(&mut stderr)
+        .unwrap();
+    Output {
+        status,
+        stdout: Vec::new(),
+        stderr,
+    }
+}
+
+fn run(arguments: &[&str], input: &str) -> Output {
+    let mut child = command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    // A command that reads nothing may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
+    command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
