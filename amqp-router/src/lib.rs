@@ -6,9 +6,8 @@ mod adaptors;
 #[allow(unreachable_pub, unused_imports)]
 mod codec;
 mod control;
+#[allow(unused_imports)]
 mod endpoint;
 mod forwarding;
-#[allow(dead_code, unused_imports)] // until the modules above this one land
-mod endpoint;
 pub mod runtime;
 mod worker;
