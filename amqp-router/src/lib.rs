@@ -9,5 +9,6 @@ mod control;
 #[allow(unused_imports)]
 mod endpoint;
 mod forwarding;
+mod management;
 pub mod runtime;
 mod worker;

@@ -54,7 +54,9 @@ pub(crate) fn accept(
                     let (worker, runtime) = placement.place();
                     let (name, tls) = (Arc::clone(&name), tls.clone());
                     let accepted = accepted.clone();
-                    let Ok(stream) = stream.into_std() else { continue };
+                    let Ok(stream) = stream.into_std() else {
+                        continue;
+                    };
                     runtime.spawn(async move {
                         match secure(stream, tls.as_ref()).await {
                             Ok((stream, tls)) => {
@@ -85,7 +87,9 @@ async fn secure(
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    let Some(tls) = tls else { return Ok((Stream::Tcp(stream), None)) };
+    let Some(tls) = tls else {
+        return Ok((Stream::Tcp(stream), None));
+    };
     let handshake = async {
         if !tls.required {
             let mut first = [0; 1];

@@ -87,10 +87,18 @@ impl Router {
                 endpoint: Arc::new(endpoint),
             },
             tls: None,
-            authenticator: Authenticator::new(SaslSettings { listener: "amqp".into(), ..Default::default() }),
+            authenticator: Authenticator::new(SaslSettings {
+                listener: "amqp".into(),
+                ..Default::default()
+            }),
         };
         Self::start(Blueprint {
-            identity: Identity { id: id.into(), edge: false, network: None, tenant: None },
+            identity: Identity {
+                id: id.into(),
+                edge: false,
+                network: None,
+                tenant: None,
+            },
             default_treatment: Treatment::Balanced,
             workers,
             prefixes: Vec::new(),
@@ -108,15 +116,24 @@ impl Router {
         let (ready, started) = std::sync::mpsc::channel();
         let handles = workers.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let control = std::thread::Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(control_plane(blueprint, identity, handles, events, inbox, ready));
-        })?;
+        let control = std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || {
+                runtime.block_on(control_plane(
+                    blueprint, identity, handles, events, inbox, ready,
+                ));
+            })?;
         threads.push(control);
         let addresses = match started.recv() {
             Ok(started) => started?,
             Err(_) => return Err(StartError::Listen("the control plane has ended".into())),
         };
-        Ok(Self { requests, workers, addresses, threads })
+        Ok(Self {
+            requests,
+            workers,
+            addresses,
+            threads,
+        })
     }
 
     /// The addresses on which each listener listens, by its name.

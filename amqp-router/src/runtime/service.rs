@@ -20,7 +20,7 @@ use crate::codec::{Error, Symbol};
 use crate::control::links::{Command, Control, Recipient};
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
-use crate::runtime::connect::{ConnectorPlan, ConnectorState, Connected, run_connector};
+use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
@@ -58,9 +58,16 @@ impl Placement for Workers {
     /// The first worker that has time to spare, so that what is forwarded stays on one thread
     /// while one thread is enough; when none has, the one with the fewest connections.
     fn place(&self) -> (usize, Handle) {
-        let idle = self.0.iter().position(|worker| worker.load.busy_permille() < BUSY);
+        let idle = self
+            .0
+            .iter()
+            .position(|worker| worker.load.busy_permille() < BUSY);
         let worker = idle.unwrap_or_else(|| {
-            let fewest = self.0.iter().enumerate().min_by_key(|(_, w)| w.load.connections());
+            let fewest = self
+                .0
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, w)| w.load.connections());
             fewest.map_or(0, |(worker, _)| worker)
         });
         (worker, self.0[worker].runtime.clone())
@@ -145,7 +152,14 @@ impl Service {
             connected,
             started: Instant::now(),
         };
-        (service, Inputs { events, accepted: accepted_inbox, connected: connected_inbox })
+        (
+            service,
+            Inputs {
+                events,
+                accepted: accepted_inbox,
+                connected: connected_inbox,
+            },
+        )
     }
 
     /// Starts to listen.
@@ -166,8 +180,14 @@ impl Service {
             listener.addresses.extend(socket.local_addr());
             let placement = Arc::new(self.workers.clone());
             let accepted = self.accepted.clone();
-            let task = accept(Arc::clone(&name), socket, plan.tls.clone(), placement, accepted)
-                .map_err(|error| plan.bind.fault(&error))?;
+            let task = accept(
+                Arc::clone(&name),
+                socket,
+                plan.tls.clone(),
+                placement,
+                accepted,
+            )
+            .map_err(|error| plan.bind.fault(&error))?;
             listener.tasks.push(task);
         }
         for address in &listener.addresses {
@@ -190,7 +210,9 @@ impl Service {
 
     /// Where each listener listens.
     pub(crate) fn listening(&self) -> impl Iterator<Item = (&str, &[SocketAddr])> {
-        self.listeners.iter().map(|(name, listener)| (&**name, &*listener.addresses))
+        self.listeners
+            .iter()
+            .map(|(name, listener)| (&**name, &*listener.addresses))
     }
 
     /// Starts to connect, and to connect again when the connection is lost.
@@ -208,13 +230,17 @@ impl Service {
 
     /// Stops connecting and closes the connection.
     pub(crate) fn stop_connecting(&mut self, name: &str) {
-        let Some(connector) = self.connectors.remove(name) else { return };
+        let Some(connector) = self.connectors.remove(name) else {
+            return;
+        };
         connector.task.abort();
         let ids: Vec<u64> = self
             .connections
             .iter()
             .filter(|(_, row)| {
-                row.connector.as_ref().is_some_and(|state| Arc::ptr_eq(state, &connector.state))
+                row.connector
+                    .as_ref()
+                    .is_some_and(|state| Arc::ptr_eq(state, &connector.state))
             })
             .map(|(&id, _)| id)
             .collect();
@@ -229,7 +255,9 @@ impl Service {
 
     /// Takes a connection that a listener has accepted.
     pub(crate) fn adopt_accepted(&mut self, worker: usize, new: Accepted) {
-        let Some(listener) = self.listeners.get_mut(&*new.listener) else { return };
+        let Some(listener) = self.listeners.get_mut(&*new.listener) else {
+            return;
+        };
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let settings = listener.settings_for(new.tls.as_ref());
         let authenticator = Some(Arc::clone(&listener.authenticator));
@@ -246,8 +274,13 @@ impl Service {
         };
         self.connections.insert(id, row);
         let peer = peer_info(host, true, new.tls.as_ref());
-        let connection =
-            NewConnection { id, stream: new.stream, server: true, settings, peer };
+        let connection = NewConnection {
+            id,
+            stream: new.stream,
+            server: true,
+            settings,
+            peer,
+        };
         self.to_worker(worker, ToWorker::Connection(Box::new(connection)));
     }
 
@@ -281,7 +314,12 @@ impl Service {
             match event {
                 WorkerEvent::Attach(request) => self.control.attach(*request),
                 WorkerEvent::Detached(link) => self.control.detached(link),
-                WorkerEvent::Authenticate { connection, id, mechanism, response } => {
+                WorkerEvent::Authenticate {
+                    connection,
+                    id,
+                    mechanism,
+                    response,
+                } => {
                     self.authenticate(worker.index(), connection, id, &mechanism, response);
                 }
                 WorkerEvent::Opened(status) => self.opened(status),
@@ -315,7 +353,9 @@ impl Service {
 
     /// Closes a connection that management knows by this number.
     pub(crate) fn close_connection(&mut self, id: u64, error: Option<Error>) -> bool {
-        let Some(row) = self.connections.get(&id) else { return false };
+        let Some(row) = self.connections.get(&id) else {
+            return false;
+        };
         self.to_worker(row.worker, ToWorker::Close { id, error });
         true
     }
@@ -343,7 +383,9 @@ impl Service {
         }
         let error = forced("the router is stopping");
         for worker in self.workers.iter() {
-            let _ = worker.inbox.send(ToWorker::Shutdown { error: Some(error.clone()) });
+            let _ = worker.inbox.send(ToWorker::Shutdown {
+                error: Some(error.clone()),
+            });
         }
     }
 
@@ -360,8 +402,12 @@ impl Service {
         mechanism: &Symbol,
         response: Option<Bytes>,
     ) {
-        let Some(row) = self.connections.get(&id) else { return };
-        let Some(authenticator) = row.authenticator.clone() else { return };
+        let Some(row) = self.connections.get(&id) else {
+            return;
+        };
+        let Some(authenticator) = row.authenticator.clone() else {
+            return;
+        };
         let (tls, host) = (row.tls.clone(), row.host.clone());
         let inbox = self.workers.get(worker).inbox.clone();
         let mechanism = mechanism.to_string();
@@ -377,12 +423,17 @@ impl Service {
                     Authentication::Rejected
                 }
             };
-            let _ = inbox.send(ToWorker::Authenticated { connection, id, result });
+            let _ = inbox.send(ToWorker::Authenticated {
+                connection,
+                id,
+                result,
+            });
         };
         if mechanism.eq_ignore_ascii_case("PLAIN") {
             tokio::spawn(async move {
-                let outcome =
-                    authenticator.authenticate_in_background(mechanism, response, tls).await;
+                let outcome = authenticator
+                    .authenticate_in_background(mechanism, response, tls)
+                    .await;
                 answer(outcome);
             });
         } else {
@@ -391,7 +442,9 @@ impl Service {
     }
 
     fn opened(&mut self, status: Box<ConnectionStatus>) {
-        let Some(row) = self.connections.get_mut(&status.id) else { return };
+        let Some(row) = self.connections.get_mut(&status.id) else {
+            return;
+        };
         info!(
             target: "ROUTER_CORE",
             "[C{}] Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
@@ -410,7 +463,9 @@ impl Service {
     }
 
     fn closed(&mut self, id: u64, reason: Option<String>) {
-        let Some(row) = self.connections.remove(&id) else { return };
+        let Some(row) = self.connections.remove(&id) else {
+            return;
+        };
         let text = reason.as_deref().unwrap_or("closed by the peer");
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
@@ -435,7 +490,10 @@ impl Listener {
         let mut endpoint = (*settings.endpoint).clone();
         endpoint.sasl = SaslPolicy::Server {
             required: self.authenticator.is_required(),
-            mechanisms: mechanisms.iter().map(|m| Symbol::from(m.as_str())).collect(),
+            mechanisms: mechanisms
+                .iter()
+                .map(|m| Symbol::from(m.as_str()))
+                .collect(),
         };
         settings.endpoint = Arc::new(endpoint);
         let settings = Arc::new(settings);
@@ -451,7 +509,12 @@ fn peer_info(host: String, incoming: bool, tls: Option<&TlsInfo>) -> PeerInfo {
         strength: tls.strength,
         subject: tls.user.clone(),
     });
-    PeerInfo { host, incoming, tls, ..PeerInfo::default() }
+    PeerInfo {
+        host,
+        incoming,
+        tls,
+        ..PeerInfo::default()
+    }
 }
 
 fn forced(text: &str) -> Error {
