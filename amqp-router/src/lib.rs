@@ -12,3 +12,10 @@ mod forwarding;
 mod management;
 pub mod runtime;
 mod worker;
+
+pub use codec::{
+    Array, Body, DecodeError, DeliveryState, Described, Error, Fields, Header, Message, MessageId,
+    Modified, Properties, Symbol, Value,
+};
+pub use management::{Config, ConfigError, ConfigErrors, Distribution};
+pub use runtime::{Delivery, LinkError, Receiver, Router, Sender, StartError};

@@ -3,14 +3,50 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use rand::distr::SampleString;
+
+use crate::codec::Value;
 use crate::management::entity::{Entity, Invalid, closest};
 use crate::management::schema::Schema;
 use crate::management::syntax::{self, Section};
 
-/// The entities that a router starts with.
+/// The configuration that a router starts with: the entities of a file, or what a program says.
+///
+/// ```
+/// use amqp_router::{Config, Distribution};
+///
+/// let config = Config::new("R1")
+///     .listen("127.0.0.1", 0)
+///     .distribute("news", Distribution::Multicast);
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub struct Config {
     pub(crate) entities: Vec<Entity>,
+}
+
+/// How messages to an address are distributed among its receivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Distribution {
+    /// To the least loaded one.
+    #[default]
+    Balanced,
+    /// To the nearest one, in turn.
+    Closest,
+    /// To every one.
+    Multicast,
+    /// To none: nobody may attach.
+    Unavailable,
+}
+
+impl Distribution {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Balanced => "balanced",
+            Self::Closest => "closest",
+            Self::Multicast => "multicast",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// One mistake in a configuration, in a sentence that names the file, the entity and the attribute.
@@ -114,6 +150,107 @@ impl Config {
         }
     }
 
+    /// A router named `id` that has no listeners: only this program reaches it.
+    ///
+    /// # Panics
+    /// If `id` contains `|`, `$`, blanks or control characters.
+    pub fn new(id: &str) -> Self {
+        let mut config = Self {
+            entities: Vec::new(),
+        };
+        config.insert("router", &[("id", id.into())]);
+        config.complete(String::new);
+        config
+    }
+
+    /// Listens for AMQP connections of anyone, without TLS; port 0 is any free one.
+    ///
+    /// # Panics
+    /// If this program already listens there.
+    #[must_use]
+    pub fn listen(mut self, host: &str, port: u16) -> Self {
+        let name = format!("listener {}", self.of("listener").count() + 1);
+        let attributes = [
+            ("name", Value::from(name)),
+            ("host", host.into()),
+            ("port", port.to_string().into()),
+            ("saslMechanisms", "ANONYMOUS".into()),
+        ];
+        self.insert("listener", &attributes);
+        self
+    }
+
+    /// Distributes messages to `prefix`, and to every address below it, in this way.
+    #[must_use]
+    pub fn distribute(mut self, prefix: &str, distribution: Distribution) -> Self {
+        let attributes = [
+            ("prefix", prefix.into()),
+            ("distribution", distribution.as_str().into()),
+        ];
+        self.insert("address", &attributes);
+        self
+    }
+
+    /// Runs on this many threads, besides the one of the control plane.
+    #[must_use]
+    pub fn workers(mut self, threads: u16) -> Self {
+        if let Some(router) = self
+            .entities
+            .iter_mut()
+            .find(|e| e.schema().name == "router")
+        {
+            router.set("workerThreads", i64::from(threads.max(1)));
+        }
+        self
+    }
+
+    /// Reads a configuration file of skrouterd: JSON if its name ends in `.json`, else conf.
+    ///
+    /// # Errors
+    /// Every mistake in it, and every entity or attribute that this version does not support.
+    pub fn from_text(file: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let config = Self::parse(file, text, discriminator)?;
+        let unsupported = config.unsupported();
+        if unsupported.is_empty() {
+            return Ok(config);
+        }
+        let error = |invalid: Invalid| ConfigError {
+            file: file.to_owned(),
+            line: None,
+            problem: invalid.to_string(),
+        };
+        Err(ConfigErrors(unsupported.into_iter().map(error).collect()))
+    }
+
+    /// The configuration of a router that is given none: alone, on 127.0.0.1:5672, open to anyone
+    /// on this host.
+    pub fn built_in() -> Self {
+        Self::standalone(discriminator)
+    }
+
+    /// The name of the router.
+    pub fn router_id(&self) -> &str {
+        self.singleton("router").word("id").unwrap_or_default()
+    }
+
+    /// How many threads it works with.
+    pub fn worker_threads(&self) -> u16 {
+        let threads = self.singleton("router").integer("workerThreads");
+        threads.and_then(|n| u16::try_from(n).ok()).unwrap_or(1)
+    }
+
+    fn insert(&mut self, kind: &str, attributes: &[(&str, Value)]) {
+        let schema = Schema::find(kind).expect("the table has it");
+        let attributes = attributes
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let entity = Entity::create(schema, attributes).expect("these attributes exist");
+        if let Err(invalid) = self.admits(&entity) {
+            panic!("{invalid}");
+        }
+        self.add(entity);
+    }
+
     /// What a router is without a configuration file: alone, and only for this host.
     pub(crate) fn standalone(random: impl FnOnce() -> String) -> Self {
         const TEXT: &str = "listener {\n name: amqp\n host: 127.0.0.1\n port: amqp\n\
@@ -164,6 +301,22 @@ impl Config {
         self.entities.push(entity);
     }
 
+    /// Puts an entity in the place of the one with its identity.
+    pub(crate) fn replace(&mut self, entity: Entity) {
+        let place = self.entities.iter_mut().find(|other| {
+            other.schema().name == entity.schema().name && other.identity() == entity.identity()
+        });
+        if let Some(place) = place {
+            *place = entity;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, entity: &Entity) {
+        self.entities.retain(|other| {
+            other.schema().name != entity.schema().name || other.identity() != entity.identity()
+        });
+    }
+
     pub(crate) fn has_profile(&self, name: &str) -> bool {
         self.of("sslProfile").any(|profile| profile.name() == name)
     }
@@ -188,7 +341,7 @@ impl Config {
                 _ => "Standalone",
             };
             router.set("id", format!("{mode}_{}", random()));
-            router.set("name", crate::codec::Value::Null);
+            router.set("name", Value::Null);
             router.identify(0);
         }
     }
@@ -342,6 +495,11 @@ fn role_conflict(mode: &str, role: &str, entity: &Entity) -> Option<String> {
     (!fits).then(|| {
         format!("the attribute 'role' is '{role}', which a router with mode '{mode}' cannot have")
     })
+}
+
+/// 15 characters that nobody else will come up with.
+fn discriminator() -> String {
+    rand::distr::Alphanumeric.sample_string(&mut rand::rng(), 15)
 }
 
 fn is_configurable(schema: &Schema) -> bool {

@@ -214,7 +214,10 @@ impl Entity {
 
     /// Type and name, as messages to operators call it.
     pub(crate) fn label(&self) -> String {
-        label(self.schema, self.word("name").filter(|_| !self.schema.singleton))
+        label(
+            self.schema,
+            self.word("name").filter(|_| !self.schema.singleton),
+        )
     }
 
     /// Names and values of what is set and may be shown.

@@ -11,7 +11,7 @@ mod entity;
 mod schema;
 mod syntax;
 
-pub(crate) use config::Config;
-pub use config::{ConfigError, ConfigErrors};
+pub(crate) use config::unsupported;
+pub use config::{Config, ConfigError, ConfigErrors, Distribution};
 pub(crate) use entity::{Entity, Invalid};
 pub(crate) use schema::{Attribute, Kind, Schema};

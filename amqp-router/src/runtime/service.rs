@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{
+    UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
+};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
@@ -22,9 +24,13 @@ use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
-use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
+use crate::runtime::http::{Answer, HttpListener, Pages};
+use crate::runtime::listen::{Accepted, ListenerTls, Placement, SharedTls, accept};
 use crate::runtime::listener::{BindAddress, BindError};
+use crate::runtime::plan::HttpPlan;
+use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
+use crate::runtime::shutdown::Stop;
 use crate::runtime::tls::TlsInfo;
 use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
 
@@ -86,8 +92,9 @@ pub(crate) struct ListenerPlan {
 
 /// A listener at work.
 struct Listener {
-    settings: ConnectionSettings,
-    authenticator: Arc<Authenticator>,
+    /// What AMQP connections of it are made with.
+    settings: Option<(ConnectionSettings, Arc<Authenticator>)>,
+    tls: Option<SharedTls>,
     /// The settings with the SASL policy of each way to connect.
     variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
     addresses: Vec<SocketAddr>,
@@ -169,9 +176,10 @@ impl Service {
     pub(crate) fn listen(&mut self, plan: ListenerPlan) -> Result<Vec<SocketAddr>, BindError> {
         let sockets = plan.bind.bind()?;
         let name: Arc<str> = plan.name.as_str().into();
+        let tls: SharedTls = Arc::new(RwLock::new(plan.tls));
         let mut listener = Listener {
-            settings: plan.settings,
-            authenticator: Arc::new(plan.authenticator),
+            settings: Some((plan.settings, Arc::new(plan.authenticator))),
+            tls: Some(Arc::clone(&tls)),
             variants: Vec::new(),
             addresses: Vec::new(),
             tasks: Vec::new(),
@@ -183,7 +191,7 @@ impl Service {
             let task = accept(
                 Arc::clone(&name),
                 socket,
-                plan.tls.clone(),
+                Arc::clone(&tls),
                 placement,
                 accepted,
             )
@@ -194,6 +202,60 @@ impl Service {
             info!(target: "SERVER", "Listening on {address} ({name})");
         }
         let addresses = listener.addresses.clone();
+        self.listeners.insert(plan.name, listener);
+        Ok(addresses)
+    }
+
+    /// Has a listener that is at work secure new connections in another way.
+    pub(crate) fn resecure(&mut self, plan: ListenerPlan) {
+        if let Some(listener) = self.listeners.get(&plan.name)
+            && let Some(shared) = &listener.tls
+        {
+            *shared.write().unwrap_or_else(PoisonError::into_inner) = plan.tls;
+        }
+    }
+
+    /// Starts to answer HTTP requests.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub(crate) fn serve_http(
+        &mut self,
+        plan: HttpPlan,
+        control: &WeakUnboundedSender<Request>,
+    ) -> Result<Vec<SocketAddr>, BindError> {
+        let mut sockets = Vec::new();
+        let mut addresses = Vec::new();
+        for socket in plan.bind.bind()? {
+            addresses.extend(socket.local_addr());
+            let socket = tokio::net::TcpListener::from_std(socket);
+            sockets.push(socket.map_err(|error| plan.bind.fault(&error))?);
+        }
+        for address in &addresses {
+            info!(target: "SERVER", "Listening for HTTP on {address} ({})", plan.name);
+        }
+        let pages = Arc::new(Health {
+            enabled: plan.healthz,
+            control: control.clone(),
+        });
+        let http = HttpListener {
+            name: plan.name.clone(),
+            sockets,
+            tls: plan.tls,
+            pages,
+        };
+        let (stop, shutdown) = Stop::new();
+        let task = tokio::spawn(async move {
+            let _stop = stop;
+            http.serve(shutdown).await;
+        });
+        let listener = Listener {
+            settings: None,
+            tls: None,
+            variants: Vec::new(),
+            addresses: addresses.clone(),
+            tasks: vec![task],
+        };
         self.listeners.insert(plan.name, listener);
         Ok(addresses)
     }
@@ -259,8 +321,9 @@ impl Service {
             return;
         };
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        let settings = listener.settings_for(new.tls.as_ref());
-        let authenticator = Some(Arc::clone(&listener.authenticator));
+        let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
+            return;
+        };
         debug!(target: "SERVER", "[C{id}] Accepted connection to {} from {}", new.listener, new.peer);
         let host = new.peer.to_string();
         let row = ConnectionRow {
@@ -268,7 +331,7 @@ impl Service {
             host: host.clone(),
             opened: Instant::now(),
             status: None,
-            authenticator,
+            authenticator: Some(authenticator),
             tls: new.tls.clone(),
             connector: None,
         };
@@ -481,15 +544,20 @@ impl Service {
 impl Listener {
     /// What a new connection is told, and whether it must authenticate, which depends on what TLS
     /// has shown of it.
-    fn settings_for(&mut self, tls: Option<&TlsInfo>) -> Arc<ConnectionSettings> {
-        let mechanisms = self.authenticator.offered(tls);
+    fn settings_for(
+        &mut self,
+        tls: Option<&TlsInfo>,
+    ) -> Option<(Arc<ConnectionSettings>, Arc<Authenticator>)> {
+        let (settings, authenticator) = self.settings.as_ref()?;
+        let mechanisms = authenticator.offered(tls);
         if let Some((_, settings)) = self.variants.iter().find(|(known, _)| *known == mechanisms) {
-            return Arc::clone(settings);
+            return Some((Arc::clone(settings), Arc::clone(authenticator)));
         }
-        let mut settings = self.settings.clone();
+        let mut settings = settings.clone();
         let mut endpoint = (*settings.endpoint).clone();
         endpoint.sasl = SaslPolicy::Server {
-            required: self.authenticator.is_required(),
+            // Nothing on offer means that this peer is not welcome, with or without SASL.
+            required: authenticator.is_required() || mechanisms.is_empty(),
             mechanisms: mechanisms
                 .iter()
                 .map(|m| Symbol::from(m.as_str()))
@@ -498,7 +566,26 @@ impl Listener {
         settings.endpoint = Arc::new(endpoint);
         let settings = Arc::new(settings);
         self.variants.push((mechanisms, Arc::clone(&settings)));
-        settings
+        Some((settings, Arc::clone(authenticator)))
+    }
+}
+
+/// `/healthz`: whether the control plane answers.
+struct Health {
+    enabled: bool,
+    control: WeakUnboundedSender<Request>,
+}
+
+impl Pages for Health {
+    fn healthy(&self) -> Option<Answer<'_, bool>> {
+        let ask = async {
+            let (reply, answer) = oneshot::channel();
+            match self.control.upgrade() {
+                Some(control) => control.send(Request::Ping(reply)).is_ok() && answer.await.is_ok(),
+                None => false,
+            }
+        };
+        self.enabled.then(|| -> Answer<'_, bool> { Box::pin(ask) })
     }
 }
 
