@@ -6,4 +6,6 @@ mod codec;
 mod control;
 #[allow(dead_code)]
 mod forwarding;
+#[allow(dead_code, unused_imports)] // until the modules above this one land
+mod endpoint;
 pub mod runtime;

@@ -1,0 +1,287 @@
+//! Frames of a session that arrive: flow and transfer (AMQP 2.5.6, 2.6.7, 2.6.12).
+
+use bytes::Bytes;
+
+use super::connection::{Connection, Step, Told};
+use super::error::{ConnectionError, Fault, LinkError, SessionError};
+use super::event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEvent};
+use super::link::{Incoming, LinkEnd, LinkState};
+use super::session::Session;
+use super::unsettled::Entry;
+use crate::codec::{Disposition, Flow, ReceiverSettleMode, Serial, Transfer};
+
+impl Connection {
+    /// Grants credit on a receiving link: the link-credit from now on. The sender is told with
+    /// the next `flush`.
+    ///
+    /// Deliveries that are on their way when credit is reduced are still taken.
+    #[inline]
+    pub(crate) fn set_credit(&mut self, link: LinkId, credit: u32) {
+        let Some(index) = self.links.index(link) else {
+            return;
+        };
+        let receiver = self
+            .links
+            .get_mut(index)
+            .and_then(|link| link.receiver_mut());
+        if receiver.is_some_and(|receiver| receiver.credit.grant(credit)) {
+            self.flow_is_due(index);
+        }
+    }
+
+    /// The link-credit that is left on a receiving link.
+    #[inline]
+    pub(crate) fn credit(&self, link: LinkId) -> u32 {
+        let link = self.links.find(link);
+        let receiver = link.and_then(|link| link.receiver());
+        receiver.map_or(0, |receiver| receiver.credit.link_credit())
+    }
+
+    /// What the sender of a receiving link last said it has waiting.
+    pub(crate) fn available(&self, link: LinkId) -> u32 {
+        let link = self.links.find(link);
+        let receiver = link.and_then(|link| link.receiver());
+        receiver.map_or(0, |receiver| receiver.credit.available)
+    }
+
+    /// Asks the sender to use up its credit. `Event::Flow` comes when none is left.
+    pub(crate) fn drain(&mut self, link: LinkId) {
+        let Some(index) = self.links.index(link) else {
+            return;
+        };
+        let receiver = self
+            .links
+            .get_mut(index)
+            .and_then(|link| link.receiver_mut());
+        if receiver.is_some_and(|receiver| receiver.credit.start_drain()) {
+            self.flow_is_due(index);
+        }
+    }
+
+    /// The owner has moved on that many transfer frames of a session: every `Event::Transfer`
+    /// has taken one place in its incoming window.
+    #[inline]
+    pub(crate) fn release_window(&mut self, session: SessionId, frames: u32) {
+        if let Some(entry) = self.sessions.get_mut(session.0) {
+            entry.window.release(frames);
+            if entry.window.is_due() {
+                self.sessions.mark_dirty(session.0);
+            }
+        }
+    }
+
+    /// The session on a channel, ended or not, for a transfer.
+    #[inline]
+    pub(super) fn session_on(&self, channel: u16) -> Result<u16, ConnectionError> {
+        if self.remote().is_none() {
+            return Err(ConnectionError::NotAllowed("the first frame must be open"));
+        }
+        self.any_session_on(channel)
+    }
+
+    pub(super) fn check_range(&self, session: u16, disposition: &Disposition) -> Result<(), Fault> {
+        if Serial(disposition.last).is_before(Serial(disposition.first)) {
+            let error = SessionError::InvalidField("last is before first");
+            return Err(Fault::Session(session, error));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_flow(&mut self, index: u16, flow: &Flow) -> Result<Option<Event>, Fault> {
+        let Some(session) = self.sessions.get_mut(index) else {
+            return Ok(None);
+        };
+        let opened = session.window.on_flow(flow);
+        let mut event = None;
+        if let Some(link_flow) = &flow.link {
+            let link_index = self.attached_on(index, link_flow.handle)?;
+            let id = self.links.id(link_index);
+            let Some(link) = self.links.get_mut(link_index) else {
+                return Ok(None);
+            };
+            let changed = match &mut link.end {
+                _ if matches!(link.state, LinkState::DetachSent { .. }) => false,
+                LinkEnd::Sender(sender) => sender.credit.on_flow(link_flow),
+                LinkEnd::Receiver(receiver) => receiver.credit.on_flow(link_flow),
+            };
+            if changed && link.is_attached() {
+                event = Some(Event::Flow {
+                    link: id,
+                    token: link.token,
+                });
+            }
+            if flow.echo {
+                self.flow_is_due(link_index);
+            }
+        } else if flow.echo {
+            if let Some(session) = self.sessions.get_mut(index) {
+                session.echo = true;
+            }
+            self.sessions.mark_dirty(index);
+        }
+        if opened {
+            self.send_endings(index);
+            let later = event.replace(Event::Window(SessionId(index)));
+            self.pending.extend(later.map(Told::Event));
+        }
+        Ok(event)
+    }
+
+    /// Takes in a frame of a delivery.
+    #[inline]
+    pub(super) fn on_transfer(
+        &mut self,
+        index: u16,
+        transfer: Transfer,
+        payload: Bytes,
+    ) -> Result<Step, Fault> {
+        let Some(session) = self.sessions.get_mut(index) else {
+            return Ok(Step::Again);
+        };
+        if !session.is_mapped() {
+            return Ok(Step::Again); // its end is on the way
+        }
+        if !session.window.receive() {
+            return Err(Fault::Session(index, SessionError::WindowViolation));
+        }
+        let event = self.deliver(index, transfer, payload);
+        if !matches!(event, Ok(Some(_))) {
+            // The owner does not see this frame and so cannot return its place.
+            self.release_window(SessionId(index), 1);
+        }
+        Ok(event?.map_or(Step::Again, Step::Event))
+    }
+
+    #[inline]
+    fn deliver(
+        &mut self,
+        index: u16,
+        transfer: Transfer,
+        payload: Bytes,
+    ) -> Result<Option<Event>, Fault> {
+        let link_index = self.attached_on(index, transfer.handle)?;
+        let id = self.links.id(link_index);
+        let session_fault = |error| Err(Fault::Session(index, error));
+        let (Some(session), Some(link)) =
+            (self.sessions.get_mut(index), self.links.get_mut(link_index))
+        else {
+            return Ok(None);
+        };
+        let discarding = matches!(link.state, LinkState::DetachSent { .. });
+        let LinkEnd::Receiver(receiver) = &mut link.end else {
+            if discarding {
+                return Ok(None);
+            }
+            let error = LinkError::NotAllowed("a receiver does not send transfers");
+            return Err(Fault::Link(link_index, error));
+        };
+        let is_first = receiver.delivery.is_none();
+        let mut delivery = match receiver.delivery.take() {
+            Some(delivery) => match continues(&delivery, &transfer) {
+                Ok(()) => delivery,
+                Err(error) => return session_fault(error),
+            },
+            None => match session.start_incoming(&transfer) {
+                Ok(delivery) => delivery,
+                Err(error) => return session_fault(error),
+            },
+        };
+        if is_first && !discarding && !receiver.credit.receive() {
+            return Err(Fault::Link(link_index, LinkError::TransferLimitExceeded));
+        }
+        delivery.size += payload.len() as u64;
+        delivery.settled |= transfer.settled == Some(true) || transfer.aborted;
+        if transfer.more && !transfer.aborted {
+            receiver.delivery = Some(delivery);
+        }
+        if discarding || delivery.ignored {
+            return Ok(None);
+        }
+        let max = receiver.max_message_size;
+        if max > 0 && delivery.size > max && !transfer.aborted {
+            return Err(Fault::Link(link_index, LinkError::MessageSizeExceeded(max)));
+        }
+        let second = transfer.rcv_settle_mode == Some(ReceiverSettleMode::Second);
+        if second && !delivery.settled && link.rcv_settle_mode == ReceiverSettleMode::First {
+            let error = LinkError::InvalidField("rcv-settle-mode second on a link that is first");
+            return Err(Fault::Link(link_index, error));
+        }
+        if is_first && !delivery.settled {
+            if session.incoming.len() >= self.config.limits.max_unsettled {
+                let error = LinkError::Limit("the number of unsettled deliveries");
+                return Err(Fault::Link(link_index, error));
+            }
+            let entry = Entry {
+                link: link_index,
+                token: 0,
+            };
+            session.incoming.insert(delivery.id, entry);
+            link.unsettled += 1;
+        } else if !is_first && delivery.settled && session.incoming.remove(delivery.id).is_some() {
+            link.unsettled -= 1;
+        }
+        session.last_receiver = Some(link_index);
+        Ok(Some(Event::Transfer(TransferEvent {
+            link: id,
+            token: link.token,
+            delivery: DeliveryRef {
+                session: SessionId(index),
+                id: delivery.id,
+            },
+            first: is_first.then_some(First {
+                tag: delivery.tag,
+                format: transfer.message_format.unwrap_or(0),
+            }),
+            settled: delivery.settled,
+            state: transfer.state,
+            payload: if transfer.aborted {
+                Bytes::new()
+            } else {
+                payload
+            },
+            more: transfer.more && !transfer.aborted,
+            aborted: transfer.aborted,
+        })))
+    }
+}
+
+impl Session {
+    /// Checks the first frame of a delivery.
+    #[inline]
+    fn start_incoming(&mut self, transfer: &Transfer) -> Result<Incoming, SessionError> {
+        let (Some(id), Some(tag)) = (transfer.delivery_id, transfer.delivery_tag) else {
+            return Err(SessionError::InvalidField(
+                "the first transfer of a delivery needs delivery-id and delivery-tag",
+            ));
+        };
+        if self
+            .expected_delivery_id
+            .is_some_and(|expected| expected != id)
+        {
+            return Err(SessionError::InvalidField("delivery-id is out of sequence"));
+        }
+        self.expected_delivery_id = Some(id.wrapping_add(1));
+        Ok(Incoming {
+            id,
+            tag,
+            size: 0,
+            settled: false,
+            ignored: transfer.resume,
+        })
+    }
+}
+
+/// Checks a later frame of a delivery.
+fn continues(delivery: &Incoming, transfer: &Transfer) -> Result<(), SessionError> {
+    if transfer.delivery_id.is_some_and(|id| id != delivery.id) {
+        return Err(SessionError::InvalidField(
+            "delivery-id changed within a delivery",
+        ));
+    }
+    if transfer.delivery_tag.is_some_and(|tag| tag != delivery.tag) {
+        return Err(SessionError::InvalidField(
+            "delivery-tag changed within a delivery",
+        ));
+    }
+    Ok(())
+}

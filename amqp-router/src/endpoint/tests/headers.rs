@@ -1,0 +1,348 @@
+//! Protocol headers, SASL and open (AMQP 2.2, 5.3; C-01 to C-15, C-22 to C-24).
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::pair::{Pair, client_config, server_config};
+use super::raw::{Raw, begin, open, parse};
+use crate::codec::{
+    FrameHeader, Performative, ProtocolHeader, Reader, Role, SaslChallenge, SaslCode, SaslFrame,
+    SaslInit, SaslMechanisms, SaslOutcome, SaslResponse, Symbol, condition,
+};
+use crate::endpoint::{Config, Event, SaslPolicy};
+
+fn sasl(frame: &SaslFrame) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    frame.encode_frame(&mut bytes);
+    bytes
+}
+
+fn init(mechanism: &str) -> BytesMut {
+    sasl(&SaslFrame::Init(SaslInit {
+        mechanism: mechanism.into(),
+        ..SaslInit::default()
+    }))
+}
+
+/// Sends a SASL header; the mechanisms have been offered.
+fn sasl_started() -> Raw {
+    let mut raw = Raw::new(server_config());
+    raw.bytes(&ProtocolHeader::SASL.encode());
+    let output = raw.output();
+    let (header, frame) = output.split_at(ProtocolHeader::LEN);
+    assert_eq!(header, ProtocolHeader::SASL.encode());
+    let [SaslFrame::Mechanisms(offer)] = &sasl_frames(frame)[..] else {
+        panic!("no mechanisms")
+    };
+    assert_eq!(offer.mechanisms, [Symbol::from("ANONYMOUS")]);
+    raw
+}
+
+fn sasl_frames(mut bytes: &[u8]) -> Vec<SaslFrame> {
+    let mut frames = Vec::new();
+    while let Some(header) = FrameHeader::decode(bytes).expect("our frames are sound") {
+        let (frame, rest) = bytes.split_at(header.size as usize);
+        frames.push(SaslFrame::decode(&mut Reader::new(&frame[8..])).expect("ours are sound"));
+        bytes = rest;
+    }
+    frames
+}
+
+fn expect_dropped(raw: &mut Raw) {
+    assert!(raw.server.connection.is_finished());
+    assert!(matches!(
+        raw.server.events.last(),
+        Some(Event::Closed { local: Some(_), .. })
+    ));
+    assert_eq!(raw.server.connection.poll_timeout(), None);
+}
+
+#[test]
+fn two_ends_authenticate_and_open() {
+    for byte_by_byte in [false, true] {
+        let mut pair = Pair::new(client_config(), server_config());
+        pair.byte_by_byte = byte_by_byte;
+        pair.drive();
+        assert!(matches!(pair.client.events[..], [Event::Opened]));
+        assert!(matches!(
+            pair.server.events[..],
+            [Event::SaslInit { .. }, Event::Opened]
+        ));
+        assert_eq!(
+            pair.server
+                .connection
+                .remote()
+                .expect("is open")
+                .container_id,
+            "client"
+        );
+        assert_eq!(
+            pair.client
+                .connection
+                .remote()
+                .expect("is open")
+                .container_id,
+            "server"
+        );
+    }
+}
+
+#[test]
+fn sasl_can_be_left_out() {
+    let client = Config {
+        sasl: SaslPolicy::Client(None),
+        ..client_config()
+    };
+    Pair::opened_with(client, server_config());
+}
+
+#[test]
+fn everything_may_arrive_in_one_write() {
+    let mut bytes = BytesMut::from(&ProtocolHeader::SASL.encode()[..]);
+    bytes.extend_from_slice(&init("ANONYMOUS"));
+    bytes.extend_from_slice(&ProtocolHeader::AMQP.encode());
+    Performative::Open(Box::new(open())).encode_frame(0, &mut bytes);
+    begin().encode_frame(0, &mut bytes);
+    super::raw::attach(0, Role::Receiver, "link").encode_frame(0, &mut bytes);
+    let mut whole = Raw::new(server_config());
+    whole.bytes(&bytes);
+    let output = whole.output();
+    let mut single = Raw::new(server_config());
+    bytes.iter().for_each(|byte| single.bytes(&[*byte]));
+    assert_eq!(single.output(), output);
+    let start = output
+        .windows(8)
+        .rposition(|w| w == ProtocolHeader::AMQP.encode());
+    let frames = parse(&output[start.expect("there is a header") + 8..]);
+    let kinds: Vec<_> = frames
+        .into_iter()
+        .filter_map(|frame| frame.performative)
+        .collect();
+    assert!(matches!(
+        kinds[..],
+        [
+            Performative::Open(_),
+            Performative::Begin(_),
+            Performative::Attach(_)
+        ]
+    ));
+}
+
+#[test]
+fn a_header_that_does_not_suit_is_answered_with_one_that_does() {
+    let tls = [b'A', b'M', b'Q', b'P', 2, 1, 0, 0];
+    let version = [b'A', b'M', b'Q', b'P', 0, 1, 1, 0];
+    let old = *b"AMQP\x01\x01\x00\x09";
+    for header in [tls, version, old, *b"GET / HT", *b"AMQQ\0\x01\0\0"] {
+        let mut raw = Raw::new(server_config());
+        raw.bytes(&header);
+        assert_eq!(raw.output(), ProtocolHeader::AMQP.encode());
+        expect_dropped(&mut raw);
+    }
+}
+
+#[test]
+fn garbage_is_refused_at_its_first_byte() {
+    let mut raw = Raw::new(server_config());
+    raw.bytes(b"G");
+    assert_eq!(raw.output(), ProtocolHeader::AMQP.encode());
+    expect_dropped(&mut raw);
+}
+
+#[test]
+fn a_server_can_insist_on_sasl() {
+    let required = SaslPolicy::Server {
+        required: true,
+        mechanisms: vec!["PLAIN".into()],
+    };
+    let mut raw = Raw::new(Config {
+        sasl: required,
+        ..server_config()
+    });
+    raw.bytes(&ProtocolHeader::AMQP.encode());
+    assert_eq!(raw.output(), ProtocolHeader::SASL.encode());
+    expect_dropped(&mut raw);
+}
+
+#[test]
+fn a_mechanism_that_is_not_offered_fails() {
+    let mut raw = sasl_started();
+    raw.bytes(&init("PLAIN"));
+    let frames = sasl_frames(&raw.output());
+    assert!(matches!(
+        frames[..],
+        [SaslFrame::Outcome(SaslOutcome {
+            code: SaslCode::Auth,
+            ..
+        })]
+    ));
+    expect_dropped(&mut raw);
+}
+
+#[test]
+fn nonsense_within_sasl_is_dropped() {
+    let mechanisms = vec![Symbol::from("ANONYMOUS")];
+    let turns = [
+        SaslFrame::Mechanisms(SaslMechanisms { mechanisms }),
+        SaslFrame::Challenge(SaslChallenge::default()),
+        SaslFrame::Response(SaslResponse::default()),
+        SaslFrame::Outcome(SaslOutcome {
+            code: SaslCode::Ok,
+            additional_data: None,
+        }),
+    ];
+    let mut inputs: Vec<_> = turns.iter().map(sasl).collect();
+    inputs.push(BytesMut::from(&[0, 0, 0, 8, 2, 1, 0, 0][..])); // empty
+    inputs.push(BytesMut::from(&[0, 0, 2, 1, 2, 1, 0, 0][..])); // 513 bytes to come
+    inputs.push(BytesMut::from(&b"nonsense, all of it"[..]));
+    let mut amqp = BytesMut::new();
+    Performative::Open(Box::new(open())).encode_frame(0, &mut amqp);
+    inputs.push(amqp);
+    for input in inputs {
+        let mut raw = sasl_started();
+        raw.bytes(&input);
+        assert_eq!(raw.output(), b"");
+        expect_dropped(&mut raw);
+    }
+}
+
+#[test]
+fn a_challenge_is_answered() {
+    let mut raw = sasl_started();
+    raw.server
+        .connection
+        .handle_input(init("ANONYMOUS"), raw.now);
+    assert!(matches!(
+        raw.server.connection.poll_event(raw.now),
+        Some(Event::SaslInit { .. })
+    ));
+    raw.server
+        .connection
+        .sasl_challenge(Bytes::from_static(b"who?"));
+    assert!(matches!(
+        sasl_frames(&raw.output())[..],
+        [SaslFrame::Challenge(_)]
+    ));
+    let response = SaslResponse {
+        response: Bytes::from_static(b"me"),
+    };
+    raw.bytes(&sasl(&SaslFrame::Response(response)));
+    assert!(matches!(&raw.server.events[..], [Event::SaslResponse(answer)] if answer == "me"));
+    raw.server.connection.sasl_outcome(SaslCode::Ok, None);
+    raw.bytes(&ProtocolHeader::AMQP.encode());
+    raw.send(0, Performative::Open(Box::new(open())));
+    assert!(matches!(raw.server.events.last(), Some(Event::Opened)));
+}
+
+#[test]
+fn a_client_that_is_refused_is_told() {
+    let plain = SaslPolicy::Server {
+        required: true,
+        mechanisms: vec!["PLAIN".into()],
+    };
+    let mut pair = Pair::new(
+        client_config(),
+        Config {
+            sasl: plain,
+            ..server_config()
+        },
+    );
+    pair.drive();
+    assert!(matches!(
+        pair.client.events[..],
+        [Event::Closed { local: Some(_), .. }]
+    ));
+}
+
+#[test]
+fn a_handshake_has_ten_seconds_in_all() {
+    for sent in 0..4 {
+        let mut raw = Raw::new(server_config());
+        let deadline = raw
+            .server
+            .connection
+            .poll_timeout()
+            .expect("there is a deadline");
+        assert_eq!(deadline, raw.now + Duration::from_secs(10));
+        raw.now += Duration::from_secs(9);
+        if sent > 0 {
+            raw.bytes(&ProtocolHeader::SASL.encode());
+        }
+        if sent > 1 {
+            raw.bytes(&init("ANONYMOUS"));
+        }
+        if sent > 2 {
+            raw.bytes(&ProtocolHeader::AMQP.encode());
+        }
+        assert_eq!(raw.server.connection.poll_timeout(), Some(deadline));
+        raw.server.connection.handle_timeout(deadline);
+        raw.turn();
+        expect_dropped(&mut raw);
+    }
+}
+
+#[test]
+fn the_first_frame_must_be_open() {
+    for frame in [begin(), Performative::Close(Default::default())] {
+        let mut raw = Raw::connected();
+        raw.send(0, frame);
+        raw.expect_close(&[condition::NOT_ALLOWED]);
+    }
+    let mut raw = Raw::connected();
+    raw.bytes(&[0, 0, 0, 8, 2, 0, 0, 0]);
+    raw.expect_close(&[condition::NOT_ALLOWED]);
+}
+
+#[test]
+fn open_comes_once_and_on_channel_0() {
+    let mut raw = Raw::connected();
+    raw.send(1, Performative::Open(Box::new(open())));
+    raw.expect_close(&[condition::NOT_ALLOWED]);
+    let mut raw = Raw::opened();
+    raw.send(0, Performative::Open(Box::new(open())));
+    raw.expect_close(&[condition::NOT_ALLOWED]);
+}
+
+#[test]
+fn an_open_that_cannot_be_honoured_is_refused() {
+    let small = crate::codec::Open {
+        max_frame_size: 511,
+        ..open()
+    };
+    let tiny = crate::codec::Open {
+        idle_time_out: Some(Duration::from_millis(1)),
+        ..open()
+    };
+    for open in [small, tiny] {
+        let mut raw = Raw::connected();
+        raw.send(0, Performative::Open(Box::new(open)));
+        raw.expect_close(&[condition::INVALID_FIELD]);
+    }
+    let mut raw = Raw::connected();
+    let long = crate::codec::Open {
+        container_id: "x".repeat(2000),
+        ..open()
+    };
+    raw.send(0, Performative::Open(Box::new(long)));
+    raw.expect_close(&[condition::RESOURCE_LIMIT_EXCEEDED]);
+}
+
+#[test]
+fn what_follows_open_waits_until_the_owner_has_opened() {
+    let mut raw = Raw::connected();
+    let mut bytes = BytesMut::new();
+    Performative::Open(Box::new(open())).encode_frame(0, &mut bytes);
+    begin().encode_frame(0, &mut bytes);
+    raw.server.connection.handle_input(bytes, raw.now);
+    assert!(matches!(
+        raw.server.connection.poll_event(raw.now),
+        Some(Event::Opened)
+    ));
+    assert!(raw.server.connection.poll_event(raw.now).is_none());
+    raw.server.connection.open();
+    assert!(matches!(
+        raw.server.connection.poll_event(raw.now),
+        Some(Event::Begun(_))
+    ));
+}
