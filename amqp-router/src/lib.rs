@@ -1,11 +1,13 @@
 //! A complete AMQP 1.0 router to embed.
 
-#[allow(unreachable_pub, dead_code, unused_imports)] // until the modules above this one land
+#![allow(dead_code)]
+
+mod adaptors;
+#[allow(unreachable_pub, unused_imports)]
 mod codec;
-#[allow(dead_code)]
 mod control;
-#[allow(dead_code)]
-mod forwarding;
-#[allow(dead_code, unused_imports)] // until the modules above this one land
+#[allow(unused_imports)]
 mod endpoint;
+mod forwarding;
 pub mod runtime;
+mod worker;

@@ -60,8 +60,13 @@ async fn serve(startup: Startup, ready: impl FnOnce() -> Result<(), String>) -> 
             format!("Exception: Cannot load configuration file {file}: {error}")
         })?;
     }
+    let port = std::env::var("PORT").unwrap_or_else(|_| "5672".into());
+    let workers = std::env::var("WORKERS").ok().and_then(|w| w.parse().ok()).unwrap_or(4);
+    let router = amqp_router::runtime::Router::plain("Standalone", "127.0.0.1", &port, workers)
+        .map_err(|error| error.to_string())?;
     ready()?;
     let signal = signals.stop().await;
     info!(target: "ROUTER", "Stopping on {signal}");
+    router.stop().await;
     Ok(())
 }
