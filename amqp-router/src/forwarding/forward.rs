@@ -387,7 +387,7 @@ impl Forwarder {
             let Copied {
                 worker,
                 outbound,
-                done,
+                closed,
                 ..
             } = inbound.copies[usize::from(copy)];
             let branch = Branch {
@@ -395,7 +395,7 @@ impl Forwarder {
                 delivery: slot,
                 copy,
             };
-            if worker != self.settings.worker && !done {
+            if worker != self.settings.worker && !closed {
                 self.post(
                     worker,
                     Mail::Continue {
