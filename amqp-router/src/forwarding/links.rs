@@ -232,6 +232,12 @@ impl Forwarder {
         }
     }
 
+    /// A sender has given back its credit, as it was asked to when there was no destination. By
+    /// now there may be one.
+    pub(crate) fn credit_returned(&mut self, link: u32) {
+        self.touch(link);
+    }
+
     /// Has an incoming link's credit looked at when the turn ends.
     pub(super) fn touch(&mut self, link: u32) {
         let incoming = &mut self.incoming[link];
