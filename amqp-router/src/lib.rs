@@ -10,4 +10,6 @@ mod control;
 mod endpoint;
 mod forwarding;
 pub mod runtime;
+#[cfg(test)]
+mod simulation;
 mod worker;

@@ -9,7 +9,7 @@ use crate::codec::{DeliveryState, Role};
 use crate::control::table::Treatment;
 use crate::endpoint::Config;
 
-use super::client::{Client, LinkWish, Scope};
+use super::client::{Client, Habit, LinkWish, Scope};
 use super::ledger::{AddressNo, Tally};
 use super::message::Shape;
 use super::receiver::random_outcome;
@@ -81,8 +81,16 @@ impl World {
         let config = client_config(like, rng.random());
         let sessions = rng.random_range(1..=2);
         let lazy = rng.random_bool(0.3);
+        let habit = match self.settings.endpoint.incoming_window {
+            ROOMY.. => Habit::Any,
+            _ if rng.random() => Habit::OneSender,
+            _ => Habit::SingleFrames,
+        };
         let line = self.connect(hub, config, manners, sessions);
-        self.with(line, |client, _| client.lazy = lazy);
+        self.with(line, |client, _| {
+            client.lazy = lazy;
+            client.habit = habit;
+        });
     }
 
     /// Everybody gets what is due, and says what is due.
@@ -176,6 +184,9 @@ fn attach(client: &mut Client, scope: &mut Scope<'_>) {
         true => LinkWish::sender(Some(address)),
         false => LinkWish::receiver(address),
     };
+    if client.habit == Habit::OneSender && client.has_sender(session) {
+        wish = LinkWish::receiver(address);
+    }
     let treatment = scope.ledger.addresses[address.0].treatment;
     wish.to_be_refused = wish.address.is_some() && treatment == Treatment::Unavailable;
     let wish = wish.varied(scope.rng);
@@ -198,7 +209,7 @@ fn end_session(client: &mut Client, scope: &mut Scope<'_>) {
 }
 
 fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
-    let session = client.links[token].session;
+    let (session, habit) = (client.links[token].session, client.habit);
     let (number, id, sender, endpoint) = client.sending(token);
     sender.give_back_credit(endpoint, id);
     if sender.is_sending() {
@@ -221,13 +232,14 @@ fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
         if sender.address.is_none() {
             shape.to = Some(scope.ledger.addresses[to.0].name.to_owned());
         }
-        // Each message whose address is not known yet keeps a place in the window: a window of
-        // fewer places than the session has anonymous links can be filled with such messages.
-        let tight = sender.address.is_none() && endpoint.sendable(id).window < TIGHT;
-        let pieces = match scope.rng.random_range(0..10) {
-            8.. if !tight => scope.rng.random_range(2..6),
+        let mut pieces = match scope.rng.random_range(0..10) {
+            8.. => scope.rng.random_range(2..6),
             _ => 1,
         };
+        if habit == Habit::SingleFrames {
+            pieces = 1;
+            shape.filler %= 200;
+        }
         let settled = scope.rng.random_bool(0.25);
         sender.start(scope, (number, id), endpoint, to, settled, &shape, pieces);
     }
@@ -292,8 +304,8 @@ fn pick(rng: &mut StdRng, tokens: &[usize]) -> Option<usize> {
     (!tokens.is_empty()).then(|| tokens[rng.random_range(0..tokens.len())])
 }
 
-/// A window that links which stream may not share.
-const TIGHT: u32 = 20;
+/// A window that no session fills.
+const ROOMY: u32 = 2048;
 const STEPS: usize = 150;
 const MAX_CLIENTS: usize = 6;
 const MAX_LINKS: usize = 12;

@@ -29,6 +29,21 @@ pub(super) struct Client {
     unreleased: Vec<SessionId>,
     /// Lets go of places in the window only when it is told to.
     pub(super) lazy: bool,
+    pub(super) habit: Habit,
+}
+
+/// How a client shares the window of a session among its senders.
+///
+/// A delivery that has not all arrived can wait for a window that is full of deliveries which wait
+/// for it to leave before them. Who streams and shares a small window asks for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// The window is large enough for anything.
+    Any,
+    /// Each session has one sender at most.
+    OneSender,
+    /// Each message fits one frame.
+    SingleFrames,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +109,7 @@ impl Client {
             links: Vec::new(),
             unreleased: Vec::new(),
             lazy: false,
+            habit: Habit::Any,
         }
     }
 
@@ -302,6 +318,14 @@ impl Client {
                 && matches!(link.half, Half::Sender(_)) == (role == Role::Sender)
         };
         (0..self.links.len()).filter(|&token| is_wanted(&self.links[token])).collect()
+    }
+
+    pub(super) fn has_sender(&self, session: SessionId) -> bool {
+        self.links.iter().any(|link| {
+            link.session == session
+                && link.phase != LinkPhase::Gone
+                && matches!(link.half, Half::Sender(_))
+        })
     }
 
     pub(super) fn token(&self, number: LinkNo) -> Option<usize> {

@@ -280,7 +280,7 @@ impl Ledger {
         let receiver = &self.links[copy.receiver.0];
         let explained = match &copy.said {
             Some(said) if said == state => true,
-            None if receiver.presettles => *state == DeliveryState::Accepted,
+            None if receiver.presettles && *state == DeliveryState::Accepted => true,
             _ => receiver.gone.is_some() && *state == failed(),
         };
         let said = &copy.said;
@@ -292,7 +292,7 @@ impl Ledger {
         let message = &self.messages[number.0];
         let address = &self.addresses[message.address.0];
         let copies = || message.copies.iter().map(|copy| &self.copies[copy.0]);
-        let mut gone = message.sent_at <= address.unstable;
+        let mut gone = message.sent_at <= address.unstable || message.mortal;
         for copy in copies() {
             let Some(said) = &copy.said else { continue };
             let certain = self.links[copy.receiver.0].gone.is_none();
@@ -459,6 +459,7 @@ impl Ledger {
         if self.addresses[message.address.0].treatment != Treatment::Multicast
             || message.settled
             || message.mortal
+            || message.forsaken
             || message.phase != Phase::Complete
             || unsure
         {

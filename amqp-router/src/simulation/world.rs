@@ -97,7 +97,7 @@ impl Climate {
     pub(super) fn random(rng: &mut StdRng) -> Self {
         let endpoint = Config {
             max_frame_size: [512, 700, 4096, 16_384][rng.random_range(0..4)],
-            incoming_window: [1, 2, 5, 20, 2048][rng.random_range(0..5)],
+            incoming_window: [2, 3, 8, 2048, 2048][rng.random_range(0..5)],
             initial_id: u32::MAX.wrapping_add(rng.random_range(0..20)).wrapping_sub(10),
             ..Self::calm().endpoint
         };
