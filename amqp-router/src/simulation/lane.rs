@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rand::Rng;
 use rand::rngs::StdRng;
+
+use super::wire::late;
 
 #[derive(Debug)]
 pub(super) struct Lane<T> {
@@ -20,7 +21,7 @@ impl<T> Lane<T> {
 
     pub(super) fn push(&mut self, item: T, now: Duration, rng: &mut StdRng) {
         let after = self.items.back().map_or(Duration::ZERO, |(due, _)| *due);
-        let due = after.max(now + rng.random_range(Duration::ZERO..=self.delay));
+        let due = after.max(now + late(self.delay, rng));
         self.items.push_back((due, item));
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Ledger {
     pub(super) links: Vec<LinkRecord>,
     pub(super) messages: Vec<MessageRecord>,
     pub(super) copies: Vec<CopyRecord>,
+    /// Receivers that are gone, which not everybody in the router knows.
+    mourned: Vec<LinkNo>,
     /// Counts the moments of the run.
     pub(super) moment: u64,
     pub(super) tally: Tally,
@@ -56,8 +58,6 @@ pub(super) struct LinkRecord {
     /// Since when every worker knows of this receiver.
     pub(super) known_since: Option<u64>,
     pub(super) gone: Option<Gone>,
-    /// The router has heard that it is gone, and so have its workers.
-    pub(super) mourned: bool,
     /// The latest sequence number that a receiver has seen of each sender.
     latest: HashMap<LinkNo, u64>,
     next_sequence: u64,
@@ -161,7 +161,6 @@ impl Ledger {
             presettles,
             known_since: None,
             gone: None,
-            mourned: false,
             latest: HashMap::new(),
             next_sequence: 0,
         });
@@ -175,18 +174,21 @@ impl Ledger {
             return;
         }
         record.gone = Some(gone);
-        let moment = self.moment;
         if let (false, Some(address)) = (record.is_sender, record.address) {
-            self.addresses[address.0].unstable = moment;
+            self.addresses[address.0].unstable = self.moment;
+            self.mourned.push(link);
         }
         self.say(|| format!("{link:?} is gone {gone:?}"));
     }
 
     /// Some receiver of the address is gone, and not everybody in the router knows.
     pub(super) fn is_mourning(&self, address: AddressNo) -> bool {
-        self.links.iter().any(|link| {
-            !link.is_sender && link.address == Some(address) && link.gone.is_some() && !link.mourned
-        })
+        self.mourned.iter().any(|link| self.links[link.0].address == Some(address))
+    }
+
+    /// The router has heard that a link is gone, and so have its workers.
+    pub(super) fn mourned(&mut self, link: LinkNo) {
+        self.mourned.retain(|other| *other != link);
     }
 
     /// A sender starts a message.

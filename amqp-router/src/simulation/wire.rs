@@ -76,8 +76,8 @@ impl Wire {
         while !out.is_empty() && self.len < self.manner.capacity && !self.finished {
             let mut slices = [IoSlice::new(&[]); 4];
             let count = out.iovecs(&mut slices);
-            let mut piece: Vec<u8> =
-                slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+            let slices: Vec<&[u8]> = slices[..count].iter().map(|slice| &slice[..]).collect();
+            let mut piece = slices.concat();
             piece.truncate(self.manner.capacity - self.len);
             out.advance(piece.len());
             self.push(piece.into(), now, rng);
@@ -87,7 +87,7 @@ impl Wire {
     }
 
     fn push(&mut self, piece: Bytes, now: Duration, rng: &mut StdRng) {
-        let latency = rng.random_range(Duration::ZERO..=self.manner.latency);
+        let latency = late(self.manner.latency, rng);
         let after = self.carried.back().map_or(Duration::ZERO, |(due, _)| *due);
         self.len += piece.len();
         self.carried.push_back((after.max(now + latency), piece));
@@ -95,8 +95,11 @@ impl Wire {
 
     /// The next piece that has arrived.
     pub(super) fn take(&mut self, now: Duration, rng: &mut StdRng) -> Option<BytesMut> {
+        if self.next_due()? > now {
+            return None;
+        }
         let most = match self.manner.grain {
-            Grain::Byte if self.len < 400 => 1,
+            Grain::Byte if self.len < 200 => 1,
             Grain::Byte => 50,
             Grain::Fine => {
                 let most = rng.random_range(1..=600);
@@ -104,13 +107,7 @@ impl Wire {
             }
             Grain::Whole => usize::MAX,
         };
-        if now < self.stalled_until {
-            return None;
-        }
-        let (due, bytes) = self.carried.front_mut()?;
-        if *due > now {
-            return None;
-        }
+        let (_, bytes) = self.carried.front_mut()?;
         let piece = bytes.split_to(most.min(bytes.len()));
         if bytes.is_empty() {
             self.carried.pop_front();
@@ -151,4 +148,9 @@ impl Wire {
     pub(super) fn is_at_end(&self) -> bool {
         self.finished && self.carried.is_empty()
     }
+}
+
+/// How late something is that may be late by so much.
+pub(super) fn late(most: Duration, rng: &mut StdRng) -> Duration {
+    if most.is_zero() { most } else { rng.random_range(Duration::ZERO..=most) }
 }

@@ -22,7 +22,7 @@ use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent};
 
 use super::client::{Client, ClientPhase, Scope};
 use super::lane::Lane;
-use super::ledger::{Gone, Ledger};
+use super::ledger::{AddressNo, Gone, Ledger, LinkNo};
 use super::wire::{Manner, Wire};
 
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct World {
     next_connection: u64,
     /// Receivers whose leaving the control plane has heard of, but not all workers.
     mourning: Vec<usize>,
+    /// Receivers that the control plane knows, but not all workers.
+    introduced: Vec<usize>,
     /// The capacities of all incoming links there ever were.
     granted: usize,
 }
@@ -148,6 +150,7 @@ impl World {
             at: Duration::ZERO,
             next_connection: 1,
             mourning: Vec::new(),
+            introduced: Vec::new(),
             granted: 0,
         };
         world.make_addresses();
@@ -449,8 +452,10 @@ impl World {
                 self.hubs[worker.index()].commands.push(answer, self.at, &mut self.rng);
             }
             WorkerEvent::Attach(request) => {
-                if request.link.direction == Direction::Incoming {
-                    self.granted += request.capacity as usize;
+                let number = request.attach.name.parse().expect("links are named by number");
+                match request.link.direction {
+                    Direction::Incoming => self.granted += request.capacity as usize,
+                    Direction::Outgoing => self.introduced.push(number),
                 }
                 self.control.attach(*request);
             }
@@ -477,7 +482,7 @@ impl World {
         let being_told = self.addresses_being_told();
         for index in 0..self.ledger.addresses.len() {
             let name = self.ledger.addresses[index].name;
-            let address = super::ledger::AddressNo(index);
+            let address = AddressNo(index);
             let known = self.control.addresses().find(|known| known.entry.key.text() == name);
             let deserted = known.is_none_or(|known| known.consumers() == 0);
             let in_doubt = being_told.iter().any(|told| told == name);
@@ -487,17 +492,12 @@ impl World {
         }
         if being_told.is_empty() {
             for number in self.mourning.drain(..) {
-                self.ledger.links[number].mourned = true;
+                self.ledger.mourned(LinkNo(number));
             }
         }
-        for link in self.control.links() {
-            let number: usize = link.name.parse().expect("links are named by number");
-            let Some(address) = link.address.and_then(|id| self.control.address(id)) else {
-                continue;
-            };
-            let told = being_told.iter().any(|told| told == address.entry.key.text());
-            if !told && link.reference.direction == Direction::Outgoing {
-                self.ledger.links[number].known_since.get_or_insert(moment);
+        if being_told.is_empty() {
+            for number in self.introduced.drain(..) {
+                self.ledger.links[number].known_since = Some(moment);
             }
         }
     }
