@@ -11,6 +11,8 @@ mod endpoint;
 mod forwarding;
 mod management;
 pub mod runtime;
+#[cfg(test)]
+mod simulation;
 mod worker;
 
 pub use codec::{
