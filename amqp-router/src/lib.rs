@@ -9,5 +9,8 @@ mod control;
 #[allow(unused_imports)]
 mod endpoint;
 mod forwarding;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod runtime;
 mod worker;
