@@ -10,6 +10,9 @@ mod control;
 mod endpoint;
 mod forwarding;
 mod management;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;
