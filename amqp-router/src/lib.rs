@@ -1,11 +1,21 @@
 //! A complete AMQP 1.0 router to embed.
 
-#[allow(unreachable_pub, dead_code, unused_imports)] // until the modules above this one land
+#![allow(dead_code)]
+
+mod adaptors;
+#[allow(unreachable_pub, unused_imports)]
 mod codec;
-#[allow(dead_code)]
 mod control;
-#[allow(dead_code)]
-mod forwarding;
-#[allow(dead_code, unused_imports)] // until the modules above this one land
+#[allow(unused_imports)]
 mod endpoint;
+mod forwarding;
+mod management;
 pub mod runtime;
+mod worker;
+
+pub use codec::{
+    Array, Body, DecodeError, DeliveryState, Described, Error, Fields, Header, Message, MessageId,
+    Modified, Properties, Symbol, Value,
+};
+pub use management::{Config, ConfigError, ConfigErrors, Distribution};
+pub use runtime::{Delivery, LinkError, Receiver, Router, Sender, StartError};

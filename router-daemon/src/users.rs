@@ -37,7 +37,7 @@ pub(crate) struct User {
 
 #[derive(Debug, Args)]
 pub(crate) struct UsersFile {
-    /// The file of users; routers read <saslConfigDir>/<saslConfigName>.users
+    /// The file of users; routers read `saslConfigName`.users in `saslConfigDir`
     #[arg(long = "file", value_name = "FILE")]
     path: PathBuf,
 }

@@ -21,7 +21,10 @@ pub(crate) fn connection(bytes: &[u8], now: Instant) {
     input.extend_from_slice(bytes);
     for piece in [input.len().max(1), usize::from(first / 2) + 1] {
         let written = feed(&input, piece, now).len();
-        assert!(written <= 4096 + 64 * input.len(), "output is bounded by input");
+        assert!(
+            written <= 4096 + 64 * input.len(),
+            "output is bounded by input"
+        );
     }
 }
 

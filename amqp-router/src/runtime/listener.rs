@@ -1,7 +1,7 @@
 //! Sockets that listen, and the names of ports.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::{fmt, io};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -25,6 +25,15 @@ pub(crate) enum AddressFamily {
     V6,
 }
 
+impl AddressFamily {
+    pub(crate) fn has(self, address: &SocketAddr) -> bool {
+        match self {
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}
+
 impl BindAddress {
     /// Opens one non-blocking socket for each address, all with the same port. Resolving a name
     /// may block.
@@ -33,14 +42,13 @@ impl BindAddress {
     ///
     /// The host or the port does not exist, or an address is not to be had: in use, or not ours.
     pub(crate) fn bind(&self) -> Result<Vec<TcpListener>, BindError> {
-        let fault = |address: &dyn fmt::Display, source: io::Error| BindError {
+        let fault = |address: SocketAddr, source: io::Error| BindError {
             entity: self.entity.clone(),
             address: address.to_string(),
             reason: source.to_string(),
         };
-        let whole = format_args!("{}:{}", self.host, self.port).to_string();
-        let mut port = port_number(&self.port).map_err(|error| fault(&whole, error))?;
-        let addresses = self.addresses(port).map_err(|error| fault(&whole, error))?;
+        let mut port = port_number(&self.port).map_err(|error| self.fault(&error))?;
+        let addresses = self.addresses(port).map_err(|error| self.fault(&error))?;
         let mut listeners: Vec<TcpListener> = Vec::new();
         let any_family = self.host.is_empty() && self.family.is_none();
         for mut address in addresses {
@@ -48,18 +56,25 @@ impl BindAddress {
             match listen(address, self.backlog) {
                 Ok(listener) => {
                     // Port 0 is chosen once: the other addresses listen on the same.
-                    port = listener
-                        .local_addr()
-                        .map_err(|e| fault(&address, e))?
-                        .port();
+                    port = listener.local_addr().map_err(|e| fault(address, e))?.port();
                     listeners.push(listener);
                 }
                 // A host without IPv6 still has all its addresses.
                 Err(_) if any_family && address.is_ipv6() && !have_v6() => {}
-                Err(error) => return Err(fault(&address, error)),
+                Err(error) => return Err(fault(address, error)),
             }
         }
         Ok(listeners)
+    }
+
+    /// Says that this could not be listened on, where it is found out later than by
+    /// [`BindAddress::bind`].
+    pub(crate) fn fault(&self, error: &io::Error) -> BindError {
+        BindError {
+            entity: self.entity.clone(),
+            address: format!("{}:{}", self.host, self.port),
+            reason: error.to_string(),
+        }
     }
 
     fn addresses(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -70,11 +85,7 @@ impl BindAddress {
             ],
             host => (host, port).to_socket_addrs()?.collect(),
         };
-        addresses.retain(|address| match self.family {
-            None => true,
-            Some(AddressFamily::V4) => address.is_ipv4(),
-            Some(AddressFamily::V6) => address.is_ipv6(),
-        });
+        addresses.retain(|address| self.family.is_none_or(|family| family.has(address)));
         addresses.sort();
         addresses.dedup();
         match (addresses.is_empty(), self.family) {

@@ -3,17 +3,30 @@
 //! Everything below this module is handed bytes and `now`; everything here turns the outside
 //! world (sockets, files, certificates, signals, the console) into those.
 
-// The driver is what uses most of this; see ARCHITECTURE.md.
+// Until the driver of the workers, which uses most of this, stands here too.
 #![allow(dead_code)]
 // Time is an argument everywhere else; it comes from here.
 #![allow(clippy::disallowed_methods)]
 
+mod connect;
+mod driver;
 pub(crate) mod http;
+mod listen;
 pub(crate) mod listener;
+mod local;
 pub mod log;
+mod manage;
+mod plan;
+mod ready;
 pub(crate) mod reconnect;
+mod router;
+pub use local::{Delivery, LinkError, Receiver, Sender};
+pub use router::{Router, StartError};
 pub(crate) mod sasl;
 pub(crate) mod secret;
+mod service;
 pub mod shutdown;
+mod stream;
+mod threads;
 pub(crate) mod tls;
 pub mod users;

@@ -7,6 +7,8 @@
 mod ciphers;
 mod identity;
 mod pem;
+#[cfg(test)]
+pub(crate) mod pki;
 mod verify;
 
 use std::fmt;
@@ -44,6 +46,8 @@ pub(crate) struct ProfileSettings {
     pub(crate) ciphers: Option<String>,
     /// Which parts of a peer's certificate make its user id.
     pub(crate) uid_format: Option<String>,
+    /// JSON: names to use in place of user ids, `{"id": "name"}`.
+    pub(crate) uid_name_mapping_file: Option<PathBuf>,
 }
 
 /// An sslProfile whose files have been read and found valid.
@@ -88,14 +92,11 @@ impl TlsProfile {
                 "none of them exists in the given protocols".into(),
             ));
         }
-        let format = settings.uid_format.as_deref().unwrap_or_default();
         Ok(Self {
             own: load_own(settings, &provider)?.map(Arc::new),
             trusted: load_trusted(settings)?.map(Arc::new),
             versions,
-            uid_format: format
-                .parse()
-                .map_err(|reason| fault("uidFormat", &format, reason))?,
+            uid_format: load_uid_format(settings)?,
             provider: Arc::new(provider),
             name: settings.name.clone(),
         })
@@ -177,6 +178,11 @@ impl TlsProfile {
         };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// Whether there are authorities to check a peer's certificate against.
+    pub(crate) fn can_check_peers(&self) -> bool {
+        self.trusted.is_some()
     }
 
     pub(crate) fn uid_format(&self) -> &UidFormat {
@@ -315,6 +321,22 @@ fn load_trusted(settings: &ProfileSettings) -> Result<Option<RootCertStore>, Tls
         .and_then(root_store)
         .map(Some)
         .map_err(|reason| TlsError::new(&settings.name, "caCertFile", &file.display(), reason))
+}
+
+fn load_uid_format(settings: &ProfileSettings) -> Result<UidFormat, TlsError> {
+    let fault = |attribute, value: &dyn fmt::Display, reason| {
+        TlsError::new(&settings.name, attribute, value, reason)
+    };
+    let letters = settings.uid_format.as_deref().unwrap_or_default();
+    let format: UidFormat = letters
+        .parse()
+        .map_err(|reason| fault("uidFormat", &letters, reason))?;
+    match &settings.uid_name_mapping_file {
+        None => Ok(format),
+        Some(file) => read(file)
+            .and_then(|text| format.with_names(&text))
+            .map_err(|reason| fault("uidNameMappingFile", &file.display(), reason)),
+    }
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

@@ -167,6 +167,24 @@ impl Levels {
     }
 }
 
+impl fmt::Display for Levels {
+    /// The words that `enable` has for this set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut levels = Level::ALL
+            .iter()
+            .filter(|level| self.contains(**level))
+            .peekable();
+        let Some(lowest) = levels.peek().map(|level| **level) else {
+            return f.write_str("none");
+        };
+        if self.0 == ALL_BITS & !(bit(lowest) - 1) {
+            return write!(f, "{}+", lowest.as_str());
+        }
+        let names: Vec<&str> = levels.map(|level| level.as_str()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
 impl Default for Levels {
     fn default() -> Self {
         Self(ALL_BITS & !bit(Level::Debug))
@@ -226,8 +244,8 @@ const PATHS: &[(&str, Module)] = &[
     ("amqp_router::management", Module::Agent),
     ("amqp_router::telemetry", Module::FlowLog),
     ("amqp_router::runtime::http", Module::Http),
-    ("amqp_router::runtime::connector", Module::ConnMgr),
-    ("amqp_router::runtime::listener", Module::ConnMgr),
+    ("amqp_router::runtime::connect", Module::ConnMgr),
+    ("amqp_router::runtime::reconnect", Module::ConnMgr),
     ("amqp_router::runtime::tls", Module::ConnMgr),
     ("amqp_router::runtime", Module::Server),
     ("amqp_router", Module::Router),

@@ -1,4 +1,5 @@
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 use tracing::{debug, error, error_span, info, info_span, warn};
@@ -231,17 +232,22 @@ fn the_time_can_be_written_otherwise() {
     assert!(error.starts_with("timestampFormat '%K': "), "{error}");
 }
 
-/// A log that writes into a file.
+/// A log that writes into a file, one at a time: call sites are decided anew for the whole
+/// process, and by the subscriber of the thread that asks for it.
 struct TestLog {
     log: Log,
     directory: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl TestLog {
     fn new(format: Format) -> Self {
         let test = Self {
             log: Log::new(format),
             directory: tempfile::tempdir().unwrap(),
+            _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner),
         };
         test.set(Settings::default());
         test

@@ -1,11 +1,14 @@
 //! Who the peer of a TLS connection is, by its certificate.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::CommonState;
 use rustls::pki_types::CertificateDer;
+use serde_json::Value;
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
 
 use super::ciphers;
@@ -48,27 +51,59 @@ impl TlsInfo {
     }
 }
 
-/// The `uidFormat` of an sslProfile: which parts of a certificate make a user id, in order.
+/// How the certificates of an sslProfile's peers become user ids: its `uidFormat` and
+/// `uidNameMappingFile`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct UidFormat(Vec<Part>);
+pub(crate) struct UidFormat {
+    /// Which parts of a certificate make a user id, in order.
+    parts: Vec<Part>,
+    /// What a user is called instead of its id.
+    names: Arc<HashMap<String, String>>,
+}
 
 impl UidFormat {
-    /// The user id of a peer with this certificate: the chosen parts joined with `;`, leaving
-    /// out what the certificate does not have; without a format the whole subject.
-    /// `None` if nothing is left.
+    /// The user of a peer with this certificate: the chosen parts joined with `;`, leaving out
+    /// what the certificate does not have; without a format the whole subject. `None` if nothing
+    /// is left.
     pub(crate) fn user(&self, certificate: &CertificateDer<'_>) -> Option<String> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let user = match self.0.is_empty() {
+        let id = match self.parts.is_empty() {
             true => subject(parsed.subject()),
             false => {
                 let parts = self
-                    .0
+                    .parts
                     .iter()
                     .filter_map(|part| part.of(&parsed, certificate));
                 parts.collect::<Vec<_>>().join(";")
             }
         };
+        let user = self.names.get(&id).cloned().unwrap_or(id);
         (!user.is_empty()).then_some(user)
+    }
+
+    /// Takes names in place of ids from a `uidNameMappingFile`: one JSON object,
+    /// `{"id": "name", …}`.
+    ///
+    /// # Errors
+    ///
+    /// It is something else.
+    pub(super) fn with_names(self, text: &[u8]) -> Result<Self, String> {
+        let value: Value =
+            serde_json::from_slice(text).map_err(|error| format!("not valid JSON: {error}"))?;
+        let object = value
+            .as_object()
+            .ok_or("must hold a JSON object of ids and names")?;
+        let name = |(id, name): (&String, &Value)| {
+            let name = name
+                .as_str()
+                .ok_or_else(|| format!("the name of '{id}' is no string"))?;
+            Ok((id.clone(), name.to_owned()))
+        };
+        let names: HashMap<_, _> = object.iter().map(name).collect::<Result<_, String>>()?;
+        Ok(Self {
+            names: names.into(),
+            ..self
+        })
     }
 }
 
@@ -87,7 +122,10 @@ impl FromStr for UidFormat {
         });
         let parts: Vec<_> = parts.collect::<Result<_, _>>()?;
         match parts.iter().filter(|part| part.is_fingerprint()).count() {
-            0 | 1 => Ok(Self(parts)),
+            0 | 1 => Ok(Self {
+                parts,
+                names: Arc::default(),
+            }),
             _ => Err("at most one of the fingerprints 1, 2 and 5 can be used".into()),
         }
     }

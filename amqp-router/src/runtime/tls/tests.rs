@@ -1,11 +1,9 @@
 use std::fs;
-use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::pki_types::ServerName;
-use tempfile::TempDir;
 use tokio_rustls::{client, server};
 
+use super::pki::Pki;
 use super::*;
 
 #[test]
@@ -52,6 +50,40 @@ fn uid_format_orders_parts_and_skips_those_missing() {
             .contains("'x' is unknown")
     );
     assert!("12".parse::<UidFormat>().is_err());
+}
+
+#[test]
+fn a_user_can_have_another_name_than_its_id() {
+    let pki = Pki::new();
+    let mut settings = pki.profile("server", &["localhost"]);
+    settings.uid_format = Some("n".into());
+    settings.uid_name_mapping_file = Some(pki.path("names.json"));
+    fs::write(
+        pki.path("names.json"),
+        r#"{"client": "Alice", "other": "Bob"}"#,
+    )
+    .unwrap();
+    let server = TlsProfile::load(&settings).unwrap();
+    let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+    let (_, end) = handshake(
+        &server,
+        ClientCertificate::Required,
+        &client,
+        true,
+        "localhost",
+    )
+    .unwrap();
+    assert_eq!(
+        TlsInfo::of(end.get_ref().1, server.uid_format())
+            .user
+            .as_deref(),
+        Some("Alice")
+    );
+
+    for bad in ["", "[]", r#"{"client": 1}"#] {
+        fs::write(pki.path("names.json"), bad).unwrap();
+        assert!(fault(&settings).contains("uidNameMappingFile '"), "{bad}");
+    }
 }
 
 #[test]
@@ -291,69 +323,6 @@ fn handshake(
         client.map_err(|e| e.to_string())?,
         server.map_err(|e| e.to_string())?,
     ))
-}
-
-/// A certificate authority with its files in a directory of its own.
-struct Pki {
-    directory: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
-        let directory = TempDir::new().unwrap();
-        fs::write(directory.path().join("ca.crt"), authority.pem()).unwrap();
-        Self {
-            directory,
-            authority,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn issue(&self, name: &str, hosts: &[&str]) -> (String, String) {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CountryName, "US");
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, "Trust, Me");
-        params.distinguished_name.push(DnType::CommonName, name);
-        for host in hosts {
-            params
-                .subject_alt_names
-                .push(SanType::DnsName((*host).try_into().unwrap()));
-        }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn profile(&self, name: &str, hosts: &[&str]) -> ProfileSettings {
-        let (certificate, key) = self.issue(name, hosts);
-        let (cert_file, key_file) = (
-            self.path(&format!("{name}.crt")),
-            self.path(&format!("{name}.key")),
-        );
-        fs::write(&cert_file, certificate).unwrap();
-        fs::write(&key_file, key).unwrap();
-        ProfileSettings {
-            name: name.into(),
-            cert_file: Some(cert_file),
-            private_key_file: Some(key_file),
-            ca_cert_file: Some(self.path("ca.crt")),
-            ..Default::default()
-        }
-    }
 }
 
 /// Made by `openssl pkcs8 -topk8` with the password `server-password`.

@@ -1,0 +1,343 @@
+//! A running router, and what its owner can do with it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{
+    UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
+};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::codec::Message;
+use crate::control::links::Control;
+use crate::management::{Config, Invalid, agent};
+use crate::runtime::driver::ToWorker;
+use crate::runtime::listener::BindError;
+use crate::runtime::local::{LinkError, Receiver, Sender};
+use crate::runtime::log::Log;
+use crate::runtime::manage::{self, Manager, configure_log, scope};
+use crate::runtime::plan::{self, Planner, address_rule, load_profile, treatment};
+use crate::runtime::service::{Inputs, Service, Workers};
+use crate::runtime::threads::start_workers;
+use crate::worker::WorkerStatus;
+
+/// Why a router did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The system refuses a thread, or what its event loop needs.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A listener cannot listen, or a file cannot be used: which one, and why.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl From<Invalid> for StartError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Config(invalid.to_string())
+    }
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+/// What is asked of a control plane.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Stop(oneshot::Sender<()>),
+    /// The management agent is attached.
+    Manageable,
+    /// Say that you live.
+    Ping(oneshot::Sender<()>),
+    /// A client's request.
+    Manage {
+        request: Box<agent::Request>,
+        reply: oneshot::Sender<Message>,
+    },
+    /// The same, with what workers have reported for it.
+    Answer {
+        request: Box<agent::Request>,
+        statuses: Vec<WorkerStatus>,
+        reply: oneshot::Sender<Message>,
+    },
+}
+
+/// A router that is running, on threads of its own.
+///
+/// Dropping it stops it without waiting; [`stop`](Self::stop) waits until every connection is
+/// closed.
+#[derive(Debug)]
+pub struct Router {
+    requests: UnboundedSender<Request>,
+    workers: Workers,
+    addresses: Vec<(String, Vec<SocketAddr>)>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Router {
+    /// Starts a router; when this returns, it listens and can be managed.
+    ///
+    /// It logs through `tracing`.
+    ///
+    /// # Errors
+    /// A listener cannot listen, or a file that the configuration names cannot be used.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with_log(config, None)
+    }
+
+    /// The same, where `log` is the process's own: `log` entities then apply to it.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start), or a log cannot be written where it should.
+    pub fn start_with_log(config: Config, log: Option<Log>) -> Result<Self, StartError> {
+        let configure = |entity| {
+            log.as_ref()
+                .map_or(Ok(()), |log| configure_log(log, entity))
+        };
+        for entity in config.of("log") {
+            configure(entity).map_err(|refusal| StartError::Config(refusal.to_string()))?;
+        }
+        let router = config.singleton("router");
+        let workers = router
+            .integer("workerThreads")
+            .and_then(|n| u16::try_from(n).ok());
+        let default = treatment(router.text("defaultDistribution"));
+        let identity = Arc::new(Planner::new(&config)?.identity());
+        let (workers, events, mut threads) =
+            start_workers(workers.unwrap_or(1), &identity, default)?;
+        let control = Control::new(identity, default, rand::random());
+        let (requests, inbox) = unbounded_channel();
+        let (ready, started) = std::sync::mpsc::channel();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (handles, myself) = (workers.clone(), requests.downgrade());
+        let thread = std::thread::Builder::new().name("control".into());
+        threads.push(thread.spawn(move || {
+            let _entered = runtime.enter();
+            let (service, inputs) = Service::new(control, handles, events);
+            let plane = ControlPlane {
+                service,
+                config,
+                log,
+                myself,
+                ready: Some(ready),
+            };
+            runtime.block_on(plane.run(inputs, inbox));
+        })?);
+        let addresses = match started.recv() {
+            Ok(started) => started?,
+            Err(_) => return Err(StartError::Config("the control plane has ended".into())),
+        };
+        Ok(Self {
+            requests,
+            workers,
+            addresses,
+            threads,
+        })
+    }
+
+    /// The addresses on which each listener listens, by its name.
+    pub fn listening(&self) -> &[(String, Vec<SocketAddr>)] {
+        &self.addresses
+    }
+
+    /// Opens a sender to an address.
+    ///
+    /// # Errors
+    /// The router refuses it, because the address is unavailable for example, or has stopped.
+    pub async fn sender(&self, address: &str) -> Result<Sender, LinkError> {
+        Sender::attach(self.worker(), Some(address)).await
+    }
+
+    /// Opens a sender whose messages each say in their `to` where they go.
+    ///
+    /// # Errors
+    /// The router has stopped.
+    pub async fn anonymous_sender(&self) -> Result<Sender, LinkError> {
+        Sender::attach(self.worker(), None).await
+    }
+
+    /// Opens a receiver from an address, with credit for `credit` deliveries at a time.
+    ///
+    /// # Errors
+    /// The router refuses it, because the address is unavailable for example, or has stopped.
+    pub async fn receiver(&self, address: &str, credit: u32) -> Result<Receiver, LinkError> {
+        Receiver::attach(self.worker(), Some(address), credit).await
+    }
+
+    /// Opens a receiver from a new address that is its own: see [`Receiver::address`].
+    ///
+    /// # Errors
+    /// The router has stopped.
+    pub async fn dynamic_receiver(&self, credit: u32) -> Result<Receiver, LinkError> {
+        Receiver::attach(self.worker(), None, credit).await
+    }
+
+    /// Closes every connection and stops; returns when that is done, after some seconds at the
+    /// most.
+    pub async fn stop(mut self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.requests.send(Request::Stop(reply)).is_ok() {
+            // An error means that it has stopped already.
+            let _ = stopped.await;
+        }
+        for thread in std::mem::take(&mut self.threads) {
+            // Its last words are said; a panic has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+
+    fn worker(&self) -> UnboundedSender<ToWorker> {
+        self.workers.get(0).inbox.clone()
+    }
+}
+
+/// Where each listener listens.
+type Listening = Vec<(String, Vec<SocketAddr>)>;
+
+/// The control plane and what it is configured with.
+struct ControlPlane {
+    service: Service,
+    config: Config,
+    log: Option<Log>,
+    /// To itself, for what others work out for it.
+    myself: WeakUnboundedSender<Request>,
+    /// To whoever started the router, until it is up.
+    ready: Option<std::sync::mpsc::Sender<Result<Listening, StartError>>>,
+}
+
+impl ControlPlane {
+    async fn run(mut self, mut inputs: Inputs, mut requests: UnboundedReceiver<Request>) {
+        if let Err(error) = self.set_up() {
+            self.service.shut_down();
+            self.report(Err(error));
+            return;
+        }
+        let worker = self.service.workers.get(0).inbox.clone();
+        if let Some(myself) = self.myself.upgrade() {
+            // It holds on to the workers' events, so that it must not outlive the shutdown.
+            tokio::spawn(manage::serve(worker, myself.downgrade()));
+        }
+        let stopped = self.work(&mut inputs, &mut requests).await;
+        self.service.shut_down();
+        // Workers end when their connections are closed, and then drop their end of this channel.
+        while let Some((worker, events)) = inputs.events.recv().await {
+            self.service.handle_events(worker, events);
+        }
+        info!(target: "ROUTER", "All connections closed");
+        if let Some(reply) = stopped {
+            // Nobody waits any more: as good as told.
+            let _ = reply.send(());
+        }
+    }
+
+    /// Puts the configured entities to work.
+    fn set_up(&mut self) -> Result<(), StartError> {
+        for entity in self.config.of("router.config.address") {
+            if let Some(scope) = scope(entity) {
+                self.service.control.configure(scope, address_rule(entity));
+            }
+        }
+        for profile in self.config.of("sslProfile") {
+            load_profile(profile)?;
+        }
+        let planner = Planner::new(&self.config)?;
+        for entity in self.config.of("connector") {
+            self.service.connect(planner.connector(entity)?);
+        }
+        for entity in self.config.of("listener") {
+            match planner.listener(entity)? {
+                plan::Listening::Amqp(plan) => self.service.listen(*plan)?,
+                plan::Listening::Http(plan) => self.service.serve_http(*plan, &self.myself)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Tells whoever started the router how that went.
+    fn report(&mut self, outcome: Result<(), StartError>) {
+        if let Some(ready) = self.ready.take() {
+            let listening = self.service.listening();
+            let listening =
+                listening.map(|(name, addresses)| (name.to_owned(), addresses.to_vec()));
+            let _ = ready.send(outcome.map(|()| listening.collect()));
+        }
+    }
+
+    /// Works until the owner wants it to stop.
+    async fn work(
+        &mut self,
+        inputs: &mut Inputs,
+        requests: &mut UnboundedReceiver<Request>,
+    ) -> Option<oneshot::Sender<()>> {
+        loop {
+            tokio::select! {
+                Some((worker, events)) = inputs.events.recv() => {
+                    self.service.handle_events(worker, events);
+                }
+                Some((worker, accepted)) = inputs.accepted.recv() => {
+                    self.service.adopt_accepted(worker, accepted);
+                }
+                Some(connected) = inputs.connected.recv() => {
+                    self.service.adopt_connected(connected);
+                }
+                request = requests.recv() => match request {
+                    Some(Request::Stop(reply)) => return Some(reply),
+                    Some(request) => self.handle(request),
+                    None => return None,
+                },
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        match request {
+            Request::Manageable => self.report(Ok(())),
+            Request::Ping(reply) => {
+                let _ = reply.send(());
+            }
+            Request::Manage { request, reply } => {
+                let answers = self.service.ask_workers();
+                let Some(myself) = self.myself.upgrade() else {
+                    return;
+                };
+                tokio::spawn(async move {
+                    let mut statuses = Vec::new();
+                    for answer in answers {
+                        // A worker that has ended has nothing to report.
+                        statuses.extend(answer.await);
+                    }
+                    let _ = myself.send(Request::Answer {
+                        request,
+                        statuses,
+                        reply,
+                    });
+                });
+            }
+            Request::Answer {
+                request,
+                statuses,
+                reply,
+            } => {
+                let mut manager = Manager {
+                    service: &mut self.service,
+                    config: &mut self.config,
+                    log: self.log.as_ref(),
+                    statuses,
+                    myself: &self.myself,
+                };
+                let answer = manager.answer(*request);
+                // The agent has ended: the router is stopping.
+                let _ = reply.send(answer);
+                self.service.send_commands();
+            }
+            Request::Stop(_) => unreachable!("the loop above takes it"),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The threads of a router: one for each worker, one for the control plane.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::control::address::Identity;
+use crate::control::table::{Treatment, WorkerId};
+use crate::forwarding::Settings;
+use crate::runtime::driver::{Driver, Load, ToWorker};
+use crate::runtime::service::{WorkerHandle, Workers};
+use crate::worker::{Worker, WorkerEvent};
+
+/// The events of all workers, for the control plane.
+pub(crate) type Events = UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>;
+
+/// Starts `count` workers, each on a thread of its own.
+///
+/// # Errors
+/// The system refuses a thread or what its runtime needs.
+pub(crate) fn start_workers(
+    count: u16,
+    identity: &Arc<Identity>,
+    default_treatment: Treatment,
+) -> io::Result<(Workers, Events, Vec<JoinHandle<()>>)> {
+    let count = count.max(1);
+    let (events, events_inbox) = unbounded_channel();
+    let (inboxes, receivers): (Vec<UnboundedSender<ToWorker>>, Vec<_>) =
+        (0..count).map(|_| unbounded_channel()).unzip();
+    let mut handles = Vec::new();
+    let mut threads = Vec::new();
+    for (number, inbox) in (0..count).zip(receivers) {
+        let id = WorkerId(number);
+        let runtime = worker_runtime()?;
+        let load = Arc::new(Load::default());
+        handles.push(WorkerHandle {
+            inbox: inboxes[usize::from(number)].clone(),
+            load: Arc::clone(&load),
+            runtime: runtime.handle().clone(),
+        });
+        let settings = Settings {
+            worker: id,
+            identity: Arc::clone(identity),
+            default_treatment,
+        };
+        let (inboxes, events) = (inboxes.clone(), events.clone());
+        let work = move || {
+            let worker = Worker::new(settings, Instant::now());
+            runtime.block_on(async move {
+                let driver = Driver::new(id, worker, inbox, inboxes, events, load);
+                // It is the only task that matters here: it decides itself when to yield.
+                tokio::task::coop::unconstrained(driver).await;
+            });
+        };
+        threads.push(
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(work)?,
+        );
+    }
+    Ok((Workers::new(handles), events_inbox, threads))
+}
+
+/// A runtime for one thread that looks at its sockets between any two turns.
+fn worker_runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .event_interval(1)
+        .build()
+}
