@@ -12,10 +12,10 @@ mod forwarding;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod management;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod management;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;

@@ -15,7 +15,8 @@ use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus
 use crate::adaptors::connections::{Connections, Peer};
 use crate::adaptors::local::{LocalConnection, LocalEvent, LocalLinkId};
 use crate::codec::{
-    Attach, DeliveryState, Error, Role, SaslCode, SenderSettleMode, Source, Symbol, Target,
+    Attach, DeliveryState, Error, ReceiverSettleMode, Role, SaslCode, SenderSettleMode, Source,
+    Symbol, Target,
 };
 use crate::control::links::{AttachRequest, Command, LeadsTo};
 use crate::control::table::{AddressId, Direction, LinkRef, Slot, WorkerId};
@@ -467,7 +468,8 @@ impl Worker {
     ) -> (LinkRef, Box<AttachRequest>) {
         let (direction, slot, load) = match attach.role {
             Role::Sender => {
-                let slot = self.forwarder.add_incoming(terminal, capacity);
+                let confirms = attach.rcv_settle_mode == ReceiverSettleMode::Second;
+                let slot = self.forwarder.add_incoming(terminal, capacity, confirms);
                 (Direction::Incoming, slot, None)
             }
             Role::Receiver => {

@@ -226,17 +226,29 @@ impl Forwarder {
                 (multicast.outcome.clone(), all_done)
             }
         };
+        let mut confirm = None;
         if !inbound.settled {
-            let terminal = self.incoming[inbound.link].terminal;
-            wire.update(terminal, inbound.number, state.as_ref(), settled);
+            let incoming = &mut self.incoming[inbound.link];
+            // A sender that does not take part in the second step (AMQP 2.6.12) gets its outcome
+            // settled, and this router takes the step for it.
+            let outcome = state.as_ref().is_some_and(DeliveryState::is_terminal);
+            if outcome && !settled && !incoming.confirms {
+                confirm.clone_from(&state);
+            }
+            let settled = settled || confirm.is_some();
+            wire.update(incoming.terminal, inbound.number, state.as_ref(), settled);
             if settled {
                 inbound.settled = true;
-                self.incoming[inbound.link]
+                incoming
                     .counts
                     .settled(state.as_ref(), std::time::Duration::ZERO);
             }
         }
-        self.finish_if_done(wire, branch.delivery.index);
+        let delivery = branch.delivery.index;
+        if confirm.is_some() {
+            self.tell_receivers(wire, delivery, confirm, true);
+        }
+        self.finish_if_done(wire, delivery);
     }
 
     /// Forgets an incoming half that is settled and complete; one that came settled, when all of

@@ -226,7 +226,7 @@ impl Scene {
 
     fn producer(&mut self, address: u32) -> Slot {
         let terminal = self.terminal();
-        let slot = self.forwarder.add_incoming(terminal, 250);
+        let slot = self.forwarder.add_incoming(terminal, 250, false);
         self.publish(AddressId(address));
         self.forwarder
             .open_incoming(slot, Target::Address(AddressId(address)));
@@ -601,5 +601,24 @@ fn a_receiver_that_rejects_a_stream_early_is_spared_the_rest() {
     assert_eq!(scene.turn(), ["1: 1 rejected settled", "2: abort"]);
     scene.frame(producer, 1, false, "b", false, false);
     assert_eq!(scene.turn(), ["1: release 1"]);
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_sender_that_settles_first_does_not_wait_for_a_second_step() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.send(producer, 1, "x");
+    scene.turn();
+    let accepted = Some(DeliveryState::Accepted);
+    scene
+        .forwarder
+        .receiver_update(&mut scene.script, scene.now, 0, accepted, false);
+    assert_eq!(
+        scene.turn(),
+        ["1: 1 accepted settled", "2: sent 0 accepted settled"]
+    );
     assert!(scene.is_at_rest());
 }
