@@ -357,12 +357,14 @@ impl Worker {
                             .sender_update(&mut self.connections, token, state, settled);
                     }
                 },
-                Event::Flow { token, .. } => {
-                    if let Some((Direction::Outgoing, index)) = link_of(token) {
+                Event::Flow { token, .. } => match link_of(token) {
+                    Some((Direction::Outgoing, index)) => {
                         self.forwarder
                             .credit_changed(&mut self.connections, now, index);
                     }
-                }
+                    Some((Direction::Incoming, index)) => self.forwarder.credit_returned(index),
+                    None => {}
+                },
                 Event::Window(_) => {
                     self.forwarder.room_changed(connection.0);
                 }

@@ -208,11 +208,13 @@ impl Windows {
         self.held = self.held.saturating_sub(frames);
     }
 
-    /// Whether half the window or more can be opened again.
+    /// Whether the window can be opened by half of what the frames that are held leave free. Of
+    /// the whole capacity it need not be half: what is held may be held for long.
     #[inline]
     pub(super) fn is_due(&self) -> bool {
         let open = self.capacity - self.held;
-        open - self.incoming_window >= self.capacity.div_ceil(2)
+        let gain = open - self.incoming_window;
+        gain > 0 && gain >= open.div_ceil(2)
     }
 
     /// The flow that opens the incoming window as far as it goes.
@@ -306,18 +308,37 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_are_held_do_not_keep_the_rest_of_the_window_shut() {
+        let mut windows = begun(0, 0);
+        for _ in 0..8 {
+            assert!(windows.receive());
+        }
+        windows.release(2);
+        assert!(windows.is_due());
+        assert_eq!(windows.flow().incoming_window, 2);
+        for _ in 0..2 {
+            assert!(windows.receive());
+            windows.release(1);
+        }
+        assert!(windows.is_due());
+    }
+
+    #[test]
     fn the_incoming_window_covers_only_released_frames() {
         let mut windows = begun(0, 0);
         for _ in 0..8 {
             assert!(windows.receive());
         }
         assert!(!windows.receive());
-        windows.release(3);
         assert!(!windows.is_due());
-        windows.release(1);
+        windows.release(4);
         assert!(windows.is_due());
         let flow = windows.flow();
         assert_eq!((flow.next_incoming_id, flow.incoming_window), (Some(7), 4));
         assert!(!windows.is_due());
+        windows.release(3);
+        assert!(!windows.is_due());
+        windows.release(1);
+        assert!(windows.is_due());
     }
 }

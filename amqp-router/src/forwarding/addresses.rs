@@ -68,8 +68,9 @@ impl Addresses {
         self.by_key.get(key).copied()
     }
 
-    pub(super) fn contains(&self, id: AddressId) -> bool {
-        self.row(id).is_some()
+    /// The address that has this id now.
+    pub(super) fn key(&self, id: AddressId) -> Option<&AddressKey> {
+        self.row(id).map(|row| &row.entry.key)
     }
 
     pub(super) fn is_reachable(&self, id: AddressId) -> bool {

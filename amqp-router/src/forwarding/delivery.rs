@@ -45,6 +45,8 @@ pub(super) struct Copied {
     pub(super) terminal: bool,
     /// Nothing more will be heard of it.
     pub(super) done: bool,
+    /// It takes no more frames. A receiver that has accepted early still gets the rest.
+    pub(super) closed: bool,
 }
 
 impl Copied {
@@ -55,6 +57,7 @@ impl Copied {
             through: 0,
             terminal: false,
             done: false,
+            closed: false,
         }
     }
 }

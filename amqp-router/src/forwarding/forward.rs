@@ -13,7 +13,7 @@ use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
 use crate::forwarding::addresses::Addresses;
 use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
 use crate::forwarding::inspect::{self, Inspected};
-use crate::forwarding::links::{Incoming, Outgoing, Target};
+use crate::forwarding::links::{Incoming, LastTo, Outgoing, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::stats::{AddressCounts, WorkerCounts};
 use crate::forwarding::table::Table;
@@ -236,16 +236,17 @@ impl Forwarder {
             );
             return Err(DeliveryState::Rejected(Some(Box::new(error))));
         };
-        if let Some((last, id)) = &self.incoming[link].last_to
-            && **last == *to
-            && self.addresses.contains(*id)
+        if let Some(last) = &self.incoming[link].last_to
+            && *last.to == *to
+            && self.addresses.key(last.id) == Some(&last.key)
         {
-            return self.available(*id);
+            return self.available(last.id);
         }
         let key = self.settings.identity.key(to);
         match self.addresses.find(key.as_str()) {
             Some(id) => {
-                self.incoming[link].last_to = Some((to.into(), id));
+                let to = to.into();
+                self.incoming[link].last_to = Some(LastTo { to, id, key });
                 self.available(id)
             }
             None if self.settings.default_treatment == Treatment::Unavailable => Err(not_found()),
@@ -387,7 +388,7 @@ impl Forwarder {
             let Copied {
                 worker,
                 outbound,
-                done,
+                closed,
                 ..
             } = inbound.copies[usize::from(copy)];
             let branch = Branch {
@@ -395,7 +396,7 @@ impl Forwarder {
                 delivery: slot,
                 copy,
             };
-            if worker != self.settings.worker && !done {
+            if worker != self.settings.worker && !closed {
                 self.post(
                     worker,
                     Mail::Continue {

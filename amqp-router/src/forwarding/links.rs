@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::codec::{DeliveryState, Modified};
+use crate::control::address::AddressKey;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId};
 use crate::forwarding::Forwarder;
 use crate::forwarding::stats::{DeliveryCounts, Rate};
@@ -28,11 +29,21 @@ pub(crate) struct Incoming {
     /// Whether credit is to be looked at when the turn ends.
     pub(super) dirty: bool,
     /// Where the last message on an anonymous link went.
-    pub(super) last_to: Option<(Box<str>, AddressId)>,
+    pub(super) last_to: Option<LastTo>,
     pub(super) counts: DeliveryCounts,
     pub(super) rate: Rate,
     /// Since when the peer has had no credit.
     pub(super) dry_since: Option<Instant>,
+}
+
+/// The address that the last message on an anonymous link named, so that the next need not look
+/// it up again.
+#[derive(Debug)]
+pub(super) struct LastTo {
+    pub(super) to: Box<str>,
+    pub(super) id: AddressId,
+    /// Tells a later address with the same id from the one that was meant.
+    pub(super) key: AddressKey,
 }
 
 /// Where an incoming link leads.
@@ -230,6 +241,12 @@ impl Forwarder {
                 self.touch(link);
             }
         }
+    }
+
+    /// A sender has given back its credit, as it was asked to when there was no destination. By
+    /// now there may be one.
+    pub(crate) fn credit_returned(&mut self, link: u32) {
+        self.touch(link);
     }
 
     /// Has an incoming link's credit looked at when the turn ends.

@@ -202,6 +202,7 @@ impl Forwarder {
             return;
         };
         copied.done |= settled;
+        copied.closed |= settled && !matches!(state, Some(DeliveryState::Accepted) | None);
         let terminal = settled || state.as_ref().is_some_and(DeliveryState::is_terminal);
         copied.terminal |= terminal;
         let (state, settled) = match &mut inbound.multicast {
@@ -282,7 +283,7 @@ impl Forwarder {
         for (copy, copied) in copies.iter().enumerate() {
             if let Some(outbound) = copied.outbound {
                 self.orphan_copy(wire, outbound);
-            } else if copied.worker != self.settings.worker && !copied.done {
+            } else if copied.worker != self.settings.worker && !copied.closed {
                 let branch = Branch {
                     worker: self.settings.worker,
                     delivery: slot,
@@ -441,6 +442,7 @@ impl Forwarder {
             return;
         };
         copied.done = true;
+        copied.closed = true;
         copied.terminal = true;
         self.finish_if_done(wire, branch.delivery.index);
     }
