@@ -13,9 +13,6 @@ mod forwarding;
 #[doc(hidden)]
 pub mod fuzzing;
 mod management;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;
