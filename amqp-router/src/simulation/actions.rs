@@ -41,9 +41,18 @@ impl World {
     /// Something happens.
     fn act(&mut self) {
         let living: Vec<usize> = (0..self.lines.len())
-            .filter(|&line| self.lines[line].client.as_ref().is_some_and(Client::is_open))
+            .filter(|&line| {
+                self.lines[line]
+                    .client
+                    .as_ref()
+                    .is_some_and(Client::is_open)
+            })
             .collect();
-        let coming = self.lines.iter().filter(|line| line.client.is_some()).count();
+        let coming = self
+            .lines
+            .iter()
+            .filter(|line| line.client.is_some())
+            .count();
         if coming < 2 || (coming < MAX_CLIENTS && self.rng.random_bool(0.08)) {
             self.connect_somehow();
             return;
@@ -74,7 +83,9 @@ impl World {
         let like = Config {
             max_frame_size: [512, 1000, 16_384][rng.random_range(0..3)],
             incoming_window: [1, 2, 8, 100][rng.random_range(0..4)],
-            initial_id: u32::MAX.wrapping_add(rng.random_range(0..20)).wrapping_sub(10),
+            initial_id: u32::MAX
+                .wrapping_add(rng.random_range(0..20))
+                .wrapping_sub(10),
             ..(*self.settings.endpoint).clone()
         };
         let manners = [Manner::random(rng), Manner::random(rng)];
@@ -113,7 +124,6 @@ impl World {
             }
         }
         self.pass(Duration::from_secs(3));
-        if self.ledger.tracing { std::fs::write("/tmp/world.txt", format!("{:#?}", self)).unwrap(); }
         self.ledger.settle_accounts();
         self.check_rest();
     }
@@ -232,16 +242,11 @@ fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
         if sender.address.is_none() {
             shape.to = Some(scope.ledger.addresses[to.0].name.to_owned());
         }
-        let mut pieces = match scope.rng.random_range(0..10) {
-            8.. => scope.rng.random_range(2..6),
-            _ => 1,
-        };
         if habit == Habit::SingleFrames {
-            pieces = 1;
+            shape.pieces = 1;
             shape.filler %= 200;
         }
-        let settled = scope.rng.random_bool(0.25);
-        sender.start(scope, (number, id), endpoint, to, settled, &shape, pieces);
+        sender.start(scope, (number, id), endpoint, to, &shape);
     }
 }
 

@@ -130,11 +130,18 @@ impl Client {
 
     /// Has timers run, if one is due.
     pub(super) fn timers(&mut self, scope: &mut Scope<'_>) {
-        if self.endpoint.poll_timeout().is_some_and(|due| due <= scope.now) {
+        if self
+            .endpoint
+            .poll_timeout()
+            .is_some_and(|due| due <= scope.now)
+        {
             self.endpoint.handle_timeout(scope.now);
             self.process(scope);
             let next = self.endpoint.poll_timeout();
-            assert!(next.is_none_or(|next| next > scope.now), "a client's timer does not advance");
+            assert!(
+                next.is_none_or(|next| next > scope.now),
+                "a client's timer does not advance"
+            );
         }
     }
 
@@ -161,7 +168,11 @@ impl Client {
             Event::Detached { token, error, .. } => {
                 let link = &mut self.links[token as usize];
                 if link.phase != LinkPhase::Gone {
-                    assert!(link.to_be_refused, "{:?} was detached: {error:?}", link.number);
+                    assert!(
+                        link.to_be_refused,
+                        "{:?} was detached: {error:?}",
+                        link.number
+                    );
                     scope.ledger.tally.refused += 1;
                     link.leave(scope, Gone::Properly);
                 }
@@ -180,7 +191,14 @@ impl Client {
                     self.release();
                 }
             }
-            Event::Updated { role: Role::Receiver, token, session, id, state, settled } => {
+            Event::Updated {
+                role: Role::Receiver,
+                token,
+                session,
+                id,
+                state,
+                settled,
+            } => {
                 let message = super::ledger::MessageNo(token as usize);
                 let sender = scope.ledger.messages[message.0].sender;
                 if let Some(sender) = self.sender(sender) {
@@ -193,7 +211,12 @@ impl Client {
                     scope.ledger.outcome(message, state);
                 }
             }
-            Event::Updated { role: Role::Sender, token, settled, .. } => {
+            Event::Updated {
+                role: Role::Sender,
+                token,
+                settled,
+                ..
+            } => {
                 let copy = super::ledger::CopyNo(token as usize);
                 let receiver = scope.ledger.copies[copy.0].receiver;
                 if let (true, Some(receiver)) = (settled, self.receiver(receiver)) {
@@ -230,10 +253,16 @@ impl Client {
             Half::Sender(_) => attach.target.is_none(),
             Half::Receiver(_) => attach.source.is_none(),
         };
-        assert_eq!(refused, link.to_be_refused, "{:?} got {attach:?}", link.number);
+        assert_eq!(
+            refused, link.to_be_refused,
+            "{:?} got {attach:?}",
+            link.number
+        );
         if !refused {
             link.phase = LinkPhase::Attached;
-            scope.ledger.say(|| format!("{:?} is attached", link.number));
+            scope
+                .ledger
+                .say(|| format!("{:?} is attached", link.number));
         }
     }
 
@@ -250,9 +279,15 @@ impl Client {
     ) -> LinkNo {
         let presettles =
             wish.role == Role::Receiver && wish.snd_settle_mode == SenderSettleMode::Settled;
-        let number = scope.ledger.link(wish.role == Role::Sender, wish.address, presettles);
-        let address = wish.address.map(|no| scope.ledger.addresses[no.0].name.to_owned());
-        scope.ledger.say(|| format!("{number:?} attaches: {wish:?} {address:?}"));
+        let number = scope
+            .ledger
+            .link(wish.role == Role::Sender, wish.address, presettles);
+        let address = wish
+            .address
+            .map(|no| scope.ledger.addresses[no.0].name.to_owned());
+        scope
+            .ledger
+            .say(|| format!("{number:?} attaches: {wish:?} {address:?}"));
         let id = self
             .endpoint
             .attach(session, wish.attach(number, address))
@@ -265,7 +300,14 @@ impl Client {
         };
         let to_be_refused = wish.to_be_refused;
         let phase = LinkPhase::Attaching;
-        self.links.push(Link { number, id, session, phase, half, to_be_refused });
+        self.links.push(Link {
+            number,
+            id,
+            session,
+            phase,
+            half,
+            to_be_refused,
+        });
         number
     }
 
@@ -317,7 +359,9 @@ impl Client {
             link.phase == LinkPhase::Attached
                 && matches!(link.half, Half::Sender(_)) == (role == Role::Sender)
         };
-        (0..self.links.len()).filter(|&token| is_wanted(&self.links[token])).collect()
+        (0..self.links.len())
+            .filter(|&token| is_wanted(&self.links[token]))
+            .collect()
     }
 
     pub(super) fn has_sender(&self, session: SessionId) -> bool {
@@ -349,7 +393,10 @@ impl Client {
     }
 
     /// A link with the connection that it uses, as a sender.
-    pub(super) fn sending(&mut self, token: usize) -> (LinkNo, LinkId, &mut Sender, &mut Connection) {
+    pub(super) fn sending(
+        &mut self,
+        token: usize,
+    ) -> (LinkNo, LinkId, &mut Sender, &mut Connection) {
         let link = &mut self.links[token];
         match &mut link.half {
             Half::Sender(sender) => (link.number, link.id, sender, &mut self.endpoint),
@@ -392,7 +439,10 @@ impl LinkWish {
     }
 
     pub(super) fn receiver(address: AddressNo) -> Self {
-        Self { role: Role::Receiver, ..Self::sender(Some(address)) }
+        Self {
+            role: Role::Receiver,
+            ..Self::sender(Some(address))
+        }
     }
 
     /// With settle modes and counts that a client may well choose.
@@ -410,14 +460,24 @@ impl LinkWish {
     fn attach(&self, number: LinkNo, address: Option<String>) -> Attach {
         let is_sender = self.role == Role::Sender;
         let near = Some(format!("client {}", number.0));
-        let (source, target) = if is_sender { (near, address) } else { (address, near) };
+        let (source, target) = if is_sender {
+            (near, address)
+        } else {
+            (address, near)
+        };
         Attach {
             name: number.0.to_string(),
             role: self.role,
             snd_settle_mode: self.snd_settle_mode,
             rcv_settle_mode: self.rcv_settle_mode,
-            source: Some(Source { address: source, ..Source::default() }),
-            target: Some(Target::Node(TargetNode { address: target, ..TargetNode::default() })),
+            source: Some(Source {
+                address: source,
+                ..Source::default()
+            }),
+            target: Some(Target::Node(TargetNode {
+                address: target,
+                ..TargetNode::default()
+            })),
             initial_delivery_count: is_sender.then_some(self.initial_delivery_count),
             ..Attach::default()
         }

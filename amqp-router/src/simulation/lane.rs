@@ -16,7 +16,10 @@ pub(super) struct Lane<T> {
 
 impl<T> Lane<T> {
     pub(super) fn new(delay: Duration) -> Self {
-        Self { items: VecDeque::new(), delay }
+        Self {
+            items: VecDeque::new(),
+            delay,
+        }
     }
 
     pub(super) fn push(&mut self, item: T, now: Duration, rng: &mut StdRng) {

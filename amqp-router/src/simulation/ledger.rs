@@ -137,12 +137,20 @@ impl Ledger {
     }
 
     pub(super) fn address(&mut self, name: &'static str, treatment: Treatment) -> AddressNo {
-        self.addresses.push(AddressRecord { name, treatment, unstable: 0, presettling: false });
+        self.addresses.push(AddressRecord {
+            name,
+            treatment,
+            unstable: 0,
+            presettling: false,
+        });
         AddressNo(self.addresses.len() - 1)
     }
 
     pub(super) fn find_address(&self, name: &str) -> AddressNo {
-        let found = self.addresses.iter().position(|address| address.name == name);
+        let found = self
+            .addresses
+            .iter()
+            .position(|address| address.name == name);
         AddressNo(found.expect("stories use the addresses there are"))
     }
 
@@ -183,7 +191,9 @@ impl Ledger {
 
     /// Some receiver of the address is gone, and not everybody in the router knows.
     pub(super) fn is_mourning(&self, address: AddressNo) -> bool {
-        self.mourned.iter().any(|link| self.links[link.0].address == Some(address))
+        self.mourned
+            .iter()
+            .any(|link| self.links[link.0].address == Some(address))
     }
 
     /// The router has heard that a link is gone, and so have its workers.
@@ -204,7 +214,11 @@ impl Ledger {
         let record = &mut self.links[sender.0];
         let sequence = record.next_sequence;
         record.next_sequence += 1;
-        let content = make(message::Label { message: number, sender, sequence });
+        let content = make(message::Label {
+            message: number,
+            sender,
+            sequence,
+        });
         let length = content.wire.len();
         self.messages.push(MessageRecord {
             sender,
@@ -244,10 +258,21 @@ impl Ledger {
     pub(super) fn outcome(&mut self, number: MessageNo, state: Option<DeliveryState>) {
         self.say(|| format!("{number:?} gets {state:?}"));
         let message = &self.messages[number.0];
-        assert!(!message.settled, "{number:?} came settled and got {state:?}");
-        assert!(!message.forsaken, "{number:?} was settled and got {state:?}");
-        assert_eq!(message.outcome, None, "{number:?} got a second outcome {state:?}");
-        let Some(state) = state else { panic!("{number:?} was settled without an outcome") };
+        assert!(
+            !message.settled,
+            "{number:?} came settled and got {state:?}"
+        );
+        assert!(
+            !message.forsaken,
+            "{number:?} was settled and got {state:?}"
+        );
+        assert_eq!(
+            message.outcome, None,
+            "{number:?} got a second outcome {state:?}"
+        );
+        let Some(state) = state else {
+            panic!("{number:?} was settled without an outcome")
+        };
         if message.phase != Phase::Aborted {
             match self.addresses[message.address.0].treatment {
                 Treatment::Multicast => self.check_combined(number, &state),
@@ -286,7 +311,10 @@ impl Ledger {
             _ => receiver.gone.is_some() && *state == failed(),
         };
         let said = &copy.said;
-        assert!(explained, "{number:?} got {state:?}, but its receiver said {said:?}");
+        assert!(
+            explained,
+            "{number:?} got {state:?}, but its receiver said {said:?}"
+        );
     }
 
     /// A multicast's outcome is the most significant that any receiver gave.
@@ -315,25 +343,46 @@ impl Ledger {
     }
 
     /// A receiver has got enough of a delivery to know which message it is.
-    pub(super) fn arrives(&mut self, receiver: LinkNo, start: &[u8], settled: bool) -> Option<CopyNo> {
+    pub(super) fn arrives(
+        &mut self,
+        receiver: LinkNo,
+        start: &[u8],
+        settled: bool,
+    ) -> Option<CopyNo> {
         let label = message::Label::find(start)?;
         let number = label.message;
-        let message = self.messages.get_mut(number.0).expect("labels name messages");
+        let message = self
+            .messages
+            .get_mut(number.0)
+            .expect("labels name messages");
         assert_eq!(message.sender, label.sender, "{number:?} is mislabelled");
         let copy = CopyNo(self.copies.len());
         let record = &mut self.links[receiver.0];
-        assert_eq!(record.address, Some(message.address), "{number:?} went to a wrong address");
+        assert_eq!(
+            record.address,
+            Some(message.address),
+            "{number:?} went to a wrong address"
+        );
         let latest = record.latest.insert(label.sender, label.sequence);
         assert!(
             latest.is_none_or(|latest| latest < label.sequence),
             "{number:?} came to {receiver:?} after sequence {latest:?}"
         );
         if self.addresses[message.address.0].treatment == Treatment::Multicast {
-            let copies = message.copies.iter().map(|copy| self.copies[copy.0].receiver);
-            assert!(!{ copies }.any(|other| other == receiver), "{number:?} came twice");
+            let copies = message
+                .copies
+                .iter()
+                .map(|copy| self.copies[copy.0].receiver);
+            assert!(
+                !{ copies }.any(|other| other == receiver),
+                "{number:?} came twice"
+            );
             self.tally.multicast_copies += 1;
         } else {
-            assert!(message.copies.is_empty(), "{number:?} went to two receivers");
+            assert!(
+                message.copies.is_empty(),
+                "{number:?} went to two receivers"
+            );
             let presettled = settled || record.presettles || message.forsaken;
             assert!(
                 message.outcome.is_none() || presettled,
@@ -341,7 +390,10 @@ impl Ledger {
                 message.outcome
             );
         }
-        assert!(settled || !message.settled, "{number:?} was sent settled and came unsettled");
+        assert!(
+            settled || !message.settled,
+            "{number:?} was sent settled and came unsettled"
+        );
         message.copies.push(copy);
         self.copies.push(CopyRecord {
             message: number,
@@ -376,7 +428,11 @@ impl Ledger {
         let copy = &mut self.copies[number.0];
         let message = &self.messages[copy.message.0];
         copy.complete = true;
-        assert_eq!(message.phase, Phase::Complete, "{number:?} ended before it was sent");
+        assert_eq!(
+            message.phase,
+            Phase::Complete,
+            "{number:?} ended before it was sent"
+        );
         assert!(
             message.content.ends_at(copy.received),
             "{:?} ended after {} bytes of {}",
@@ -393,7 +449,10 @@ impl Ledger {
         copy.aborted = true;
         let message = &self.messages[copy.message.0];
         let sender_gone = self.links[message.sender.0].gone.is_some();
-        let unwanted = copy.said.as_ref().is_some_and(|said| *said != DeliveryState::Accepted);
+        let unwanted = copy
+            .said
+            .as_ref()
+            .is_some_and(|said| *said != DeliveryState::Accepted);
         assert!(
             message.phase == Phase::Aborted || sender_gone || unwanted,
             "{number:?} was aborted by nobody"
@@ -417,10 +476,17 @@ impl Ledger {
             let number = MessageNo(index);
             let sender = &self.links[message.sender.0];
             if sender.gone.is_none() {
-                assert_ne!(message.phase, Phase::Sending, "{number:?} could not be sent");
+                assert_ne!(
+                    message.phase,
+                    Phase::Sending,
+                    "{number:?} could not be sent"
+                );
                 let expects =
                     !message.settled && !message.forsaken && message.phase == Phase::Complete;
-                assert!(!expects || message.outcome.is_some(), "{number:?} got no outcome");
+                assert!(
+                    !expects || message.outcome.is_some(),
+                    "{number:?} got no outcome"
+                );
             }
             self.check_ends(number);
             self.check_accepted(number);
@@ -444,20 +510,26 @@ impl Ledger {
     fn check_accepted(&self, number: MessageNo) {
         let message = &self.messages[number.0];
         let address = &self.addresses[message.address.0];
-        if message.outcome != Some(DeliveryState::Accepted) || address.presettling {
+        // A receiver may accept what has not all arrived, and then the rest be lost with its sender.
+        let cut_off = self.links[message.sender.0].gone == Some(Gone::Abruptly)
+            || message.phase != Phase::Complete;
+        let accepted = message.outcome == Some(DeliveryState::Accepted);
+        if !accepted || cut_off || address.presettling {
             return;
         }
-        let whole = message.copies.iter().map(|copy| &self.copies[copy.0]).any(|copy| {
-            copy.complete || self.links[copy.receiver.0].gone.is_some() || message.phase != Phase::Complete
-        });
+        let whole = message
+            .copies
+            .iter()
+            .map(|copy| &self.copies[copy.0])
+            .any(|copy| copy.complete || self.links[copy.receiver.0].gone.is_some());
         assert!(whole, "{number:?} was accepted and lost");
     }
 
     /// A multicast has reached everybody who was there.
     fn check_everybody_got(&self, number: MessageNo) {
         let message = &self.messages[number.0];
-        let unsure = self.links[message.sender.0].gone == Some(Gone::Abruptly)
-            && message.outcome.is_none();
+        let unsure =
+            self.links[message.sender.0].gone == Some(Gone::Abruptly) && message.outcome.is_none();
         if self.addresses[message.address.0].treatment != Treatment::Multicast
             || message.settled
             || message.mortal
@@ -468,16 +540,23 @@ impl Ledger {
             return;
         }
         for (index, link) in self.links.iter().enumerate() {
-            let was_there = link.known_since.is_some_and(|since| since < message.sent_at)
+            let was_there = link
+                .known_since
+                .is_some_and(|since| since < message.sent_at)
                 && link.gone.is_none()
                 && link.address == Some(message.address);
             let receiver = LinkNo(index);
             let reached = || {
-                message.copies.iter().map(|copy| &self.copies[copy.0]).any(|copy| {
-                    copy.receiver == receiver && (copy.complete || copy.said.is_some())
-                })
+                message
+                    .copies
+                    .iter()
+                    .map(|copy| &self.copies[copy.0])
+                    .any(|copy| copy.receiver == receiver && (copy.complete || copy.said.is_some()))
             };
-            assert!(!was_there || reached(), "{number:?} did not reach {receiver:?}");
+            assert!(
+                !was_there || reached(),
+                "{number:?} did not reach {receiver:?}"
+            );
         }
     }
 

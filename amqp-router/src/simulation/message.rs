@@ -30,7 +30,7 @@ pub(super) struct Content {
     varies_until: Option<usize>,
 }
 
-/// The parts of a message beside its body.
+/// The parts of a message beside its label, and how it is sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
     /// Bytes of body after the label.
@@ -41,13 +41,21 @@ pub(super) struct Shape {
     /// Delivery annotations, which do not pass a router.
     pub(super) annotated: bool,
     pub(super) message_annotated: bool,
+    /// It is sent settled.
+    pub(super) settled: bool,
+    /// How many pieces it is sent in; none is one.
+    pub(super) pieces: usize,
 }
 
 impl Label {
     fn encode(self) -> [u8; 32] {
         let mut label = [0; 32];
-        let words =
-            [MAGIC, self.message.0 as u64, self.sender.0 as u64, self.sequence];
+        let words = [
+            MAGIC,
+            self.message.0 as u64,
+            self.sender.0 as u64,
+            self.sequence,
+        ];
         for (room, word) in label.chunks_exact_mut(8).zip(words) {
             room.copy_from_slice(&word.to_be_bytes());
         }
@@ -79,10 +87,17 @@ impl Content {
         let mut message = Message::of_data(body);
         if shape.priority.is_some() || shape.ttl.is_some() {
             let priority = shape.priority.unwrap_or(4);
-            message.header = Some(Header { priority, ttl: shape.ttl, ..Header::default() });
+            message.header = Some(Header {
+                priority,
+                ttl: shape.ttl,
+                ..Header::default()
+            });
         }
         if shape.to.is_some() {
-            let properties = Properties { to: shape.to.clone(), ..Properties::default() };
+            let properties = Properties {
+                to: shape.to.clone(),
+                ..Properties::default()
+            };
             message.properties = Some(properties);
         }
         if shape.message_annotated {
@@ -101,23 +116,28 @@ impl Content {
         } else {
             wire.clone()
         };
-        Self { sent, wire, varies_until }
+        Self {
+            sent,
+            wire,
+            varies_until,
+        }
     }
 
     /// Whether `chunk` is what follows the first `received` bytes.
     pub(super) fn continues_with(&self, received: usize, chunk: &[u8]) -> bool {
         // A header that has aged may have another length; the end is compared when it is there.
         self.varies_until.is_some()
-            || self.wire.get(received..).is_some_and(|rest| rest.starts_with(chunk))
+            || self
+                .wire
+                .get(received..)
+                .is_some_and(|rest| rest.starts_with(chunk))
     }
 
     /// Whether that many bytes are all of it.
     pub(super) fn ends_at(&self, received: usize) -> bool {
         match self.varies_until {
             None => received == self.wire.len(),
-            Some(header) => {
-                received + header >= self.wire.len() && received <= self.wire.len() + 8
-            }
+            Some(header) => received + header >= self.wire.len() && received <= self.wire.len() + 8,
         }
     }
 }
@@ -133,9 +153,16 @@ impl Shape {
             filler,
             to: None,
             priority: rng.random_bool(0.2).then(|| rng.random_range(0..10)),
-            ttl: rng.random_bool(0.03).then(|| Duration::from_millis(rng.random_range(1..200))),
+            ttl: rng
+                .random_bool(0.03)
+                .then(|| Duration::from_millis(rng.random_range(1..200))),
             annotated: rng.random_bool(0.1),
             message_annotated: rng.random_bool(0.1),
+            settled: rng.random_bool(0.25),
+            pieces: match rng.random_range(0..10) {
+                8.. => rng.random_range(2..6),
+                _ => 1,
+            },
         }
     }
 }

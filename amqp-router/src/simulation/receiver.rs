@@ -50,7 +50,10 @@ impl Receiver {
         transfer: TransferEvent,
     ) {
         if transfer.first.is_some() {
-            assert!(self.arriving.is_none(), "{number:?} got a delivery within another");
+            assert!(
+                self.arriving.is_none(),
+                "{number:?} got a delivery within another"
+            );
             self.arriving = Some(Arriving {
                 delivery: transfer.delivery,
                 settled: transfer.settled,
@@ -58,8 +61,14 @@ impl Receiver {
                 unknown: BytesMut::new(),
             });
         }
-        let arriving = self.arriving.as_mut().expect("the endpoint tells firsts first");
-        assert_eq!(arriving.delivery, transfer.delivery, "{number:?} got two deliveries at once");
+        let arriving = self
+            .arriving
+            .as_mut()
+            .expect("the endpoint tells firsts first");
+        assert_eq!(
+            arriving.delivery, transfer.delivery,
+            "{number:?} got two deliveries at once"
+        );
         arriving.settled |= transfer.settled;
         if transfer.aborted {
             let copy = arriving.copy;
@@ -86,15 +95,23 @@ impl Receiver {
 
     /// Finds out which message is arriving, if enough of it is here.
     fn identify(&mut self, scope: &mut Scope<'_>, number: LinkNo, endpoint: &mut Connection) {
-        let Some(arriving) = &mut self.arriving else { return };
-        let copy = scope.ledger.arrives(number, &arriving.unknown, arriving.settled);
+        let Some(arriving) = &mut self.arriving else {
+            return;
+        };
+        let copy = scope
+            .ledger
+            .arrives(number, &arriving.unknown, arriving.settled);
         if let Some(copy) = copy {
             arriving.copy = Some(copy);
             scope.ledger.receives(copy, &arriving.unknown);
             if !arriving.settled {
                 let delivery = arriving.delivery;
                 endpoint.set_delivery_token(delivery, copy.0 as u32);
-                self.unsettled.push(Unsettled { delivery, copy, said: None });
+                self.unsettled.push(Unsettled {
+                    delivery,
+                    copy,
+                    said: None,
+                });
             }
         }
     }

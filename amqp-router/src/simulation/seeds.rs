@@ -25,7 +25,9 @@ fn a_thousand_seeds_break_no_law() {
 
 /// The range that `SIM_SEEDS` names, or the first thousand.
 fn seeds() -> Range<u64> {
-    let Ok(range) = std::env::var("SIM_SEEDS") else { return 0..1000 };
+    let Ok(range) = std::env::var("SIM_SEEDS") else {
+        return 0..1000;
+    };
     let parse = |text: &str| text.parse().expect("SIM_SEEDS is like 0..1000");
     let (start, end) = range.split_once("..").expect("SIM_SEEDS is like 0..1000");
     parse(start)..parse(end)
@@ -93,8 +95,14 @@ fn check_tally(tally: &Tally) {
         tally.refused,
         tally.disconnects,
     ];
-    assert!(enough.iter().all(|&count| count >= 100), "too little happens: {tally:?}");
-    assert!(tally.messages >= 10_000 && tally.copies >= 5_000, "too little happens: {tally:?}");
+    assert!(
+        enough.iter().all(|&count| count >= 100),
+        "too little happens: {tally:?}"
+    );
+    assert!(
+        tally.messages >= 10_000 && tally.copies >= 5_000,
+        "too little happens: {tally:?}"
+    );
 }
 
 /// Broken laws after which no more are looked for.

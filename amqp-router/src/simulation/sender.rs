@@ -34,7 +34,12 @@ struct Sending {
 
 impl Sender {
     pub(super) fn new(address: Option<AddressNo>) -> Self {
-        Self { address, sending: None, unsettled: Vec::new(), draining: false }
+        Self {
+            address,
+            sending: None,
+            unsettled: Vec::new(),
+            draining: false,
+        }
     }
 
     pub(super) fn is_sending(&self) -> bool {
@@ -51,45 +56,63 @@ impl Sender {
         self.unsettled.clear();
     }
 
-    /// Starts a message of so many pieces, if credit and window allow.
+    /// Starts a message and sends its first piece, if credit and window allow.
     pub(super) fn start(
         &mut self,
         scope: &mut Scope<'_>,
         link: (LinkNo, LinkId),
         endpoint: &mut Connection,
         to: AddressNo,
-        settled: bool,
         shape: &Shape,
-        pieces: usize,
     ) -> Option<MessageNo> {
         let (number, id) = link;
         let sendable = endpoint.sendable(id);
         if sendable.credit == 0 || sendable.window == 0 || self.sending.is_some() {
             return None;
         }
+        let settled = shape.settled;
         let mortal = shape.ttl.is_some();
-        let message = scope
-            .ledger
-            .starts(number, to, settled, mortal, |label| Content::new(label, shape));
-        let mut rest = cut(scope, &scope.ledger.messages[message.0].content.sent.clone(), pieces);
+        let message = scope.ledger.starts(number, to, settled, mortal, |label| {
+            Content::new(label, shape)
+        });
+        let mut rest = cut(
+            scope,
+            &scope.ledger.messages[message.0].content.sent.clone(),
+            shape.pieces,
+        );
         let mut piece = rest.pop_front().unwrap_or_default();
         let tag = DeliveryTag::from(message.0 as u64);
         let more = !rest.is_empty();
         let delivery = endpoint
-            .start_delivery(id, message.0 as u32, &tag, 0, settled, None, &mut piece, more)
+            .start_delivery(
+                id,
+                message.0 as u32,
+                &tag,
+                0,
+                settled,
+                None,
+                &mut piece,
+                more,
+            )
             .expect("there is credit");
         if !settled {
             self.unsettled.push((message, delivery));
         }
         scope.ledger.tally.streamed += u64::from(more);
-        self.sending = Some(Sending { message, piece, rest });
+        self.sending = Some(Sending {
+            message,
+            piece,
+            rest,
+        });
         self.end_if_done(scope);
         Some(message)
     }
 
     /// Sends the next piece of the message that is being sent, as far as the window allows.
     pub(super) fn proceed(&mut self, scope: &mut Scope<'_>, id: LinkId, endpoint: &mut Connection) {
-        let Some(sending) = &mut self.sending else { return };
+        let Some(sending) = &mut self.sending else {
+            return;
+        };
         if endpoint.sendable(id).window == 0 {
             return;
         }
@@ -102,7 +125,9 @@ impl Sender {
 
     /// Gives up the message that is being sent.
     pub(super) fn abort(&mut self, scope: &mut Scope<'_>, id: LinkId, endpoint: &mut Connection) {
-        let Some(sending) = self.sending.take() else { return };
+        let Some(sending) = self.sending.take() else {
+            return;
+        };
         endpoint.abort_delivery(id);
         scope.ledger.ends(sending.message, Phase::Aborted);
         self.updated(sending.message);
@@ -154,8 +179,9 @@ impl Sender {
 
 /// Cuts a message into so many pieces, one at least.
 fn cut(scope: &mut Scope<'_>, message: &Bytes, pieces: usize) -> VecDeque<Bytes> {
-    let mut cuts: Vec<usize> =
-        (1..pieces).map(|_| scope.rng.random_range(1..message.len())).collect();
+    let mut cuts: Vec<usize> = (1..pieces)
+        .map(|_| scope.rng.random_range(1..message.len()))
+        .collect();
     cuts.sort_unstable();
     cuts.dedup();
     cuts.push(message.len());

@@ -44,8 +44,11 @@ pub(super) enum Grain {
 
 impl Manner {
     /// At once and whole.
-    pub(super) const CALM: Self =
-        Self { latency: Duration::ZERO, capacity: 1 << 20, grain: Grain::Whole };
+    pub(super) const CALM: Self = Self {
+        latency: Duration::ZERO,
+        capacity: 1 << 20,
+        grain: Grain::Whole,
+    };
 
     pub(super) fn random(rng: &mut StdRng) -> Self {
         let grain = match rng.random_range(0..10) {
@@ -55,7 +58,11 @@ impl Manner {
         };
         let latency = Duration::from_millis([0, 0, 1, 10][rng.random_range(0..4)]);
         let capacity = [700, 4000, 60_000, 1 << 20][rng.random_range(0..4)];
-        Self { latency, capacity, grain }
+        Self {
+            latency,
+            capacity,
+            grain,
+        }
     }
 }
 
@@ -152,5 +159,9 @@ impl Wire {
 
 /// How late something is that may be late by so much.
 pub(super) fn late(most: Duration, rng: &mut StdRng) -> Duration {
-    if most.is_zero() { most } else { rng.random_range(Duration::ZERO..=most) }
+    if most.is_zero() {
+        most
+    } else {
+        rng.random_range(Duration::ZERO..=most)
+    }
 }

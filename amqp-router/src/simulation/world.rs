@@ -14,7 +14,7 @@ use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
 use crate::codec::Symbol;
 use crate::control::address::Identity;
 use crate::control::links::{AddressRule, Command, Control, Recipient, Scope as Named};
-use crate::control::table::{Direction, TableUpdate, Treatment, WorkerId};
+use crate::control::table::{Direction, Treatment, WorkerId};
 use crate::endpoint::{ClientSasl, Config, Connection, SaslPolicy};
 use crate::forwarding::Settings;
 use crate::forwarding::mailbox::Mail;
@@ -22,7 +22,7 @@ use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent};
 
 use super::client::{Client, ClientPhase, Scope};
 use super::lane::Lane;
-use super::ledger::{AddressNo, Gone, Ledger, LinkNo};
+use super::ledger::{Gone, Ledger};
 use super::wire::{Manner, Wire};
 
 #[derive(Debug)]
@@ -32,33 +32,33 @@ pub(super) struct World {
     pub(super) lines: Vec<Line>,
     /// What its listener says.
     pub(super) settings: Arc<ConnectionSettings>,
-    control: Control,
-    hubs: Vec<Hub>,
+    pub(super) control: Control,
+    pub(super) hubs: Vec<Hub>,
     /// From workers to the control plane.
     events: Lane<(WorkerId, WorkerEvent)>,
     origin: Instant,
     pub(super) at: Duration,
     next_connection: u64,
     /// Receivers whose leaving the control plane has heard of, but not all workers.
-    mourning: Vec<usize>,
+    pub(super) mourning: Vec<usize>,
     /// Receivers that the control plane knows, but not all workers.
-    introduced: Vec<usize>,
+    pub(super) introduced: Vec<usize>,
     /// The capacities of all incoming links there ever were.
-    granted: usize,
+    pub(super) granted: usize,
 }
 
 /// A worker and what is on its way to it.
 #[derive(Debug)]
-struct Hub {
-    worker: Worker,
-    commands: Lane<ToWorker>,
+pub(super) struct Hub {
+    pub(super) worker: Worker,
+    pub(super) commands: Lane<ToWorker>,
     /// By the worker that it comes from.
-    mail: Vec<Lane<Mail>>,
+    pub(super) mail: Vec<Lane<Mail>>,
 }
 
 #[derive(Debug)]
-enum ToWorker {
-    Command(Command),
+pub(super) enum ToWorker {
+    Command(Box<Command>),
     Authenticated { connection: ConnectionId, id: u64 },
 }
 
@@ -92,15 +92,25 @@ pub(super) struct Climate {
 impl Climate {
     /// One worker, no delays and the usual limits.
     pub(super) fn calm() -> Self {
-        let endpoint = Config { idle_time_out: Some(IDLE_TIME_OUT), ..Config::default() };
-        Self { workers: 1, delay: Duration::ZERO, link_capacity: 250, endpoint }
+        let endpoint = Config {
+            idle_time_out: Some(IDLE_TIME_OUT),
+            ..Config::default()
+        };
+        Self {
+            workers: 1,
+            delay: Duration::ZERO,
+            link_capacity: 250,
+            endpoint,
+        }
     }
 
     pub(super) fn random(rng: &mut StdRng) -> Self {
         let endpoint = Config {
             max_frame_size: [512, 700, 4096, 16_384][rng.random_range(0..4)],
             incoming_window: [2, 3, 8, 2048, 2048][rng.random_range(0..5)],
-            initial_id: u32::MAX.wrapping_add(rng.random_range(0..20)).wrapping_sub(10),
+            initial_id: u32::MAX
+                .wrapping_add(rng.random_range(0..20))
+                .wrapping_sub(10),
             ..Self::calm().endpoint
         };
         Self {
@@ -116,8 +126,12 @@ impl World {
     #[allow(clippy::disallowed_methods)] // where its time starts makes no difference
     pub(super) fn new(climate: &Climate, rng: StdRng) -> Self {
         let origin = Instant::now();
-        let identity =
-            Arc::new(Identity { id: "R".into(), edge: false, network: None, tenant: None });
+        let identity = Arc::new(Identity {
+            id: "R".into(),
+            edge: false,
+            network: None,
+            tenant: None,
+        });
         let control = Control::new(Arc::clone(&identity), Treatment::Balanced, [7; 32]);
         let hub = |number: usize| {
             let settings = Settings {
@@ -128,7 +142,9 @@ impl World {
             Hub {
                 worker: Worker::new(settings, origin),
                 commands: Lane::new(climate.delay),
-                mail: (0..climate.workers).map(|_| Lane::new(climate.delay)).collect(),
+                mail: (0..climate.workers)
+                    .map(|_| Lane::new(climate.delay))
+                    .collect(),
             }
         };
         let settings = ConnectionSettings {
@@ -159,18 +175,27 @@ impl World {
 
     /// A calm world, for stories.
     pub(super) fn calm(workers: usize) -> Self {
-        Self::new(&Climate { workers, ..Climate::calm() }, StdRng::seed_from_u64(0))
+        Self::new(
+            &Climate {
+                workers,
+                ..Climate::calm()
+            },
+            StdRng::seed_from_u64(0),
+        )
     }
 
     fn make_addresses(&mut self) {
         for (name, treatment) in ADDRESSES {
             self.ledger.address(name, treatment);
-            let rule = AddressRule { treatment, priority: None };
+            let rule = AddressRule {
+                treatment,
+                priority: None,
+            };
             self.control.configure(Named::Pattern(name), rule);
         }
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.origin + self.at
     }
 
@@ -196,7 +221,8 @@ impl World {
         let client = Client::new(Arc::new(config), sessions, now);
         let [up, down] = manners.map(Wire::new);
         self.ledger.tally.connections += 1;
-        self.ledger.say(|| format!("client {} connects to worker {hub}", self.lines.len()));
+        self.ledger
+            .say(|| format!("client {} connects to worker {hub}", self.lines.len()));
         self.lines.push(Line {
             client: Some(client),
             hub,
@@ -223,8 +249,14 @@ impl World {
         self.ledger.tally.disconnects += 1;
         let (now, at) = (self.now(), self.at);
         let line = &mut self.lines[line];
-        let Some(mut client) = line.client.take() else { return };
-        let mut scope = Scope { now, ledger: &mut self.ledger, rng: &mut self.rng };
+        let Some(mut client) = line.client.take() else {
+            return;
+        };
+        let mut scope = Scope {
+            now,
+            ledger: &mut self.ledger,
+            rng: &mut self.rng,
+        };
         client.leave(&mut scope, Gone::Abruptly);
         line.up.carry(client.endpoint.out(), at, &mut self.rng);
         line.up.cut(&mut self.rng);
@@ -239,8 +271,15 @@ impl World {
         what: impl FnOnce(&mut Client, &mut Scope<'_>) -> T,
     ) -> T {
         let now = self.now();
-        let mut scope = Scope { now, ledger: &mut self.ledger, rng: &mut self.rng };
-        let client = self.lines[line].client.as_mut().expect("the client is there");
+        let mut scope = Scope {
+            now,
+            ledger: &mut self.ledger,
+            rng: &mut self.rng,
+        };
+        let client = self.lines[line]
+            .client
+            .as_mut()
+            .expect("the client is there");
         what(client, &mut scope)
     }
 
@@ -298,8 +337,14 @@ impl World {
     fn pump_client(&mut self, number: usize) -> bool {
         let (now, at) = (self.now(), self.at);
         let line = &mut self.lines[number];
-        let Some(client) = &mut line.client else { return false };
-        let mut scope = Scope { now, ledger: &mut self.ledger, rng: &mut self.rng };
+        let Some(client) = &mut line.client else {
+            return false;
+        };
+        let mut scope = Scope {
+            now,
+            ledger: &mut self.ledger,
+            rng: &mut self.rng,
+        };
         let mut moved = false;
         client.timers(&mut scope);
         if let Some(bytes) = line.down.take(at, scope.rng) {
@@ -327,16 +372,22 @@ impl World {
         if hub.worker.poll_timeout().is_some_and(|due| due <= now) {
             hub.worker.handle_timeout(now);
             let next = hub.worker.poll_timeout();
-            assert!(next.is_none_or(|next| next > now), "a worker's timer does not advance");
+            assert!(
+                next.is_none_or(|next| next > now),
+                "a worker's timer does not advance"
+            );
             moved = true;
         }
         while let Some(message) = hub.commands.pop(at) {
             moved = true;
             match message {
-                ToWorker::Command(command) => hub.worker.command(command, now),
+                ToWorker::Command(command) => hub.worker.command(*command, now),
                 ToWorker::Authenticated { connection, id } => {
                     let mechanism = "ANONYMOUS".to_owned();
-                    let accepted = Authentication::Accepted { user: None, mechanism };
+                    let accepted = Authentication::Accepted {
+                        user: None,
+                        mechanism,
+                    };
                     hub.worker.authenticated(connection, id, accepted, now);
                 }
             }
@@ -364,7 +415,9 @@ impl World {
         let mut moved = false;
         for index in 0..self.lines.len() {
             let line = &mut self.lines[index];
-            let (true, Some(connection)) = (line.hub == number, line.connection) else { continue };
+            let (true, Some(connection)) = (line.hub == number, line.connection) else {
+                continue;
+            };
             let worker = &mut self.hubs[number].worker;
             if let Some(bytes) = line.up.take(at, &mut self.rng) {
                 worker.input(connection, bytes, now);
@@ -381,10 +434,18 @@ impl World {
     fn write(&mut self, index: usize) -> bool {
         let (now, at) = (self.now(), self.at);
         let line = &mut self.lines[index];
-        let Some(connection) = line.connection else { return false };
+        let Some(connection) = line.connection else {
+            return false;
+        };
         let worker = &mut self.hubs[line.hub].worker;
-        let Some(out) = worker.output(connection) else { return false };
-        assert!(out.len() <= MAX_BACKLOG, "{} bytes wait to be written", out.len());
+        let Some(out) = worker.output(connection) else {
+            return false;
+        };
+        assert!(
+            out.len() <= MAX_BACKLOG,
+            "{} bytes wait to be written",
+            out.len()
+        );
         let failed = line.broken && !out.is_empty();
         let moved = !failed && line.down.carry(out, at, &mut self.rng);
         let empty = out.is_empty();
@@ -417,7 +478,8 @@ impl World {
             moved = true;
         }
         while let Some(event) = self.hubs[number].worker.poll_event() {
-            self.events.push((WorkerId(number as u16), event), at, &mut self.rng);
+            self.events
+                .push((WorkerId(number as u16), event), at, &mut self.rng);
             moved = true;
         }
         moved
@@ -437,7 +499,11 @@ impl World {
                     Recipient::Worker(worker) => worker.index() == number,
                 };
                 if is_for_it {
-                    hub.commands.push(ToWorker::Command(command.clone()), self.at, &mut self.rng);
+                    hub.commands.push(
+                        ToWorker::Command(Box::new(command.clone())),
+                        self.at,
+                        &mut self.rng,
+                    );
                 }
             }
         }
@@ -446,13 +512,24 @@ impl World {
 
     fn tell_control(&mut self, worker: WorkerId, event: WorkerEvent) {
         match event {
-            WorkerEvent::Authenticate { connection, id, mechanism, .. } => {
+            WorkerEvent::Authenticate {
+                connection,
+                id,
+                mechanism,
+                ..
+            } => {
                 assert_eq!(mechanism.as_str(), "ANONYMOUS");
                 let answer = ToWorker::Authenticated { connection, id };
-                self.hubs[worker.index()].commands.push(answer, self.at, &mut self.rng);
+                self.hubs[worker.index()]
+                    .commands
+                    .push(answer, self.at, &mut self.rng);
             }
             WorkerEvent::Attach(request) => {
-                let number = request.attach.name.parse().expect("links are named by number");
+                let number = request
+                    .attach
+                    .name
+                    .parse()
+                    .expect("links are named by number");
                 match request.link.direction {
                     Direction::Incoming => self.granted += request.capacity as usize,
                     Direction::Outgoing => self.introduced.push(number),
@@ -460,15 +537,21 @@ impl World {
                 self.control.attach(*request);
             }
             WorkerEvent::Detached(reference) => {
-                let link = self.control.links().find(|link| link.reference == reference);
+                let link = self
+                    .control
+                    .links()
+                    .find(|link| link.reference == reference);
                 if let Some(number) = link.and_then(|link| link.name.parse().ok()) {
                     self.mourning.push(number);
                 }
                 self.control.detached(reference);
             }
             WorkerEvent::Closed { id, reason } => {
-                self.ledger.say(|| format!("connection {id} is closed: {reason:?}"));
-                let eof = reason.as_deref().is_none_or(|reason| reason == "the peer went away");
+                self.ledger
+                    .say(|| format!("connection {id} is closed: {reason:?}"));
+                let eof = reason
+                    .as_deref()
+                    .is_none_or(|reason| reason == "the peer went away");
                 assert!(eof, "the router closed a connection: {reason:?}");
             }
             WorkerEvent::Opened(_) => {}
@@ -476,131 +559,12 @@ impl World {
         }
     }
 
-    /// Notes for the ledger what the router knows of its receivers at this moment.
-    fn observe(&mut self) {
-        let moment = self.ledger.moment;
-        let being_told = self.addresses_being_told();
-        for index in 0..self.ledger.addresses.len() {
-            let name = self.ledger.addresses[index].name;
-            let address = AddressNo(index);
-            let known = self.control.addresses().find(|known| known.entry.key.text() == name);
-            let deserted = known.is_none_or(|known| known.consumers() == 0);
-            let in_doubt = being_told.iter().any(|told| told == name);
-            if deserted || in_doubt || self.ledger.is_mourning(address) {
-                self.ledger.addresses[index].unstable = moment;
-            }
-        }
-        if being_told.is_empty() {
-            for number in self.mourning.drain(..) {
-                self.ledger.mourned(LinkNo(number));
-            }
-        }
-        if being_told.is_empty() {
-            for number in self.introduced.drain(..) {
-                self.ledger.links[number].known_since = Some(moment);
-            }
-        }
-    }
-
-    /// Addresses of which not all workers have heard the latest.
-    fn addresses_being_told(&self) -> Vec<String> {
-        let commands = self.hubs.iter().flat_map(|hub| hub.commands.iter());
-        let name = |message: &ToWorker| match message {
-            ToWorker::Command(Command::Table(TableUpdate::Set(entry))) => {
-                Some(entry.key.text().to_owned())
-            }
-            // Whoever is not known to be told of may be any.
-            ToWorker::Command(Command::Table(TableUpdate::Remove(_))) => Some(String::new()),
-            _ => None,
-        };
-        commands.filter_map(name).collect()
-    }
-
-    /// What the router holds stays within what it has allowed.
-    fn check_bounds(&self) {
-        let links = self.control.links().count() + 1;
-        let mut held = 0;
-        for hub in &self.hubs {
-            let status = hub.worker.status(self.now());
-            held += status.in_flight;
-            for (link, status) in status.links {
-                if link.direction == Direction::Incoming {
-                    let most = self.settings.link_capacity;
-                    assert!(
-                        status.unsettled + status.credit <= most,
-                        "{link:?} holds {} and has credit {}",
-                        status.unsettled,
-                        status.credit
-                    );
-                }
-            }
-        }
-        let most = self.granted * (links + 1);
-        assert!(held <= most, "{held} deliveries are in flight, {most} were allowed");
-    }
-
-    /// Nothing is on its way, and no delivery waits for anything.
-    pub(super) fn check_rest(&self) {
-        for (number, hub) in self.hubs.iter().enumerate() {
-            let status = hub.worker.status(self.now());
-            assert_eq!(status.in_flight, 0, "worker {number} holds deliveries");
-            for (link, status) in status.links {
-                assert_eq!(status.unsettled, 0, "{link:?} holds deliveries");
-                assert_eq!(status.undelivered, 0, "{link:?} has a queue");
-            }
-        }
-        for address in self.control.addresses() {
-            for destination in &address.entry.destinations {
-                let (key, load) = (&address.entry.key, destination.load.get());
-                assert_eq!(load, 0, "a consumer of {key} has a load that nothing explains");
-            }
-        }
-        self.check_senders();
-    }
-
-    /// Senders whose deliveries are all settled have their credit and window back.
-    fn check_senders(&self) {
-        for client in self.lines.iter().filter_map(|line| line.client.as_ref()) {
-            for token in client.attached_links(crate::codec::Role::Sender) {
-                let link = &client.links[token];
-                let reachable = self.ledger.links[link.number.0].address.is_none_or(|address| {
-                    let name = self.ledger.addresses[address.0].name;
-                    let known = self.control.addresses().find(|a| a.entry.key.text() == name);
-                    known.is_some_and(|known| known.consumers() > 0)
-                });
-                let sendable = client.endpoint.sendable(link.id);
-                let enough = self.settings.link_capacity.div_ceil(2);
-                assert!(
-                    !reachable || sendable.credit >= enough,
-                    "{:?} did not get its credit back: {sendable:?}",
-                    link.number
-                );
-                let enough = self.settings.endpoint.incoming_window.div_ceil(2);
-                assert!(
-                    sendable.window >= enough,
-                    "{:?} did not get its window back: {sendable:?}",
-                    link.number
-                );
-            }
-        }
-    }
-
-    /// Nothing is left of anybody.
-    pub(super) fn check_empty(&self) {
-        for (number, hub) in self.hubs.iter().enumerate() {
-            let status = hub.worker.status(self.now());
-            assert_eq!(hub.worker.connection_count(), 0, "worker {number} has connections");
-            assert_eq!(status.in_flight, 0, "worker {number} holds deliveries");
-            assert!(status.links.is_empty(), "worker {number} has links: {:?}", status.links);
-            assert!(hub.commands.is_empty() && hub.mail.iter().all(Lane::is_empty));
-        }
-        assert_eq!(self.control.links().count(), 0, "links are left");
-        assert_eq!(self.control.addresses().count(), 0, "addresses are left");
-    }
-
     /// What the router knows of one of its links: queued, unsettled and credit.
     pub(super) fn in_flight(&self) -> usize {
-        self.hubs.iter().map(|hub| hub.worker.status(self.now()).in_flight).sum()
+        self.hubs
+            .iter()
+            .map(|hub| hub.worker.status(self.now()).in_flight)
+            .sum()
     }
 }
 
