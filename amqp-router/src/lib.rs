@@ -9,7 +9,21 @@ mod control;
 #[allow(unused_imports)]
 mod endpoint;
 mod forwarding;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod management;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;
 mod worker;
+
+pub use codec::{
+    Array, Body, DecodeError, DeliveryState, Described, Error, Fields, Header, Message, MessageId,
+    Modified, Properties, Symbol, Value,
+};
+pub use management::{Config, ConfigError, ConfigErrors, Distribution};
+pub use runtime::{Delivery, LinkError, Receiver, Router, Sender, StartError};

@@ -63,13 +63,19 @@ pub(crate) enum WorkerEvent {
     /// A link is gone.
     Detached(LinkRef),
     /// Something for a local program.
-    Local { connection: ConnectionId, event: LocalEvent },
+    Local {
+        connection: ConnectionId,
+        event: LocalEvent,
+    },
 }
 
 /// How an attempt to authenticate ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Authentication {
-    Accepted { user: Option<String>, mechanism: String },
+    Accepted {
+        user: Option<String>,
+        mechanism: String,
+    },
     Rejected,
     /// The server could not tell: try again later.
     Unavailable,
@@ -114,7 +120,9 @@ impl Worker {
 
     /// The endpoint of an AMQP connection, for its driver to read and write.
     pub(crate) fn output(&mut self, connection: ConnectionId) -> Option<&mut OutBuf> {
-        self.connections.amqp(connection.0).map(|amqp| amqp.endpoint.out())
+        self.connections
+            .amqp(connection.0)
+            .map(|amqp| amqp.endpoint.out())
     }
 
     /// Takes what a connection's socket has read.
@@ -136,14 +144,19 @@ impl Worker {
     /// A connection's socket has taken some output. True if that lets links go on that waited for
     /// it.
     pub(crate) fn written(&mut self, connection: ConnectionId) -> bool {
-        let room = self.connections.amqp(connection.0).is_some_and(|amqp| amqp.has_room());
+        let room = self
+            .connections
+            .amqp(connection.0)
+            .is_some_and(|amqp| amqp.has_room());
         room && self.forwarder.room_changed(connection.0)
     }
 
     /// Whether nothing more will come of a connection: once its output is written, or cannot be,
     /// [`remove`](Self::remove) it.
     pub(crate) fn is_finished(&mut self, connection: ConnectionId) -> bool {
-        self.connections.amqp(connection.0).is_none_or(|amqp| amqp.endpoint.is_finished())
+        self.connections
+            .amqp(connection.0)
+            .is_none_or(|amqp| amqp.endpoint.is_finished())
     }
 
     /// Forgets a connection.
@@ -152,7 +165,10 @@ impl Worker {
         if let Some(Peer::Amqp(amqp)) = self.connections.remove(connection.0)
             && !amqp.endpoint.is_finished()
         {
-            self.events.push_back(WorkerEvent::Closed { id: amqp.id, reason: None });
+            self.events.push_back(WorkerEvent::Closed {
+                id: amqp.id,
+                reason: None,
+            });
         }
         self.forwarder.connection_closed(connection.0);
     }
@@ -165,7 +181,11 @@ impl Worker {
         result: Authentication,
         now: Instant,
     ) {
-        let Some(amqp) = self.connections.amqp(connection.0).filter(|amqp| amqp.id == id) else {
+        let Some(amqp) = self
+            .connections
+            .amqp(connection.0)
+            .filter(|amqp| amqp.id == id)
+        else {
             return;
         };
         match result {
@@ -191,10 +211,13 @@ impl Worker {
 
     /// Closes the connection that management knows as `id`, if it is on this worker.
     pub(crate) fn close_by_id(&mut self, id: u64, error: Option<Error>, now: Instant) {
-        let found = self.connections.iter().find_map(|(number, peer)| match peer {
-            Peer::Amqp(amqp) if amqp.id == id => Some(ConnectionId(number)),
-            _ => None,
-        });
+        let found = self
+            .connections
+            .iter()
+            .find_map(|(number, peer)| match peer {
+                Peer::Amqp(amqp) if amqp.id == id => Some(ConnectionId(number)),
+                _ => None,
+            });
         if let Some(connection) = found {
             self.close(connection, error, now);
         }
@@ -236,7 +259,12 @@ impl Worker {
     pub(crate) fn command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Table(update) => self.forwarder.update_table(update),
-            Command::Accept { link, source, target, leads_to } => {
+            Command::Accept {
+                link,
+                source,
+                target,
+                leads_to,
+            } => {
                 self.accept(link, source, target, leads_to);
             }
             Command::Refuse { link, error } => self.refuse(link, error, now),
@@ -267,7 +295,9 @@ impl Worker {
             && due <= now
         {
             self.timers.pop();
-            let Some(amqp) = self.connections.amqp(number) else { continue };
+            let Some(amqp) = self.connections.amqp(number) else {
+                continue;
+            };
             if amqp.timer == Some(due) {
                 amqp.timer = None;
                 amqp.endpoint.handle_timeout(now);
@@ -287,7 +317,9 @@ impl Worker {
         });
         WorkerStatus {
             connections: connections.collect(),
-            links: self.forwarder.link_statuses(&self.connections, self.id, now),
+            links: self
+                .forwarder
+                .link_statuses(&self.connections, self.id, now),
             addresses: self.forwarder.address_counts().collect(),
             counts: self.forwarder.counts(),
             in_flight: self.forwarder.in_flight(),
@@ -298,11 +330,21 @@ impl Worker {
     fn process(&mut self, connection: ConnectionId, now: Instant) {
         self.connections.touch(connection.0);
         loop {
-            let Some(amqp) = self.connections.amqp(connection.0) else { return };
-            let Some(event) = amqp.endpoint.poll_event(now) else { return };
+            let Some(amqp) = self.connections.amqp(connection.0) else {
+                return;
+            };
+            let Some(event) = amqp.endpoint.poll_event(now) else {
+                return;
+            };
             match event {
                 Event::Transfer(transfer) => self.transfer(transfer, now),
-                Event::Updated { role, token, state, settled, .. } => match role {
+                Event::Updated {
+                    role,
+                    token,
+                    state,
+                    settled,
+                    ..
+                } => match role {
                     Role::Receiver => self.forwarder.receiver_update(
                         &mut self.connections,
                         now,
@@ -311,12 +353,14 @@ impl Worker {
                         settled,
                     ),
                     Role::Sender => {
-                        self.forwarder.sender_update(&mut self.connections, token, state, settled);
+                        self.forwarder
+                            .sender_update(&mut self.connections, token, state, settled);
                     }
                 },
                 Event::Flow { token, .. } => match link_of(token) {
                     Some((Direction::Outgoing, index)) => {
-                        self.forwarder.credit_changed(&mut self.connections, now, index);
+                        self.forwarder
+                            .credit_changed(&mut self.connections, now, index);
                     }
                     Some((Direction::Incoming, index)) => self.forwarder.credit_returned(index),
                     None => {}
@@ -330,7 +374,9 @@ impl Worker {
     }
 
     fn transfer(&mut self, transfer: TransferEvent, now: Instant) {
-        let Some((Direction::Incoming, link)) = link_of(transfer.token) else { return };
+        let Some((Direction::Incoming, link)) = link_of(transfer.token) else {
+            return;
+        };
         let arrival = Arrival {
             link,
             number: transfer.delivery.id,
@@ -346,9 +392,15 @@ impl Worker {
 
     /// Handles what happens rarely.
     fn lifecycle(&mut self, connection: ConnectionId, event: Event, now: Instant) {
-        let Some(amqp) = self.connections.amqp(connection.0) else { return };
+        let Some(amqp) = self.connections.amqp(connection.0) else {
+            return;
+        };
         match event {
-            Event::SaslInit { mechanism, response, .. } => {
+            Event::SaslInit {
+                mechanism,
+                response,
+                ..
+            } => {
                 let id = amqp.id;
                 self.events.push_back(WorkerEvent::Authenticate {
                     connection,
@@ -364,9 +416,16 @@ impl Worker {
                 let status = Box::new(amqp.status());
                 self.events.push_back(WorkerEvent::Opened(status));
             }
-            Event::Attach { link, session, attach } => {
-                let terminal =
-                    Terminal { connection: connection.0, session: session.0, link: link.0 };
+            Event::Attach {
+                link,
+                session,
+                attach,
+            } => {
+                let terminal = Terminal {
+                    connection: connection.0,
+                    session: session.0,
+                    link: link.0,
+                };
                 let settings = Arc::clone(&amqp.settings);
                 let id = amqp.id;
                 let (reference, request) =
@@ -417,8 +476,21 @@ impl Worker {
                 (Direction::Outgoing, slot, Some(load))
             }
         };
-        let link = LinkRef { worker: self.id, direction, slot };
-        (link, Box::new(AttachRequest { link, connection, attach, capacity, load }))
+        let link = LinkRef {
+            worker: self.id,
+            direction,
+            slot,
+        };
+        (
+            link,
+            Box::new(AttachRequest {
+                link,
+                connection,
+                attach,
+                capacity,
+                load,
+            }),
+        )
     }
 
     fn accept(
@@ -428,37 +500,51 @@ impl Worker {
         target: Option<Target>,
         leads_to: LeadsTo,
     ) {
-        let Some(terminal) = self.terminal(link) else { return };
+        let Some(terminal) = self.terminal(link) else {
+            return;
+        };
         match self.connections.get(terminal.connection) {
             Some(Peer::Amqp(_)) => {
                 if let Some(amqp) = self.connections.amqp(terminal.connection) {
                     let max_message_size = amqp.settings.max_message_size;
-                    let reply =
-                        AttachReply { source, target, max_message_size, ..Default::default() };
+                    let reply = AttachReply {
+                        source,
+                        target,
+                        max_message_size,
+                        ..Default::default()
+                    };
                     amqp.endpoint.accept_attach(LinkId(terminal.link), reply);
                 }
             }
             _ => {
                 if let Some(local) = self.connections.local(terminal.connection) {
                     let link = LocalLinkId(terminal.link);
-                    local.notify(LocalEvent::Attached { link, source, target });
+                    local.notify(LocalEvent::Attached {
+                        link,
+                        source,
+                        target,
+                    });
                 }
             }
         }
         self.connections.touch(terminal.connection);
         match leads_to {
             LeadsTo::Address(id) => {
-                self.forwarder.open_incoming(link.slot, Destination::Address(id));
+                self.forwarder
+                    .open_incoming(link.slot, Destination::Address(id));
             }
             LeadsTo::EachMessage => {
-                self.forwarder.open_incoming(link.slot, Destination::Anonymous);
+                self.forwarder
+                    .open_incoming(link.slot, Destination::Anonymous);
             }
             LeadsTo::ItsReceiver => {}
         }
     }
 
     fn refuse(&mut self, link: LinkRef, error: Error, now: Instant) {
-        let Some(terminal) = self.terminal(link) else { return };
+        let Some(terminal) = self.terminal(link) else {
+            return;
+        };
         self.connections.touch(terminal.connection);
         if let Some(amqp) = self.connections.amqp(terminal.connection) {
             amqp.endpoint.set_token(LinkId(terminal.link), NO_LINK);
@@ -467,7 +553,10 @@ impl Worker {
         } else if let Some(local) = self.connections.local(terminal.connection) {
             let refused = LocalLinkId(terminal.link);
             local.remove_link(refused);
-            local.notify(LocalEvent::Refused { link: refused, error });
+            local.notify(LocalEvent::Refused {
+                link: refused,
+                error,
+            });
         }
         self.remove_link(link.direction, link.slot, now);
     }
@@ -486,29 +575,40 @@ impl Worker {
             amqp.remove_link(direction, slot);
         }
         self.remove_link(direction, slot, now);
-        let link = LinkRef { worker: self.id, direction, slot };
+        let link = LinkRef {
+            worker: self.id,
+            direction,
+            slot,
+        };
         self.events.push_back(WorkerEvent::Detached(link));
     }
 
     fn remove_link(&mut self, direction: Direction, slot: Slot, now: Instant) {
         match direction {
             Direction::Incoming => self.forwarder.remove_incoming(&mut self.connections, slot),
-            Direction::Outgoing => self.forwarder.remove_outgoing(&mut self.connections, now, slot),
+            Direction::Outgoing => self
+                .forwarder
+                .remove_outgoing(&mut self.connections, now, slot),
         }
     }
 
     /// Every link of a connection goes with it.
     fn drop_links(&mut self, connection: ConnectionId, now: Instant) {
         let links = match self.connections.get(connection.0) {
-            Some(Peer::Amqp(_)) => {
-                self.connections.amqp(connection.0).map(AmqpConnection::take_links)
-            }
+            Some(Peer::Amqp(_)) => self
+                .connections
+                .amqp(connection.0)
+                .map(AmqpConnection::take_links),
             Some(Peer::Local(local)) => Some(local.slots()),
             None => None,
         };
         for (direction, slot) in links.unwrap_or_default() {
             self.remove_link(direction, slot, now);
-            let link = LinkRef { worker: self.id, direction, slot };
+            let link = LinkRef {
+                worker: self.id,
+                direction,
+                slot,
+            };
             self.events.push_back(WorkerEvent::Detached(link));
         }
     }
@@ -528,7 +628,8 @@ impl Worker {
             }
         } else if let Some(local) = self.connections.local(connection.0) {
             for event in local.take_events() {
-                self.events.push_back(WorkerEvent::Local { connection, event });
+                self.events
+                    .push_back(WorkerEvent::Local { connection, event });
             }
         }
     }
@@ -538,7 +639,10 @@ impl Worker {
 impl Worker {
     /// Makes room for a local program's links.
     pub(crate) fn add_local(&mut self) -> ConnectionId {
-        ConnectionId(self.connections.insert(Peer::Local(LocalConnection::default())))
+        ConnectionId(
+            self.connections
+                .insert(Peer::Local(LocalConnection::default())),
+        )
     }
 
     /// Attaches a link for a local program, as whatever `attach` says its role is.
@@ -549,7 +653,11 @@ impl Worker {
         capacity: u32,
     ) -> Option<LocalLinkId> {
         let number = self.connections.local(connection.0)?.next_link();
-        let terminal = Terminal { connection: connection.0, session: 0, link: number.0 };
+        let terminal = Terminal {
+            connection: connection.0,
+            session: 0,
+            link: number.0,
+        };
         let (link, request) = self.attach_request(terminal, 0, Box::new(attach), capacity);
         let local = self.connections.local(connection.0)?;
         let number = local.add_link(link.direction, link.slot);
@@ -566,9 +674,13 @@ impl Worker {
         settled: bool,
         now: Instant,
     ) -> Result<u32, Bytes> {
-        let started =
-            self.connections.local(connection.0).and_then(|local| local.start_sending(link));
-        let Some((slot, number)) = started else { return Err(payload) };
+        let started = self
+            .connections
+            .local(connection.0)
+            .and_then(|local| local.start_sending(link));
+        let Some((slot, number)) = started else {
+            return Err(payload);
+        };
         let arrival = Arrival {
             link: slot.index,
             number,
@@ -592,11 +704,14 @@ impl Worker {
         drain: bool,
         now: Instant,
     ) {
-        let Some(local) = self.connections.local(connection.0) else { return };
+        let Some(local) = self.connections.local(connection.0) else {
+            return;
+        };
         if local.add_credit(link, credit, drain)
             && let Some((Direction::Outgoing, slot)) = local.slot(link)
         {
-            self.forwarder.credit_changed(&mut self.connections, now, slot.index);
+            self.forwarder
+                .credit_changed(&mut self.connections, now, slot.index);
         }
     }
 
@@ -609,15 +724,12 @@ impl Worker {
         state: DeliveryState,
         now: Instant,
     ) {
-        let Some(local) = self.connections.local(connection.0) else { return };
+        let Some(local) = self.connections.local(connection.0) else {
+            return;
+        };
         if let Some(token) = local.settle(link, delivery) {
-            self.forwarder.receiver_update(
-                &mut self.connections,
-                now,
-                token,
-                Some(state),
-                true,
-            );
+            self.forwarder
+                .receiver_update(&mut self.connections, now, token, Some(state), true);
         }
     }
 
@@ -628,13 +740,19 @@ impl Worker {
         link: LocalLinkId,
         now: Instant,
     ) {
-        let Some(local) = self.connections.local(connection.0) else { return };
+        let Some(local) = self.connections.local(connection.0) else {
+            return;
+        };
         if let Some((direction, slot)) = local.slot(link) {
             self.remove_link(direction, slot, now);
             if let Some(local) = self.connections.local(connection.0) {
                 local.remove_link(link);
             }
-            let link = LinkRef { worker: self.id, direction, slot };
+            let link = LinkRef {
+                worker: self.id,
+                direction,
+                slot,
+            };
             self.events.push_back(WorkerEvent::Detached(link));
         }
     }
@@ -649,7 +767,11 @@ fn link_of(token: u32) -> Option<(Direction, u32)> {
     if token == NO_LINK {
         return None;
     }
-    let direction = if token & 1 == 1 { Direction::Outgoing } else { Direction::Incoming };
+    let direction = if token & 1 == 1 {
+        Direction::Outgoing
+    } else {
+        Direction::Incoming
+    };
     Some((direction, token >> 1))
 }
 

@@ -55,6 +55,11 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what is wrong with a configuration file, and exit
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
     /// Manage the file of users that SASL PLAIN checks passwords against
     #[command(subcommand)]
     User(users::Command),
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match &options.command {
+        Some(Command::Check { file }) => serve::check(file),
         Some(Command::User(command)) => users::run(command),
         None if options.daemon => run_in_background(&options),
         None => run(&options, || Ok(())),

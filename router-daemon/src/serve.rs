@@ -1,10 +1,11 @@
 //! Starting and stopping the router.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use amqp_router::runtime::log::{Format, Log};
 use amqp_router::runtime::shutdown::Signals;
+use amqp_router::{Config, Router};
 use tracing::{error, info};
 
 use crate::{LogFormat, Options, detach};
@@ -45,28 +46,74 @@ pub(crate) fn run(
         .enable_all()
         .build()
         .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(serve(startup, ready)));
+        .and_then(|runtime| runtime.block_on(serve(startup, log, ready)));
     if let Err(error) = &outcome {
         error!(target: "ROUTER", critical = true, "Router start-up failed: {error}");
     }
     outcome
 }
 
-async fn serve(startup: Startup, ready: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+/// Reads a configuration file and says what is wrong with it.
+///
+/// # Errors
+///
+/// Every mistake in it, a line each.
+pub(crate) fn check(file: &Path) -> Result<(), String> {
+    load(file)?.check().map_err(|error| error.to_string())?;
+    println!("{}: valid", file.display());
+    Ok(())
+}
+
+async fn serve(
+    startup: Startup,
+    log: Log,
+    ready: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
     let mut signals = Signals::install().map_err(|error| format!("signals: {error}"))?;
-    if let Some(file) = &startup.config {
-        fs::read_to_string(file).map_err(|error| {
-            let file = file.display();
-            format!("Exception: Cannot load configuration file {file}: {error}")
-        })?;
+    let config = match &startup.config {
+        Some(file) => load(file)?,
+        None => Config::built_in(),
+    };
+    let workers = config.worker_threads();
+    info!(target: "ROUTER", "Router {} starting", config.router_id());
+    let router = Router::start_with_log(config, Some(log)).map_err(|error| error.to_string())?;
+    let process = std::process::id();
+    info!(
+        target: "SERVER",
+        "Operational, {workers} Threads Running (process ID {process})"
+    );
+    if startup.config.is_none() {
+        welcome(&router);
     }
-    let port = std::env::var("PORT").unwrap_or_else(|_| "5672".into());
-    let workers = std::env::var("WORKERS").ok().and_then(|w| w.parse().ok()).unwrap_or(4);
-    let router = amqp_router::runtime::Router::plain("Standalone", "127.0.0.1", &port, workers)
-        .map_err(|error| error.to_string())?;
     ready()?;
     let signal = signals.stop().await;
     info!(target: "ROUTER", "Stopping on {signal}");
     router.stop().await;
     Ok(())
+}
+
+fn load(file: &Path) -> Result<Config, String> {
+    let name = file.display().to_string();
+    let fault = |error: &dyn std::fmt::Display| {
+        format!("Exception: Cannot load configuration file {name}: {error}")
+    };
+    let text = fs::read_to_string(file).map_err(|error| fault(&error))?;
+    Config::from_text(&name, &text).map_err(|error| fault(&error))
+}
+
+/// Tells someone who has just started a router without configuring it what they have got.
+fn welcome(router: &Router) {
+    for (_, addresses) in router.listening() {
+        for address in addresses {
+            info!(
+                target: "SERVER",
+                "Attach any AMQP 1.0 client to amqp://{address} (SASL ANONYMOUS); every address \
+                 exists, messages go to whoever receives from it"
+            );
+        }
+    }
+    info!(
+        target: "SERVER",
+        "Only this host can connect: -c FILE takes a configuration, --help tells more"
+    );
 }

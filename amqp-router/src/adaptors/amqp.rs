@@ -85,7 +85,14 @@ impl AmqpConnection {
         settings: Arc<ConnectionSettings>,
         peer: PeerInfo,
     ) -> Self {
-        Self { id, endpoint, settings, peer: Box::new(peer), timer: None, links: Vec::new() }
+        Self {
+            id,
+            endpoint,
+            settings,
+            peer: Box::new(peer),
+            timer: None,
+            links: Vec::new(),
+        }
     }
 
     pub(crate) fn add_link(&mut self, direction: Direction, slot: Slot) {
@@ -93,7 +100,11 @@ impl AmqpConnection {
     }
 
     pub(crate) fn remove_link(&mut self, direction: Direction, slot: Slot) {
-        if let Some(at) = self.links.iter().rposition(|&link| link == (direction, slot)) {
+        if let Some(at) = self
+            .links
+            .iter()
+            .rposition(|&link| link == (direction, slot))
+        {
             self.links.swap_remove(at);
         }
     }
@@ -108,7 +119,9 @@ impl AmqpConnection {
             id: self.id,
             name: self.settings.name.clone(),
             role: self.settings.role,
-            container: open.map(|open| open.container_id.clone()).unwrap_or_default(),
+            container: open
+                .map(|open| open.container_id.clone())
+                .unwrap_or_default(),
             properties: open.map(|open| open.properties.clone()).unwrap_or_default(),
             opened: self.peer.opened_at.is_some(),
             peer: (*self.peer).clone(),

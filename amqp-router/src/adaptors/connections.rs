@@ -35,7 +35,9 @@ impl Connections {
     }
 
     pub(crate) fn remove(&mut self, connection: u32) -> Option<Peer> {
-        self.slots.try_remove(connection as usize).map(|entry| entry.peer)
+        self.slots
+            .try_remove(connection as usize)
+            .map(|entry| entry.peer)
     }
 
     pub(crate) fn get(&self, connection: u32) -> Option<&Peer> {
@@ -44,7 +46,11 @@ impl Connections {
 
     /// The AMQP connection of this number, if there is one.
     pub(crate) fn amqp(&mut self, connection: u32) -> Option<&mut AmqpConnection> {
-        match self.slots.get_mut(connection as usize).map(|entry| &mut entry.peer) {
+        match self
+            .slots
+            .get_mut(connection as usize)
+            .map(|entry| &mut entry.peer)
+        {
             Some(Peer::Amqp(connection)) => Some(connection),
             _ => None,
         }
@@ -52,7 +58,11 @@ impl Connections {
 
     /// The local program of this number, if there is one.
     pub(crate) fn local(&mut self, connection: u32) -> Option<&mut LocalConnection> {
-        match self.slots.get_mut(connection as usize).map(|entry| &mut entry.peer) {
+        match self
+            .slots
+            .get_mut(connection as usize)
+            .map(|entry| &mut entry.peer)
+        {
             Some(Peer::Local(connection)) => Some(connection),
             _ => None,
         }
@@ -67,7 +77,9 @@ impl Connections {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Peer)> {
-        self.slots.iter().map(|(number, entry)| (number as u32, &entry.peer))
+        self.slots
+            .iter()
+            .map(|(number, entry)| (number as u32, &entry.peer))
     }
 
     /// Has a connection looked at when the turn ends.
@@ -103,7 +115,13 @@ impl Connections {
 }
 
 impl Wire for Connections {
-    fn update(&mut self, at: Terminal, delivery: u32, state: Option<&DeliveryState>, settled: bool) {
+    fn update(
+        &mut self,
+        at: Terminal,
+        delivery: u32,
+        state: Option<&DeliveryState>,
+        settled: bool,
+    ) {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.update(incoming(at, delivery), state, settled),
             Peer::Local(local) => local.update(at.link, delivery, state, settled),
@@ -112,7 +130,9 @@ impl Wire for Connections {
 
     fn watch(&mut self, at: Terminal, delivery: u32, token: u32) {
         match self.peer(at) {
-            Peer::Amqp(amqp) => amqp.endpoint.set_delivery_token(incoming(at, delivery), token),
+            Peer::Amqp(amqp) => amqp
+                .endpoint
+                .set_delivery_token(incoming(at, delivery), token),
             Peer::Local(local) => local.watch(at.link, delivery, token),
         }
     }
@@ -194,7 +214,8 @@ impl Wire for Connections {
         settled: bool,
     ) {
         if let Peer::Amqp(amqp) = self.peer(at) {
-            amqp.endpoint.update_sent(session(at), delivery, state, settled);
+            amqp.endpoint
+                .update_sent(session(at), delivery, state, settled);
         }
     }
 
@@ -222,5 +243,8 @@ fn session(at: Terminal) -> crate::endpoint::SessionId {
 }
 
 fn incoming(at: Terminal, delivery: u32) -> DeliveryRef {
-    DeliveryRef { session: session(at), id: delivery }
+    DeliveryRef {
+        session: session(at),
+        id: delivery,
+    }
 }

@@ -39,19 +39,48 @@ struct LocalLink {
 /// What a local program is told of its links.
 #[derive(Debug)]
 pub(crate) enum LocalEvent {
-    Attached { link: LocalLinkId, source: Option<Source>, target: Option<Target> },
-    Refused { link: LocalLinkId, error: Error },
+    Attached {
+        link: LocalLinkId,
+        source: Option<Source>,
+        target: Option<Target>,
+    },
+    Refused {
+        link: LocalLinkId,
+        error: Error,
+    },
     /// A sender may start this many deliveries in all from now on.
-    Credit { link: LocalLinkId, credit: u32 },
+    Credit {
+        link: LocalLinkId,
+        credit: u32,
+    },
     /// A sender's delivery got a state.
-    Outcome { link: LocalLinkId, delivery: u32, state: Option<DeliveryState>, settled: bool },
+    Outcome {
+        link: LocalLinkId,
+        delivery: u32,
+        state: Option<DeliveryState>,
+        settled: bool,
+    },
     /// A frame for a receiver.
-    Transfer { link: LocalLinkId, delivery: u32, settled: bool, payload: Bytes, more: bool },
+    Transfer {
+        link: LocalLinkId,
+        delivery: u32,
+        settled: bool,
+        payload: Bytes,
+        more: bool,
+    },
     /// The delivery that a receiver was getting will not be completed.
-    Aborted { link: LocalLinkId, delivery: u32 },
+    Aborted {
+        link: LocalLinkId,
+        delivery: u32,
+    },
     /// A receiver that asked to be drained has nothing more to expect.
-    Drained { link: LocalLinkId },
-    Detached { link: LocalLinkId, error: Option<Error> },
+    Drained {
+        link: LocalLinkId,
+    },
+    Detached {
+        link: LocalLinkId,
+        error: Option<Error>,
+    },
 }
 
 impl LocalConnection {
@@ -80,11 +109,16 @@ impl LocalConnection {
 
     /// The forwarding half of a link.
     pub(crate) fn slot(&self, link: LocalLinkId) -> Option<(Direction, Slot)> {
-        self.links.get(link.0 as usize).map(|link| (link.direction, link.slot))
+        self.links
+            .get(link.0 as usize)
+            .map(|link| (link.direction, link.slot))
     }
 
     pub(crate) fn slots(&self) -> Vec<(Direction, Slot)> {
-        self.links.iter().map(|(_, link)| (link.direction, link.slot)).collect()
+        self.links
+            .iter()
+            .map(|(_, link)| (link.direction, link.slot))
+            .collect()
     }
 
     pub(crate) fn take_events(&mut self) -> Vec<LocalEvent> {
@@ -106,7 +140,9 @@ impl LocalConnection {
 
     /// Lets a receiver get `credit` more deliveries.
     pub(crate) fn add_credit(&mut self, link: LocalLinkId, credit: u32, drain: bool) -> bool {
-        let Some(link) = self.links.get_mut(link.0 as usize) else { return false };
+        let Some(link) = self.links.get_mut(link.0 as usize) else {
+            return false;
+        };
         link.credit = link.credit.saturating_add(credit);
         link.drain = drain;
         true
@@ -114,11 +150,16 @@ impl LocalConnection {
 
     /// Forwarding's name for an unsettled delivery, which is thereby settled.
     pub(crate) fn settle(&mut self, link: LocalLinkId, delivery: u32) -> Option<u32> {
-        self.links.get_mut(link.0 as usize)?.unsettled.remove(&delivery)
+        self.links
+            .get_mut(link.0 as usize)?
+            .unsettled
+            .remove(&delivery)
     }
 
     fn link(&mut self, link: u32) -> &mut LocalLink {
-        self.links.get_mut(link as usize).expect("forwarding drops a link before it is removed")
+        self.links
+            .get_mut(link as usize)
+            .expect("forwarding drops a link before it is removed")
     }
 
     pub(super) fn update(
@@ -131,7 +172,12 @@ impl LocalConnection {
         let state = state.cloned();
         self.link(link).unsettled.remove(&delivery);
         let link = LocalLinkId(link);
-        self.events.push(LocalEvent::Outcome { link, delivery, state, settled });
+        self.events.push(LocalEvent::Outcome {
+            link,
+            delivery,
+            state,
+            settled,
+        });
     }
 
     pub(super) fn watch(&mut self, link: u32, delivery: u32, token: u32) {
@@ -150,12 +196,18 @@ impl LocalConnection {
         let stored = self.link(link);
         if stored.credit != credit {
             stored.credit = credit;
-            self.events.push(LocalEvent::Credit { link: LocalLinkId(link), credit });
+            self.events.push(LocalEvent::Credit {
+                link: LocalLinkId(link),
+                credit,
+            });
         }
     }
 
     pub(super) fn detached(&mut self, link: u32, error: Error) {
-        self.events.push(LocalEvent::Detached { link: LocalLinkId(link), error: Some(error) });
+        self.events.push(LocalEvent::Detached {
+            link: LocalLinkId(link),
+            error: Some(error),
+        });
     }
 
     pub(super) fn allowance(&self, link: u32) -> Allowance {
@@ -177,7 +229,13 @@ impl LocalConnection {
             link.unsettled.insert(delivery, head.token);
         }
         let (link, settled) = (LocalLinkId(at), head.settled);
-        self.events.push(LocalEvent::Transfer { link, delivery, settled, payload, more });
+        self.events.push(LocalEvent::Transfer {
+            link,
+            delivery,
+            settled,
+            payload,
+            more,
+        });
         delivery
     }
 
@@ -186,19 +244,30 @@ impl LocalConnection {
         let link = LocalLinkId(at);
         // A continuation repeats what the first frame said of settlement.
         let settled = !self.link(at).unsettled.contains_key(&delivery);
-        self.events.push(LocalEvent::Transfer { link, delivery, settled, payload, more });
+        self.events.push(LocalEvent::Transfer {
+            link,
+            delivery,
+            settled,
+            payload,
+            more,
+        });
     }
 
     pub(super) fn abort(&mut self, at: u32) {
         let delivery = self.link(at).receiving;
         self.link(at).unsettled.remove(&delivery);
-        self.events.push(LocalEvent::Aborted { link: LocalLinkId(at), delivery });
+        self.events.push(LocalEvent::Aborted {
+            link: LocalLinkId(at),
+            delivery,
+        });
     }
 
     pub(super) fn drained(&mut self, at: u32) {
         let link = self.link(at);
         link.credit = 0;
         link.drain = false;
-        self.events.push(LocalEvent::Drained { link: LocalLinkId(at) });
+        self.events.push(LocalEvent::Drained {
+            link: LocalLinkId(at),
+        });
     }
 }

@@ -14,6 +14,9 @@ pub(crate) const MAX_DEPTH: u32 = 32;
 /// must not cost more memory than what it takes on the wire allows.
 const FREE_ELEMENTS: usize = 16;
 
+/// Octets of descriptors that the elements of an array may copy, for each octet of the array.
+const MAX_COPIED: usize = 64;
+
 /// A cursor over encoded values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
@@ -117,8 +120,8 @@ impl<'a> Reader<'a> {
         Ok((body, count))
     }
 
-    /// The constructor and elements of an array after its own constructor. Elements without octets
-    /// are bounded by what the array takes on the wire, so that they cost no more than others.
+    /// The constructor and elements of an array after its own constructor. How many may have no
+    /// octets is bounded, so that they cost no more than others.
     fn array(&mut self, code: u8) -> Result<(Reader<'a>, usize)> {
         let (body, count) = self.sized(code < 0xf0)?;
         if count > body.bytes.len() + FREE_ELEMENTS {
@@ -297,27 +300,21 @@ impl<'a> Reader<'a> {
 
     /// Passes over one value of any type without looking into it further than its size.
     pub(crate) fn skip(&mut self) -> Result<()> {
-        let mut depth = 0;
-        let mut code = self.u8()?;
-        while code == 0x00 {
-            // A descriptor, itself at most as deep, then the value.
-            depth += 1;
-            if depth > MAX_DEPTH {
+        let mut due: u32 = 1;
+        while due > 0 {
+            due -= 1;
+            let code = self.u8()?;
+            if code != 0x00 {
+                self.skip_body(code)?;
+                continue;
+            }
+            // A descriptor, which may be described itself, then the value.
+            due += 2;
+            if due > MAX_DEPTH + 1 {
                 return Err(DecodeError::TooDeep);
             }
-            self.skip_plain()?;
-            code = self.u8()?;
         }
-        self.skip_body(code)
-    }
-
-    /// Passes over a value that is not described.
-    fn skip_plain(&mut self) -> Result<()> {
-        let code = self.u8()?;
-        if code == 0x00 {
-            return Err(DecodeError::WrongType("descriptor"));
-        }
-        self.skip_body(code)
+        Ok(())
     }
 
     fn skip_body(&mut self, code: u8) -> Result<()> {
@@ -474,25 +471,53 @@ impl Value {
         if depth >= MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
-        let mut values = Vec::with_capacity(capacity(count));
-        let mut element = body.u8()?;
-        let mut descriptor = None;
-        if element == 0x00 {
-            descriptor = Some(Self::decode_at(&mut body, depth + 1)?);
-            element = body.u8()?;
+        let (element, descriptors) = Self::decode_constructor(&mut body, count, depth + 1)?;
+        if count > body.bytes.len() + FREE_ELEMENTS {
+            return Err(DecodeError::CountBeyondSize);
         }
+        let mut values = Vec::with_capacity(capacity(count));
         for _ in 0..count {
-            let value = Self::decode_body(&mut body, element, depth + 1)?;
-            values.push(match &descriptor {
-                None => value,
-                Some(descriptor) => Self::Described(Box::new(Described {
-                    descriptor: descriptor.clone(),
-                    value,
-                })),
-            });
+            let depth = depth + 1 + descriptors.len() as u32;
+            let plain = Self::decode_body(&mut body, element, depth)?;
+            values.push(descriptors.iter().rev().fold(plain, |value, descriptor| {
+                let descriptor = descriptor.clone();
+                Self::Described(Box::new(Described { descriptor, value }))
+            }));
         }
         body.end()?;
         Ok(Self::Array(Array::of_one_constructor(values)))
+    }
+
+    /// The constructor of an array's elements and the descriptors before it, outermost first.
+    ///
+    /// Every element has its own copy of them, so they are scalars and bounded: together the
+    /// copies cost no more than a small multiple of the array's octets.
+    fn decode_constructor(
+        body: &mut Reader<'_>,
+        count: usize,
+        mut depth: u32,
+    ) -> Result<(u8, Vec<Self>)> {
+        let size = body.bytes.len();
+        let mut descriptors = Vec::new();
+        loop {
+            let code = body.u8()?;
+            if code != 0x00 {
+                return Ok((code, descriptors));
+            }
+            if depth >= MAX_DEPTH {
+                return Err(DecodeError::TooDeep);
+            }
+            depth += 1;
+            let descriptor = match body.peek()? {
+                0x44 | 0x53 | 0x80 => Self::Ulong(body.ulong()?),
+                _ => Self::Symbol(body.symbol()?.into()),
+            };
+            descriptors.push(descriptor);
+            let copied = size - body.bytes.len();
+            if copied.saturating_mul(count) > MAX_COPIED * (size + FREE_ELEMENTS) {
+                return Err(DecodeError::CountBeyondSize);
+            }
+        }
     }
 }
 

@@ -57,7 +57,7 @@ impl<'a> MessageView<'a> {
             }
             let start = self.rest;
             if code == HEADER {
-                let header = Header::decode(&mut reader)?;
+                let header = whole(&mut reader, Header::decode)?;
                 let range = start..start + reader.position();
                 self.rest = range.end;
                 self.header = Some((header, range));
@@ -106,10 +106,12 @@ impl<'a> MessageView<'a> {
         if code != PROPERTIES {
             return Ok(None);
         }
-        let mut fields = Composite::new(&mut reader)?;
-        fields.field(Reader::skip)?;
-        fields.field(Reader::skip)?;
-        fields.field(Reader::string)
+        whole(&mut reader, |reader| {
+            let mut fields = Composite::new(reader)?;
+            fields.field(Reader::skip)?;
+            fields.field(Reader::skip)?;
+            fields.field(Reader::string)
+        })
     }
 }
 
@@ -129,6 +131,20 @@ fn progress<T>(result: Result<T, DecodeError>) -> Progress<T> {
         Err(DecodeError::Truncated) => Progress::NeedMore,
         Err(_) => Progress::Malformed,
     }
+}
+
+/// Reads a section once all of it is here. What ends too early inside of it is then a fault of its
+/// own, and nothing to wait for.
+fn whole<'a, T>(
+    reader: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let mut end = *reader;
+    end.skip()?;
+    read(reader).map_err(|error| match error {
+        DecodeError::Truncated => DecodeError::SizeBeyondEnd,
+        other => other,
+    })
 }
 
 /// The code of the section that starts here.
@@ -217,6 +233,15 @@ mod tests {
         let mut late = MESSAGE[..11].to_vec();
         late.extend_from_slice(&message);
         assert_eq!(MessageView::parse_annotations(&late), Progress::Malformed);
+    }
+
+    #[test]
+    fn a_section_that_is_too_small_for_its_fields_is_malformed() {
+        let header = [0x00, 0x53, 0x70, 0xc0, 0x03, 0x02, 0x41, 0x50];
+        assert_eq!(MessageView::parse_annotations(&header), Progress::Malformed);
+        let mut properties = MESSAGE[..23].to_vec();
+        properties.extend_from_slice(&[0x00, 0x53, 0x73, 0xc0, 0x05, 0x03, 0x40, 0x40, 0xa1, 0x09]);
+        assert_eq!(parse(&properties).to(), Progress::Malformed);
     }
 
     #[test]

@@ -248,25 +248,18 @@ impl Connection {
             return self.on_empty_frame();
         }
         let mut reader = Reader::new(&self.input.peek(size).unwrap_or_default()[start..]);
-        let performative = Performative::decode(&mut reader);
+        let mut performative = Performative::decode(&mut reader);
         let payload_start = start + reader.position();
+        if let Ok(Performative::Transfer(transfer)) = &mut performative {
+            let payload = self.take_payload(size, payload_start);
+            let session = self.session_on(header.channel)?;
+            return self.on_transfer(session, transfer, payload);
+        }
+        self.input.skip(size);
         match performative {
-            Ok(Performative::Transfer(transfer)) => {
-                let payload = self.take_payload(size, payload_start);
-                let session = self.session_on(header.channel)?;
-                self.on_transfer(session, transfer, payload)
-            }
-            Ok(performative) => {
-                self.input.skip(size);
-                if payload_start != size {
-                    return Err(DecodeError::TrailingBytes.into());
-                }
-                self.on_performative(header.channel, performative, now)
-            }
-            Err(error) => {
-                self.input.skip(size);
-                Err(self.undecodable(header.channel, error))
-            }
+            Ok(_) if payload_start != size => Err(DecodeError::TrailingBytes.into()),
+            Ok(performative) => self.on_performative(header.channel, performative, now),
+            Err(error) => Err(self.undecodable(header.channel, error)),
         }
     }
 

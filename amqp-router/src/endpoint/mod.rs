@@ -21,6 +21,8 @@ mod deliveries;
 mod error;
 mod event;
 mod flush;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod input;
 mod link;
 mod links;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::connection::{Connection, Step, Told};
 use super::error::{ConnectionError, Fault, LinkError, SessionError};
 use super::event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEvent};
-use super::link::{Incoming, LinkEnd, LinkState};
+use super::link::{Incoming, LinkEnd, LinkState, Receiver};
 use super::session::Session;
 use super::unsettled::Entry;
 use crate::codec::{Disposition, Flow, ReceiverSettleMode, Serial, Transfer};
@@ -132,7 +132,7 @@ impl Connection {
     pub(super) fn on_transfer(
         &mut self,
         index: u16,
-        transfer: Transfer,
+        transfer: &mut Transfer,
         payload: Bytes,
     ) -> Result<Step, Fault> {
         let Some(session) = self.sessions.get_mut(index) else {
@@ -156,12 +156,11 @@ impl Connection {
     fn deliver(
         &mut self,
         index: u16,
-        transfer: Transfer,
+        transfer: &mut Transfer,
         payload: Bytes,
     ) -> Result<Option<Event>, Fault> {
         let link_index = self.attached_on(index, transfer.handle)?;
-        let id = self.links.id(link_index);
-        let session_fault = |error| Err(Fault::Session(index, error));
+        let link_id = self.links.id(link_index);
         let (Some(session), Some(link)) =
             (self.sessions.get_mut(index), self.links.get_mut(link_index))
         else {
@@ -176,37 +175,41 @@ impl Connection {
             return Err(Fault::Link(link_index, error));
         };
         let is_first = receiver.delivery.is_none();
-        let mut delivery = match receiver.delivery.take() {
-            Some(delivery) => match continues(&delivery, &transfer) {
-                Ok(()) => delivery,
-                Err(error) => return session_fault(error),
+        let (id, mut size, mut settled, ignored) = match &receiver.delivery {
+            Some(delivery) => match continues(delivery, transfer) {
+                Ok(()) => (
+                    delivery.id,
+                    delivery.size,
+                    delivery.settled,
+                    delivery.ignored,
+                ),
+                Err(error) => return Err(Fault::Session(index, error)),
             },
-            None => match session.start_incoming(&transfer) {
-                Ok(delivery) => delivery,
-                Err(error) => return session_fault(error),
+            None => match session.start_incoming(transfer) {
+                Ok(id) => (id, 0, false, transfer.resume),
+                Err(error) => return Err(Fault::Session(index, error)),
             },
         };
         if is_first && !discarding && !receiver.credit.receive() {
             return Err(Fault::Link(link_index, LinkError::TransferLimitExceeded));
         }
-        delivery.size += payload.len() as u64;
-        delivery.settled |= transfer.settled == Some(true) || transfer.aborted;
-        if transfer.more && !transfer.aborted {
-            receiver.delivery = Some(delivery);
-        }
-        if discarding || delivery.ignored {
+        size += payload.len() as u64;
+        settled |= transfer.settled == Some(true) || transfer.aborted;
+        let more = transfer.more && !transfer.aborted;
+        receiver.note(id, transfer, size, settled, more);
+        if discarding || ignored {
             return Ok(None);
         }
         let max = receiver.max_message_size;
-        if max > 0 && delivery.size > max && !transfer.aborted {
+        if max > 0 && size > max && !transfer.aborted {
             return Err(Fault::Link(link_index, LinkError::MessageSizeExceeded(max)));
         }
         let second = transfer.rcv_settle_mode == Some(ReceiverSettleMode::Second);
-        if second && !delivery.settled && link.rcv_settle_mode == ReceiverSettleMode::First {
+        if second && !settled && link.rcv_settle_mode == ReceiverSettleMode::First {
             let error = LinkError::InvalidField("rcv-settle-mode second on a link that is first");
             return Err(Fault::Link(link_index, error));
         }
-        if is_first && !delivery.settled {
+        if is_first && !settled {
             if session.incoming.len() >= self.config.limits.max_unsettled {
                 let error = LinkError::Limit("the number of unsettled deliveries");
                 return Err(Fault::Link(link_index, error));
@@ -215,41 +218,68 @@ impl Connection {
                 link: link_index,
                 token: 0,
             };
-            session.incoming.insert(delivery.id, entry);
+            session.incoming.insert(id, entry);
             link.unsettled += 1;
-        } else if !is_first && delivery.settled && session.incoming.remove(delivery.id).is_some() {
+        } else if !is_first && settled && session.incoming.remove(id).is_some() {
             link.unsettled -= 1;
         }
         session.last_receiver = Some(link_index);
         Ok(Some(Event::Transfer(TransferEvent {
-            link: id,
+            link: link_id,
             token: link.token,
             delivery: DeliveryRef {
                 session: SessionId(index),
-                id: delivery.id,
+                id,
             },
-            first: is_first.then_some(First {
-                tag: delivery.tag,
-                format: transfer.message_format.unwrap_or(0),
-            }),
-            settled: delivery.settled,
-            state: transfer.state,
+            first: match transfer.delivery_tag {
+                Some(tag) if is_first => Some(First {
+                    tag,
+                    format: transfer.message_format.unwrap_or(0),
+                }),
+                _ => None,
+            },
+            settled,
+            state: transfer.state.take(),
             payload: if transfer.aborted {
                 Bytes::new()
             } else {
                 payload
             },
-            more: transfer.more && !transfer.aborted,
+            more,
             aborted: transfer.aborted,
         })))
     }
 }
 
-impl Session {
-    /// Checks the first frame of a delivery.
+impl Receiver {
+    /// Remembers a delivery of which more is to come, and forgets it at its end.
     #[inline]
-    fn start_incoming(&mut self, transfer: &Transfer) -> Result<Incoming, SessionError> {
-        let (Some(id), Some(tag)) = (transfer.delivery_id, transfer.delivery_tag) else {
+    fn note(&mut self, id: u32, transfer: &Transfer, size: u64, settled: bool, more: bool) {
+        match &mut self.delivery {
+            Some(delivery) if more => {
+                delivery.size = size;
+                delivery.settled = settled;
+            }
+            None if more => {
+                self.delivery = Some(Incoming {
+                    id,
+                    tag: transfer.delivery_tag.unwrap_or_default(),
+                    size,
+                    settled,
+                    ignored: transfer.resume,
+                });
+            }
+            Some(_) => self.delivery = None,
+            None => {}
+        }
+    }
+}
+
+impl Session {
+    /// Checks the first frame of a delivery; its number.
+    #[inline]
+    fn start_incoming(&mut self, transfer: &Transfer) -> Result<u32, SessionError> {
+        let (Some(id), Some(_)) = (transfer.delivery_id, &transfer.delivery_tag) else {
             return Err(SessionError::InvalidField(
                 "the first transfer of a delivery needs delivery-id and delivery-tag",
             ));
@@ -261,13 +291,7 @@ impl Session {
             return Err(SessionError::InvalidField("delivery-id is out of sequence"));
         }
         self.expected_delivery_id = Some(id.wrapping_add(1));
-        Ok(Incoming {
-            id,
-            tag,
-            size: 0,
-            settled: false,
-            ignored: transfer.resume,
-        })
+        Ok(id)
     }
 }
 

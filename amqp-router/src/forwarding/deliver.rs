@@ -106,7 +106,9 @@ impl Forwarder {
     /// A connection's session window or output buffer has room again; true if a link waited for
     /// that.
     pub(crate) fn room_changed(&mut self, connection: u32) -> bool {
-        let Some(links) = self.blocked.remove(&connection) else { return false };
+        let Some(links) = self.blocked.remove(&connection) else {
+            return false;
+        };
         for link in links {
             if self.outgoing.contains(link) && self.outgoing[link].blocked {
                 self.outgoing[link].blocked = false;

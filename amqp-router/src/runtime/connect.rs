@@ -87,7 +87,10 @@ impl ConnectorState {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Reconnect) -> T) -> T {
-        act(&mut self.reconnect.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self
+            .reconnect
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -118,7 +121,10 @@ pub(crate) async fn run_connector(
                 .await
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")))
         });
-        match dialled.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match dialled
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+        {
             Ok((stream, tls)) => {
                 info!(target: "SERVER", "Connector '{}' connected to {host}", plan.name);
                 let new = Connected {
@@ -144,7 +150,9 @@ async fn dial(
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let stream = TcpStream::connect((&*server.host, port_number(&server.port)?)).await?;
     stream.set_nodelay(true)?;
-    let Some((connector, format)) = tls else { return Ok((Stream::Tcp(stream), None)) };
+    let Some((connector, format)) = tls else {
+        return Ok((Stream::Tcp(stream), None));
+    };
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
     let stream = connector.connect(name, stream).await?;
     let info = TlsInfo::of(stream.get_ref().1, format);
@@ -161,7 +169,11 @@ fn failover_list(properties: &Fields) -> Vec<Server> {
         .iter()
         .filter_map(|server| {
             let host = server.get("network-host")?.as_str()?.to_owned();
-            let port = server.get("port").and_then(Value::as_str).unwrap_or("amqp").to_owned();
+            let port = server
+                .get("port")
+                .and_then(Value::as_str)
+                .unwrap_or("amqp")
+                .to_owned();
             Some(Server { host, port })
         })
         .collect()

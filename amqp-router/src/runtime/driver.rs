@@ -35,26 +35,60 @@ pub(crate) enum ToWorker {
     Connection(Box<NewConnection>),
     Mail(Vec<Mail>),
     Commands(Vec<Command>),
-    Authenticated { connection: ConnectionId, id: u64, result: Authentication },
+    Authenticated {
+        connection: ConnectionId,
+        id: u64,
+        result: Authentication,
+    },
     /// Report yourself.
     Status(oneshot::Sender<WorkerStatus>),
     /// Close the connection that management knows as `id`.
-    Close { id: u64, error: Option<Error> },
+    Close {
+        id: u64,
+        error: Option<Error>,
+    },
     /// Close every connection and end.
-    Shutdown { error: Option<Error> },
+    Shutdown {
+        error: Option<Error>,
+    },
     /// Make room for a local program, whose links' events go to `events`.
-    AddLocal { events: UnboundedSender<LocalEvent>, reply: oneshot::Sender<ConnectionId> },
-    Local { connection: ConnectionId, request: LocalRequest },
+    AddLocal {
+        events: UnboundedSender<LocalEvent>,
+        reply: oneshot::Sender<ConnectionId>,
+    },
+    Local {
+        connection: ConnectionId,
+        request: LocalRequest,
+    },
 }
 
 /// What a local program wants done.
 #[derive(Debug)]
 pub(crate) enum LocalRequest {
-    Attach { attach: Box<Attach>, capacity: u32, reply: oneshot::Sender<LocalLinkId> },
-    Send { link: LocalLinkId, payload: Bytes, settled: bool, reply: oneshot::Sender<Option<u32>> },
-    Credit { link: LocalLinkId, credit: u32, drain: bool },
-    Settle { link: LocalLinkId, delivery: u32, state: DeliveryState },
-    Detach { link: LocalLinkId },
+    Attach {
+        attach: Box<Attach>,
+        capacity: u32,
+        reply: oneshot::Sender<LocalLinkId>,
+    },
+    Send {
+        link: LocalLinkId,
+        payload: Bytes,
+        settled: bool,
+        reply: oneshot::Sender<Option<u32>>,
+    },
+    Credit {
+        link: LocalLinkId,
+        credit: u32,
+        drain: bool,
+    },
+    Settle {
+        link: LocalLinkId,
+        delivery: u32,
+        state: DeliveryState,
+    },
+    Detach {
+        link: LocalLinkId,
+    },
     Leave,
 }
 
@@ -215,7 +249,11 @@ impl Driver {
                     self.worker.command(command, now);
                 }
             }
-            ToWorker::Authenticated { connection, id, result } => {
+            ToWorker::Authenticated {
+                connection,
+                id,
+                result,
+            } => {
                 self.worker.authenticated(connection, id, result, now);
             }
             ToWorker::Status(reply) => {
@@ -235,26 +273,50 @@ impl Driver {
                     self.worker.remove(connection, now);
                 }
             }
-            ToWorker::Local { connection, request } => self.local(connection, request, now),
+            ToWorker::Local {
+                connection,
+                request,
+            } => self.local(connection, request, now),
         }
     }
 
     fn local(&mut self, connection: ConnectionId, request: LocalRequest, now: Instant) {
         match request {
-            LocalRequest::Attach { attach, capacity, reply } => {
+            LocalRequest::Attach {
+                attach,
+                capacity,
+                reply,
+            } => {
                 if let Some(link) = self.worker.local_attach(connection, *attach, capacity) {
                     let _ = reply.send(link);
                 }
             }
-            LocalRequest::Send { link, payload, settled, reply } => {
-                let sent = self.worker.local_send(connection, link, payload, settled, now);
+            LocalRequest::Send {
+                link,
+                payload,
+                settled,
+                reply,
+            } => {
+                let sent = self
+                    .worker
+                    .local_send(connection, link, payload, settled, now);
                 let _ = reply.send(sent.ok());
             }
-            LocalRequest::Credit { link, credit, drain } => {
-                self.worker.local_credit(connection, link, credit, drain, now);
+            LocalRequest::Credit {
+                link,
+                credit,
+                drain,
+            } => {
+                self.worker
+                    .local_credit(connection, link, credit, drain, now);
             }
-            LocalRequest::Settle { link, delivery, state } => {
-                self.worker.local_settle(connection, link, delivery, state, now);
+            LocalRequest::Settle {
+                link,
+                delivery,
+                state,
+            } => {
+                self.worker
+                    .local_settle(connection, link, delivery, state, now);
             }
             LocalRequest::Detach { link } => self.worker.local_detach(connection, link, now),
             LocalRequest::Leave => {
@@ -271,8 +333,14 @@ impl Driver {
         } else {
             Connection::client(config, now)
         };
-        let id = self.worker.add_connection(new.id, endpoint, new.settings, new.peer);
-        let socket = Socket { stream: new.stream, read_closed: false, unflushed: false };
+        let id = self
+            .worker
+            .add_connection(new.id, endpoint, new.settings, new.peer);
+        let socket = Socket {
+            stream: new.stream,
+            read_closed: false,
+            unflushed: false,
+        };
         self.sockets.insert(id.0, socket);
         self.load.connections.fetch_add(1, Ordering::Relaxed);
         // Its socket's first reading registers its waker.
@@ -281,7 +349,9 @@ impl Driver {
 
     /// Reads what a socket has, within a share; true if it may have more.
     fn read(&mut self, connection: ConnectionId, now: Instant) -> bool {
-        let Some(socket) = self.sockets.get_mut(&connection.0) else { return false };
+        let Some(socket) = self.sockets.get_mut(&connection.0) else {
+            return false;
+        };
         if socket.read_closed {
             return false;
         }
@@ -311,7 +381,9 @@ impl Driver {
     /// Writes what a connection has to write, as far as its socket takes it, and lets go of a
     /// connection that is finished. True if links that waited for room can go on.
     fn write(&mut self, connection: ConnectionId, now: Instant) -> bool {
-        let Some(socket) = self.sockets.get_mut(&connection.0) else { return false };
+        let Some(socket) = self.sockets.get_mut(&connection.0) else {
+            return false;
+        };
         let waker = self.ready.waker(connection.0);
         let mut cx = Context::from_waker(&waker);
         let outcome = write_all(&mut self.worker, connection, socket, &mut cx);
@@ -380,7 +452,9 @@ impl Driver {
         let period = now - self.busy_since;
         if period >= Duration::from_secs(1) {
             let permille = self.busy.as_micros() * 1000 / period.as_micros().max(1);
-            self.load.busy.store(u32::try_from(permille).unwrap_or(1000), Ordering::Relaxed);
+            self.load
+                .busy
+                .store(u32::try_from(permille).unwrap_or(1000), Ordering::Relaxed);
             self.busy = Duration::ZERO;
             self.busy_since = now;
         }
@@ -410,7 +484,10 @@ impl Future for Driver {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let due = [this.worker.poll_timeout(), this.shutting_down].into_iter().flatten().min();
+        let due = [this.worker.poll_timeout(), this.shutting_down]
+            .into_iter()
+            .flatten()
+            .min();
         if let Some(due) = due {
             let due = TokioInstant::from_std(due);
             if this.sleep.deadline() != due {
@@ -431,7 +508,9 @@ fn write_all(
     socket: &mut Socket,
     cx: &mut Context<'_>,
 ) -> io::Result<bool> {
-    let Some(out) = worker.output(connection) else { return Ok(true) };
+    let Some(out) = worker.output(connection) else {
+        return Ok(true);
+    };
     while !out.is_empty() {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let count = out.iovecs(&mut slices);

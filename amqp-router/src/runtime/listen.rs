@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +24,9 @@ pub(crate) struct ListenerTls {
     pub(crate) uid_format: UidFormat,
 }
 
+/// How a listener secures what it accepts, changeable while it does.
+pub(crate) type SharedTls = Arc<RwLock<Option<ListenerTls>>>;
+
 /// A connection that a listener has accepted and secured.
 pub(crate) struct Accepted {
     pub(crate) listener: Arc<str>,
@@ -42,7 +45,7 @@ pub(crate) trait Placement: Send + Sync + 'static {
 pub(crate) fn accept(
     name: Arc<str>,
     socket: std::net::TcpListener,
-    tls: Option<ListenerTls>,
+    tls: SharedTls,
     placement: Arc<dyn Placement>,
     accepted: UnboundedSender<(usize, Accepted)>,
 ) -> io::Result<JoinHandle<()>> {
@@ -52,9 +55,12 @@ pub(crate) fn accept(
             match socket.accept().await {
                 Ok((stream, peer)) => {
                     let (worker, runtime) = placement.place();
-                    let (name, tls) = (Arc::clone(&name), tls.clone());
+                    let name = Arc::clone(&name);
+                    let tls = tls.read().unwrap_or_else(PoisonError::into_inner).clone();
                     let accepted = accepted.clone();
-                    let Ok(stream) = stream.into_std() else { continue };
+                    let Ok(stream) = stream.into_std() else {
+                        continue;
+                    };
                     runtime.spawn(async move {
                         match secure(stream, tls.as_ref()).await {
                             Ok((stream, tls)) => {
@@ -85,7 +91,9 @@ async fn secure(
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    let Some(tls) = tls else { return Ok((Stream::Tcp(stream), None)) };
+    let Some(tls) = tls else {
+        return Ok((Stream::Tcp(stream), None));
+    };
     let handshake = async {
         if !tls.required {
             let mut first = [0; 1];

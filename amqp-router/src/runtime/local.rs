@@ -48,7 +48,10 @@ impl Program {
     ) -> Result<(Self, Option<Source>, Option<Target>), LinkError> {
         let (events_sender, mut events) = unbounded_channel();
         let (reply, connection) = oneshot::channel();
-        let add = ToWorker::AddLocal { events: events_sender, reply };
+        let add = ToWorker::AddLocal {
+            events: events_sender,
+            reply,
+        };
         worker.send(add).map_err(|_| LinkError::Stopped)?;
         let connection = connection.await.map_err(|_| LinkError::Stopped)?;
         let (reply, link) = oneshot::channel();
@@ -57,7 +60,10 @@ impl Program {
             capacity: DEFAULT_LINK_CAPACITY,
             reply,
         };
-        let request = ToWorker::Local { connection, request };
+        let request = ToWorker::Local {
+            connection,
+            request,
+        };
         worker.send(request).map_err(|_| LinkError::Stopped)?;
         let link = link.await.map_err(|_| LinkError::Stopped)?;
         let (source, target) = loop {
@@ -67,11 +73,23 @@ impl Program {
                 _ => {}
             }
         };
-        Ok((Self { worker, connection, events, link }, source, target))
+        Ok((
+            Self {
+                worker,
+                connection,
+                events,
+                link,
+            },
+            source,
+            target,
+        ))
     }
 
     fn request(&self, request: LocalRequest) -> Result<(), LinkError> {
-        let message = ToWorker::Local { connection: self.connection, request };
+        let message = ToWorker::Local {
+            connection: self.connection,
+            request,
+        };
         self.worker.send(message).map_err(|_| LinkError::Stopped)
     }
 
@@ -107,7 +125,10 @@ impl Sender {
         worker: UnboundedSender<ToWorker>,
         address: Option<&str>,
     ) -> Result<Self, LinkError> {
-        let target = TargetNode { address: address.map(str::to_owned), ..TargetNode::default() };
+        let target = TargetNode {
+            address: address.map(str::to_owned),
+            ..TargetNode::default()
+        };
         let attach = Attach {
             name: format!("in-process sender to {}", address.unwrap_or("any address")),
             role: Role::Sender,
@@ -116,7 +137,11 @@ impl Sender {
             ..Attach::default()
         };
         let (program, ..) = Program::attach(worker, attach).await?;
-        Ok(Self { program, credit: 0, outcomes: HashMap::new() })
+        Ok(Self {
+            program,
+            credit: 0,
+            outcomes: HashMap::new(),
+        })
     }
 
     /// Sends a message and waits for its outcome: the state that the receiver settled it with, or
@@ -166,7 +191,12 @@ impl Sender {
             let (reply, delivery) = oneshot::channel();
             let link = self.program.link;
             let copy = payload.clone();
-            self.program.request(LocalRequest::Send { link, payload: copy, settled, reply })?;
+            self.program.request(LocalRequest::Send {
+                link,
+                payload: copy,
+                settled,
+                reply,
+            })?;
             // Without a number the credit was taken back meanwhile, and it is tried again.
             if let Some(delivery) = delivery.await.map_err(|_| LinkError::Stopped)? {
                 return Ok(delivery);
@@ -186,7 +216,12 @@ impl Sender {
     async fn pump(&mut self) -> Result<(), LinkError> {
         match self.program.event().await? {
             LocalEvent::Credit { credit, .. } => self.credit = credit,
-            LocalEvent::Outcome { delivery, state, settled, .. } => {
+            LocalEvent::Outcome {
+                delivery,
+                state,
+                settled,
+                ..
+            } => {
                 let terminal = state.as_ref().is_some_and(DeliveryState::is_terminal);
                 if settled || terminal {
                     self.outcomes.insert(delivery, state);
@@ -239,7 +274,10 @@ impl Receiver {
             ..Source::default()
         };
         let attach = Attach {
-            name: format!("in-process receiver from {}", address.unwrap_or("a dynamic address")),
+            name: format!(
+                "in-process receiver from {}",
+                address.unwrap_or("a dynamic address")
+            ),
             role: Role::Receiver,
             source: Some(source),
             target: Some(TargetNode::default().into()),
@@ -248,8 +286,17 @@ impl Receiver {
         let (program, source, _) = Program::attach(worker, attach).await?;
         let address = source.and_then(|source| source.address).unwrap_or_default();
         let link = program.link;
-        program.request(LocalRequest::Credit { link, credit, drain: false })?;
-        Ok(Self { program, address, ready: VecDeque::new(), partial: BytesMut::new() })
+        program.request(LocalRequest::Credit {
+            link,
+            credit,
+            drain: false,
+        })?;
+        Ok(Self {
+            program,
+            address,
+            ready: VecDeque::new(),
+            partial: BytesMut::new(),
+        })
     }
 
     /// The address it receives from; the router has chosen it if it is dynamic.
@@ -267,7 +314,13 @@ impl Receiver {
                 return Ok(self.hand_over(delivery, settled, payload));
             }
             match self.program.event().await? {
-                LocalEvent::Transfer { delivery, settled, payload, more, .. } => {
+                LocalEvent::Transfer {
+                    delivery,
+                    settled,
+                    payload,
+                    more,
+                    ..
+                } => {
                     if self.partial.is_empty() && !more {
                         self.ready.push_back((delivery, settled, payload));
                         continue;
@@ -290,7 +343,10 @@ impl Receiver {
     fn hand_over(&self, delivery: u32, settled: bool, payload: Bytes) -> Delivery {
         if settled {
             self.grant_one();
-            return Delivery { payload, settlement: None };
+            return Delivery {
+                payload,
+                settlement: None,
+            };
         }
         let settlement = Settlement {
             worker: self.program.worker.clone(),
@@ -298,11 +354,18 @@ impl Receiver {
             link: self.program.link,
             delivery,
         };
-        Delivery { payload, settlement: Some(settlement) }
+        Delivery {
+            payload,
+            settlement: Some(settlement),
+        }
     }
 
     fn grant_one(&self) {
-        let request = LocalRequest::Credit { link: self.program.link, credit: 1, drain: false };
+        let request = LocalRequest::Credit {
+            link: self.program.link,
+            credit: 1,
+            drain: false,
+        };
         // If the router has stopped, the next `recv` says so.
         let _ = self.program.request(request);
     }
@@ -343,15 +406,32 @@ impl Delivery {
     }
 
     fn settle(&mut self, state: DeliveryState) {
-        let Some(Settlement { worker, connection, link, delivery }) = self.settlement.take() else {
+        let Some(Settlement {
+            worker,
+            connection,
+            link,
+            delivery,
+        }) = self.settlement.take()
+        else {
             return;
         };
         for request in [
-            LocalRequest::Settle { link, delivery, state },
-            LocalRequest::Credit { link, credit: 1, drain: false },
+            LocalRequest::Settle {
+                link,
+                delivery,
+                state,
+            },
+            LocalRequest::Credit {
+                link,
+                credit: 1,
+                drain: false,
+            },
         ] {
             // A router that has stopped has nobody to tell.
-            let _ = worker.send(ToWorker::Local { connection, request });
+            let _ = worker.send(ToWorker::Local {
+                connection,
+                request,
+            });
         }
     }
 }

@@ -57,7 +57,11 @@ impl ReadyList {
     /// Moves the woken connections to `into`, each once.
     pub(super) fn take(&self, into: &mut Vec<u32>) {
         {
-            let mut woken = self.shared.woken.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut woken = self
+                .shared
+                .woken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut *woken, into);
         }
         for connection in into.iter() {
@@ -75,7 +79,11 @@ impl Wake for ConnectionWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.listed.swap(true, Ordering::AcqRel) {
-            let mut woken = self.shared.woken.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut woken = self
+                .shared
+                .woken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             woken.push(self.connection);
             drop(woken);
             self.shared.task.wake();

@@ -5,30 +5,24 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::runtime::Builder;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{
+    UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
+};
 use tokio::sync::oneshot;
 use tracing::info;
 
-use crate::control::address::Identity;
-use crate::control::links::{AddressRule, Control, Scope};
-use crate::control::table::Treatment;
-use crate::runtime::connect::ConnectorPlan;
+use crate::codec::Message;
+use crate::control::links::Control;
+use crate::management::{Config, Invalid, agent};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
-use crate::runtime::service::{Inputs, ListenerPlan, Service, Workers};
-use crate::runtime::threads::{Events, start_workers};
-
-/// Everything that a router is to be when it starts.
-pub(crate) struct Blueprint {
-    pub(crate) identity: Identity,
-    pub(crate) default_treatment: Treatment,
-    pub(crate) workers: u16,
-    pub(crate) prefixes: Vec<(String, AddressRule)>,
-    pub(crate) patterns: Vec<(String, AddressRule)>,
-    pub(crate) listeners: Vec<ListenerPlan>,
-    pub(crate) connectors: Vec<ConnectorPlan>,
-}
+use crate::runtime::log::Log;
+use crate::runtime::manage::{self, Manager, configure_log, scope};
+use crate::runtime::plan::{self, Planner, address_rule, load_profile, treatment};
+use crate::runtime::service::{Inputs, Service, Workers};
+use crate::runtime::threads::start_workers;
+use crate::worker::WorkerStatus;
 
 /// Why a router did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,14 +31,42 @@ pub enum StartError {
     /// The system refuses a thread, or what its event loop needs.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
-    /// A listener cannot listen.
+    /// A listener cannot listen, or a file cannot be used: which one, and why.
     #[error("{0}")]
-    Listen(String),
+    Config(String),
 }
 
-/// What the owner of a router asks of its control plane.
-enum Request {
+impl From<Invalid> for StartError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Config(invalid.to_string())
+    }
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+/// What is asked of a control plane.
+#[derive(Debug)]
+pub(crate) enum Request {
     Stop(oneshot::Sender<()>),
+    /// The management agent is attached.
+    Manageable,
+    /// Say that you live.
+    Ping(oneshot::Sender<()>),
+    /// A client's request.
+    Manage {
+        request: Box<agent::Request>,
+        reply: oneshot::Sender<Message>,
+    },
+    /// The same, with what workers have reported for it.
+    Answer {
+        request: Box<agent::Request>,
+        statuses: Vec<WorkerStatus>,
+        reply: oneshot::Sender<Message>,
+    },
 }
 
 /// A router that is running, on threads of its own.
@@ -60,63 +82,64 @@ pub struct Router {
 }
 
 impl Router {
-    /// Temporary: one plain listener.
-    pub fn plain(id: &str, host: &str, port: &str, workers: u16) -> Result<Self, StartError> {
-        use crate::runtime::listener::BindAddress;
-        use crate::runtime::sasl::{Authenticator, SaslSettings};
-        let endpoint = crate::endpoint::Config {
-            container_id: id.into(),
-            offered_capabilities: vec![crate::control::links::anonymous_relay()],
-            incoming_window: 512,
-            ..Default::default()
-        };
-        let listener = ListenerPlan {
-            name: "amqp".into(),
-            bind: BindAddress {
-                entity: "listener 'amqp'".into(),
-                host: host.into(),
-                port: port.into(),
-                family: None,
-                backlog: 0,
-            },
-            settings: crate::adaptors::amqp::ConnectionSettings {
-                name: "amqp".into(),
-                role: "normal",
-                link_capacity: 250,
-                max_message_size: None,
-                endpoint: Arc::new(endpoint),
-            },
-            tls: None,
-            authenticator: Authenticator::new(SaslSettings { listener: "amqp".into(), ..Default::default() }),
-        };
-        Self::start(Blueprint {
-            identity: Identity { id: id.into(), edge: false, network: None, tenant: None },
-            default_treatment: Treatment::Balanced,
-            workers,
-            prefixes: Vec::new(),
-            patterns: Vec::new(),
-            listeners: vec![listener],
-            connectors: Vec::new(),
-        })
+    /// Starts a router; when this returns, it listens and can be managed.
+    ///
+    /// It logs through `tracing`.
+    ///
+    /// # Errors
+    /// A listener cannot listen, or a file that the configuration names cannot be used.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with_log(config, None)
     }
 
-    pub(crate) fn start(blueprint: Blueprint) -> Result<Self, StartError> {
-        let identity = Arc::new(blueprint.identity.clone());
+    /// The same, where `log` is the process's own: `log` entities then apply to it.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start), or a log cannot be written where it should.
+    pub fn start_with_log(config: Config, log: Option<Log>) -> Result<Self, StartError> {
+        let configure = |entity| {
+            log.as_ref()
+                .map_or(Ok(()), |log| configure_log(log, entity))
+        };
+        for entity in config.of("log") {
+            configure(entity).map_err(|refusal| StartError::Config(refusal.to_string()))?;
+        }
+        let router = config.singleton("router");
+        let workers = router
+            .integer("workerThreads")
+            .and_then(|n| u16::try_from(n).ok());
+        let default = treatment(router.text("defaultDistribution"));
+        let identity = Arc::new(Planner::new(&config)?.identity());
         let (workers, events, mut threads) =
-            start_workers(blueprint.workers, &identity, blueprint.default_treatment)?;
+            start_workers(workers.unwrap_or(1), &identity, default)?;
+        let control = Control::new(identity, default, rand::random());
         let (requests, inbox) = unbounded_channel();
         let (ready, started) = std::sync::mpsc::channel();
-        let handles = workers.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let control = std::thread::Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(control_plane(blueprint, identity, handles, events, inbox, ready));
-        })?;
-        threads.push(control);
+        let (handles, myself) = (workers.clone(), requests.downgrade());
+        let thread = std::thread::Builder::new().name("control".into());
+        threads.push(thread.spawn(move || {
+            let _entered = runtime.enter();
+            let (service, inputs) = Service::new(control, handles, events);
+            let plane = ControlPlane {
+                service,
+                config,
+                log,
+                myself,
+                ready: Some(ready),
+            };
+            runtime.block_on(plane.run(inputs, inbox));
+        })?);
         let addresses = match started.recv() {
             Ok(started) => started?,
-            Err(_) => return Err(StartError::Listen("the control plane has ended".into())),
+            Err(_) => return Err(StartError::Config("the control plane has ended".into())),
         };
-        Ok(Self { requests, workers, addresses, threads })
+        Ok(Self {
+            requests,
+            workers,
+            addresses,
+            threads,
+        })
     }
 
     /// The addresses on which each listener listens, by its name.
@@ -175,73 +198,146 @@ impl Router {
     }
 }
 
-async fn control_plane(
-    blueprint: Blueprint,
-    identity: Arc<Identity>,
-    workers: Workers,
-    events: Events,
-    mut requests: UnboundedReceiver<Request>,
-    ready: std::sync::mpsc::Sender<Result<Vec<(String, Vec<SocketAddr>)>, StartError>>,
-) {
-    let mut control = Control::new(identity, blueprint.default_treatment, rand::random());
-    for (prefix, rule) in blueprint.prefixes {
-        control.configure(Scope::Prefix(&prefix), rule);
-    }
-    for (pattern, rule) in blueprint.patterns {
-        control.configure(Scope::Pattern(&pattern), rule);
-    }
-    let (mut service, mut inputs) = Service::new(control, workers, events);
-    let listening = blueprint
-        .listeners
-        .into_iter()
-        .map(|plan| {
-            let name = plan.name.clone();
-            service.listen(plan).map(|addresses| (name, addresses))
-        })
-        .collect::<Result<Vec<_>, BindError>>();
-    let listening = match listening {
-        Ok(listening) => listening,
-        Err(error) => {
-            service.shut_down();
-            let _ = ready.send(Err(StartError::Listen(error.to_string())));
-            return;
-        }
-    };
-    for plan in blueprint.connectors {
-        service.connect(plan);
-    }
-    let _ = ready.send(Ok(listening));
-    let stopped = run(&mut service, &mut inputs, &mut requests).await;
-    service.shut_down();
-    // Workers end when their connections are closed, and drop their end of this channel.
-    while let Some((worker, events)) = inputs.events.recv().await {
-        service.handle_events(worker, events);
-    }
-    info!(target: "ROUTER", "All connections closed");
-    if let Some(reply) = stopped {
-        let _ = reply.send(());
-    }
+/// Where each listener listens.
+type Listening = Vec<(String, Vec<SocketAddr>)>;
+
+/// The control plane and what it is configured with.
+struct ControlPlane {
+    service: Service,
+    config: Config,
+    log: Option<Log>,
+    /// To itself, for what others work out for it.
+    myself: WeakUnboundedSender<Request>,
+    /// To whoever started the router, until it is up.
+    ready: Option<std::sync::mpsc::Sender<Result<Listening, StartError>>>,
 }
 
-/// Works until the owner wants it to stop.
-async fn run(
-    service: &mut Service,
-    inputs: &mut Inputs,
-    requests: &mut UnboundedReceiver<Request>,
-) -> Option<oneshot::Sender<()>> {
-    loop {
-        tokio::select! {
-            Some((worker, events)) = inputs.events.recv() => {
-                service.handle_events(worker, events);
+impl ControlPlane {
+    async fn run(mut self, mut inputs: Inputs, mut requests: UnboundedReceiver<Request>) {
+        if let Err(error) = self.set_up() {
+            self.service.shut_down();
+            self.report(Err(error));
+            return;
+        }
+        let worker = self.service.workers.get(0).inbox.clone();
+        if let Some(myself) = self.myself.upgrade() {
+            // It holds on to the workers' events, so that it must not outlive the shutdown.
+            tokio::spawn(manage::serve(worker, myself.downgrade()));
+        }
+        let stopped = self.work(&mut inputs, &mut requests).await;
+        self.service.shut_down();
+        // Workers end when their connections are closed, and then drop their end of this channel.
+        while let Some((worker, events)) = inputs.events.recv().await {
+            self.service.handle_events(worker, events);
+        }
+        info!(target: "ROUTER", "All connections closed");
+        if let Some(reply) = stopped {
+            // Nobody waits any more: as good as told.
+            let _ = reply.send(());
+        }
+    }
+
+    /// Puts the configured entities to work.
+    fn set_up(&mut self) -> Result<(), StartError> {
+        for entity in self.config.of("router.config.address") {
+            if let Some(scope) = scope(entity) {
+                self.service.control.configure(scope, address_rule(entity));
             }
-            Some((worker, accepted)) = inputs.accepted.recv() => {
-                service.adopt_accepted(worker, accepted);
+        }
+        for profile in self.config.of("sslProfile") {
+            load_profile(profile)?;
+        }
+        let planner = Planner::new(&self.config)?;
+        for entity in self.config.of("connector") {
+            self.service.connect(planner.connector(entity)?);
+        }
+        for entity in self.config.of("listener") {
+            match planner.listener(entity)? {
+                plan::Listening::Amqp(plan) => self.service.listen(*plan)?,
+                plan::Listening::Http(plan) => self.service.serve_http(*plan, &self.myself)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Tells whoever started the router how that went.
+    fn report(&mut self, outcome: Result<(), StartError>) {
+        if let Some(ready) = self.ready.take() {
+            let listening = self.service.listening();
+            let listening =
+                listening.map(|(name, addresses)| (name.to_owned(), addresses.to_vec()));
+            let _ = ready.send(outcome.map(|()| listening.collect()));
+        }
+    }
+
+    /// Works until the owner wants it to stop.
+    async fn work(
+        &mut self,
+        inputs: &mut Inputs,
+        requests: &mut UnboundedReceiver<Request>,
+    ) -> Option<oneshot::Sender<()>> {
+        loop {
+            tokio::select! {
+                Some((worker, events)) = inputs.events.recv() => {
+                    self.service.handle_events(worker, events);
+                }
+                Some((worker, accepted)) = inputs.accepted.recv() => {
+                    self.service.adopt_accepted(worker, accepted);
+                }
+                Some(connected) = inputs.connected.recv() => {
+                    self.service.adopt_connected(connected);
+                }
+                request = requests.recv() => match request {
+                    Some(Request::Stop(reply)) => return Some(reply),
+                    Some(request) => self.handle(request),
+                    None => return None,
+                },
             }
-            Some(connected) = inputs.connected.recv() => service.adopt_connected(connected),
-            request = requests.recv() => match request {
-                Some(Request::Stop(reply)) => return Some(reply),
-                None => return None,
-            },
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        match request {
+            Request::Manageable => self.report(Ok(())),
+            Request::Ping(reply) => {
+                let _ = reply.send(());
+            }
+            Request::Manage { request, reply } => {
+                let answers = self.service.ask_workers();
+                let Some(myself) = self.myself.upgrade() else {
+                    return;
+                };
+                tokio::spawn(async move {
+                    let mut statuses = Vec::new();
+                    for answer in answers {
+                        // A worker that has ended has nothing to report.
+                        statuses.extend(answer.await);
+                    }
+                    let _ = myself.send(Request::Answer {
+                        request,
+                        statuses,
+                        reply,
+                    });
+                });
+            }
+            Request::Answer {
+                request,
+                statuses,
+                reply,
+            } => {
+                let mut manager = Manager {
+                    service: &mut self.service,
+                    config: &mut self.config,
+                    log: self.log.as_ref(),
+                    statuses,
+                    myself: &self.myself,
+                };
+                let answer = manager.answer(*request);
+                // The agent has ended: the router is stopping.
+                let _ = reply.send(answer);
+                self.service.send_commands();
+            }
+            Request::Stop(_) => unreachable!("the loop above takes it"),
         }
     }
 }

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{
+    UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
+};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
@@ -20,11 +22,15 @@ use crate::codec::{Error, Symbol};
 use crate::control::links::{Command, Control, Recipient};
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
-use crate::runtime::connect::{ConnectorPlan, ConnectorState, Connected, run_connector};
+use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
-use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
+use crate::runtime::http::{Answer, HttpListener, Pages};
+use crate::runtime::listen::{Accepted, ListenerTls, Placement, SharedTls, accept};
 use crate::runtime::listener::{BindAddress, BindError};
+use crate::runtime::plan::HttpPlan;
+use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
+use crate::runtime::shutdown::Stop;
 use crate::runtime::tls::TlsInfo;
 use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
 
@@ -58,9 +64,16 @@ impl Placement for Workers {
     /// The first worker that has time to spare, so that what is forwarded stays on one thread
     /// while one thread is enough; when none has, the one with the fewest connections.
     fn place(&self) -> (usize, Handle) {
-        let idle = self.0.iter().position(|worker| worker.load.busy_permille() < BUSY);
+        let idle = self
+            .0
+            .iter()
+            .position(|worker| worker.load.busy_permille() < BUSY);
         let worker = idle.unwrap_or_else(|| {
-            let fewest = self.0.iter().enumerate().min_by_key(|(_, w)| w.load.connections());
+            let fewest = self
+                .0
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, w)| w.load.connections());
             fewest.map_or(0, |(worker, _)| worker)
         });
         (worker, self.0[worker].runtime.clone())
@@ -79,8 +92,9 @@ pub(crate) struct ListenerPlan {
 
 /// A listener at work.
 struct Listener {
-    settings: ConnectionSettings,
-    authenticator: Arc<Authenticator>,
+    /// What AMQP connections of it are made with.
+    settings: Option<(ConnectionSettings, Arc<Authenticator>)>,
+    tls: Option<SharedTls>,
     /// The settings with the SASL policy of each way to connect.
     variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
     addresses: Vec<SocketAddr>,
@@ -145,7 +159,14 @@ impl Service {
             connected,
             started: Instant::now(),
         };
-        (service, Inputs { events, accepted: accepted_inbox, connected: connected_inbox })
+        (
+            service,
+            Inputs {
+                events,
+                accepted: accepted_inbox,
+                connected: connected_inbox,
+            },
+        )
     }
 
     /// Starts to listen.
@@ -155,9 +176,10 @@ impl Service {
     pub(crate) fn listen(&mut self, plan: ListenerPlan) -> Result<Vec<SocketAddr>, BindError> {
         let sockets = plan.bind.bind()?;
         let name: Arc<str> = plan.name.as_str().into();
+        let tls: SharedTls = Arc::new(RwLock::new(plan.tls));
         let mut listener = Listener {
-            settings: plan.settings,
-            authenticator: Arc::new(plan.authenticator),
+            settings: Some((plan.settings, Arc::new(plan.authenticator))),
+            tls: Some(Arc::clone(&tls)),
             variants: Vec::new(),
             addresses: Vec::new(),
             tasks: Vec::new(),
@@ -166,14 +188,74 @@ impl Service {
             listener.addresses.extend(socket.local_addr());
             let placement = Arc::new(self.workers.clone());
             let accepted = self.accepted.clone();
-            let task = accept(Arc::clone(&name), socket, plan.tls.clone(), placement, accepted)
-                .map_err(|error| plan.bind.fault(&error))?;
+            let task = accept(
+                Arc::clone(&name),
+                socket,
+                Arc::clone(&tls),
+                placement,
+                accepted,
+            )
+            .map_err(|error| plan.bind.fault(&error))?;
             listener.tasks.push(task);
         }
         for address in &listener.addresses {
             info!(target: "SERVER", "Listening on {address} ({name})");
         }
         let addresses = listener.addresses.clone();
+        self.listeners.insert(plan.name, listener);
+        Ok(addresses)
+    }
+
+    /// Has a listener that is at work secure new connections in another way.
+    pub(crate) fn resecure(&mut self, plan: ListenerPlan) {
+        if let Some(listener) = self.listeners.get(&plan.name)
+            && let Some(shared) = &listener.tls
+        {
+            *shared.write().unwrap_or_else(PoisonError::into_inner) = plan.tls;
+        }
+    }
+
+    /// Starts to answer HTTP requests.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub(crate) fn serve_http(
+        &mut self,
+        plan: HttpPlan,
+        control: &WeakUnboundedSender<Request>,
+    ) -> Result<Vec<SocketAddr>, BindError> {
+        let mut sockets = Vec::new();
+        let mut addresses = Vec::new();
+        for socket in plan.bind.bind()? {
+            addresses.extend(socket.local_addr());
+            let socket = tokio::net::TcpListener::from_std(socket);
+            sockets.push(socket.map_err(|error| plan.bind.fault(&error))?);
+        }
+        for address in &addresses {
+            info!(target: "SERVER", "Listening for HTTP on {address} ({})", plan.name);
+        }
+        let pages = Arc::new(Health {
+            enabled: plan.healthz,
+            control: control.clone(),
+        });
+        let http = HttpListener {
+            name: plan.name.clone(),
+            sockets,
+            tls: plan.tls,
+            pages,
+        };
+        let (stop, shutdown) = Stop::new();
+        let task = tokio::spawn(async move {
+            let _stop = stop;
+            http.serve(shutdown).await;
+        });
+        let listener = Listener {
+            settings: None,
+            tls: None,
+            variants: Vec::new(),
+            addresses: addresses.clone(),
+            tasks: vec![task],
+        };
         self.listeners.insert(plan.name, listener);
         Ok(addresses)
     }
@@ -190,7 +272,9 @@ impl Service {
 
     /// Where each listener listens.
     pub(crate) fn listening(&self) -> impl Iterator<Item = (&str, &[SocketAddr])> {
-        self.listeners.iter().map(|(name, listener)| (&**name, &*listener.addresses))
+        self.listeners
+            .iter()
+            .map(|(name, listener)| (&**name, &*listener.addresses))
     }
 
     /// Starts to connect, and to connect again when the connection is lost.
@@ -208,13 +292,17 @@ impl Service {
 
     /// Stops connecting and closes the connection.
     pub(crate) fn stop_connecting(&mut self, name: &str) {
-        let Some(connector) = self.connectors.remove(name) else { return };
+        let Some(connector) = self.connectors.remove(name) else {
+            return;
+        };
         connector.task.abort();
         let ids: Vec<u64> = self
             .connections
             .iter()
             .filter(|(_, row)| {
-                row.connector.as_ref().is_some_and(|state| Arc::ptr_eq(state, &connector.state))
+                row.connector
+                    .as_ref()
+                    .is_some_and(|state| Arc::ptr_eq(state, &connector.state))
             })
             .map(|(&id, _)| id)
             .collect();
@@ -229,10 +317,13 @@ impl Service {
 
     /// Takes a connection that a listener has accepted.
     pub(crate) fn adopt_accepted(&mut self, worker: usize, new: Accepted) {
-        let Some(listener) = self.listeners.get_mut(&*new.listener) else { return };
+        let Some(listener) = self.listeners.get_mut(&*new.listener) else {
+            return;
+        };
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        let settings = listener.settings_for(new.tls.as_ref());
-        let authenticator = Some(Arc::clone(&listener.authenticator));
+        let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
+            return;
+        };
         debug!(target: "SERVER", "[C{id}] Accepted connection to {} from {}", new.listener, new.peer);
         let host = new.peer.to_string();
         let row = ConnectionRow {
@@ -240,14 +331,19 @@ impl Service {
             host: host.clone(),
             opened: Instant::now(),
             status: None,
-            authenticator,
+            authenticator: Some(authenticator),
             tls: new.tls.clone(),
             connector: None,
         };
         self.connections.insert(id, row);
         let peer = peer_info(host, true, new.tls.as_ref());
-        let connection =
-            NewConnection { id, stream: new.stream, server: true, settings, peer };
+        let connection = NewConnection {
+            id,
+            stream: new.stream,
+            server: true,
+            settings,
+            peer,
+        };
         self.to_worker(worker, ToWorker::Connection(Box::new(connection)));
     }
 
@@ -281,7 +377,12 @@ impl Service {
             match event {
                 WorkerEvent::Attach(request) => self.control.attach(*request),
                 WorkerEvent::Detached(link) => self.control.detached(link),
-                WorkerEvent::Authenticate { connection, id, mechanism, response } => {
+                WorkerEvent::Authenticate {
+                    connection,
+                    id,
+                    mechanism,
+                    response,
+                } => {
                     self.authenticate(worker.index(), connection, id, &mechanism, response);
                 }
                 WorkerEvent::Opened(status) => self.opened(status),
@@ -315,7 +416,9 @@ impl Service {
 
     /// Closes a connection that management knows by this number.
     pub(crate) fn close_connection(&mut self, id: u64, error: Option<Error>) -> bool {
-        let Some(row) = self.connections.get(&id) else { return false };
+        let Some(row) = self.connections.get(&id) else {
+            return false;
+        };
         self.to_worker(row.worker, ToWorker::Close { id, error });
         true
     }
@@ -343,7 +446,9 @@ impl Service {
         }
         let error = forced("the router is stopping");
         for worker in self.workers.iter() {
-            let _ = worker.inbox.send(ToWorker::Shutdown { error: Some(error.clone()) });
+            let _ = worker.inbox.send(ToWorker::Shutdown {
+                error: Some(error.clone()),
+            });
         }
     }
 
@@ -360,8 +465,12 @@ impl Service {
         mechanism: &Symbol,
         response: Option<Bytes>,
     ) {
-        let Some(row) = self.connections.get(&id) else { return };
-        let Some(authenticator) = row.authenticator.clone() else { return };
+        let Some(row) = self.connections.get(&id) else {
+            return;
+        };
+        let Some(authenticator) = row.authenticator.clone() else {
+            return;
+        };
         let (tls, host) = (row.tls.clone(), row.host.clone());
         let inbox = self.workers.get(worker).inbox.clone();
         let mechanism = mechanism.to_string();
@@ -377,12 +486,17 @@ impl Service {
                     Authentication::Rejected
                 }
             };
-            let _ = inbox.send(ToWorker::Authenticated { connection, id, result });
+            let _ = inbox.send(ToWorker::Authenticated {
+                connection,
+                id,
+                result,
+            });
         };
         if mechanism.eq_ignore_ascii_case("PLAIN") {
             tokio::spawn(async move {
-                let outcome =
-                    authenticator.authenticate_in_background(mechanism, response, tls).await;
+                let outcome = authenticator
+                    .authenticate_in_background(mechanism, response, tls)
+                    .await;
                 answer(outcome);
             });
         } else {
@@ -391,7 +505,9 @@ impl Service {
     }
 
     fn opened(&mut self, status: Box<ConnectionStatus>) {
-        let Some(row) = self.connections.get_mut(&status.id) else { return };
+        let Some(row) = self.connections.get_mut(&status.id) else {
+            return;
+        };
         info!(
             target: "ROUTER_CORE",
             "[C{}] Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
@@ -410,7 +526,9 @@ impl Service {
     }
 
     fn closed(&mut self, id: u64, reason: Option<String>) {
-        let Some(row) = self.connections.remove(&id) else { return };
+        let Some(row) = self.connections.remove(&id) else {
+            return;
+        };
         let text = reason.as_deref().unwrap_or("closed by the peer");
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
@@ -426,21 +544,48 @@ impl Service {
 impl Listener {
     /// What a new connection is told, and whether it must authenticate, which depends on what TLS
     /// has shown of it.
-    fn settings_for(&mut self, tls: Option<&TlsInfo>) -> Arc<ConnectionSettings> {
-        let mechanisms = self.authenticator.offered(tls);
+    fn settings_for(
+        &mut self,
+        tls: Option<&TlsInfo>,
+    ) -> Option<(Arc<ConnectionSettings>, Arc<Authenticator>)> {
+        let (settings, authenticator) = self.settings.as_ref()?;
+        let mechanisms = authenticator.offered(tls);
         if let Some((_, settings)) = self.variants.iter().find(|(known, _)| *known == mechanisms) {
-            return Arc::clone(settings);
+            return Some((Arc::clone(settings), Arc::clone(authenticator)));
         }
-        let mut settings = self.settings.clone();
+        let mut settings = settings.clone();
         let mut endpoint = (*settings.endpoint).clone();
         endpoint.sasl = SaslPolicy::Server {
-            required: self.authenticator.is_required(),
-            mechanisms: mechanisms.iter().map(|m| Symbol::from(m.as_str())).collect(),
+            // Nothing on offer means that this peer is not welcome, with or without SASL.
+            required: authenticator.is_required() || mechanisms.is_empty(),
+            mechanisms: mechanisms
+                .iter()
+                .map(|m| Symbol::from(m.as_str()))
+                .collect(),
         };
         settings.endpoint = Arc::new(endpoint);
         let settings = Arc::new(settings);
         self.variants.push((mechanisms, Arc::clone(&settings)));
-        settings
+        Some((settings, Arc::clone(authenticator)))
+    }
+}
+
+/// `/healthz`: whether the control plane answers.
+struct Health {
+    enabled: bool,
+    control: WeakUnboundedSender<Request>,
+}
+
+impl Pages for Health {
+    fn healthy(&self) -> Option<Answer<'_, bool>> {
+        let ask = async {
+            let (reply, answer) = oneshot::channel();
+            match self.control.upgrade() {
+                Some(control) => control.send(Request::Ping(reply)).is_ok() && answer.await.is_ok(),
+                None => false,
+            }
+        };
+        self.enabled.then(|| -> Answer<'_, bool> { Box::pin(ask) })
     }
 }
 
@@ -451,7 +596,12 @@ fn peer_info(host: String, incoming: bool, tls: Option<&TlsInfo>) -> PeerInfo {
         strength: tls.strength,
         subject: tls.user.clone(),
     });
-    PeerInfo { host, incoming, tls, ..PeerInfo::default() }
+    PeerInfo {
+        host,
+        incoming,
+        tls,
+        ..PeerInfo::default()
+    }
 }
 
 fn forced(text: &str) -> Error {

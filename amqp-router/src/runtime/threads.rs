@@ -42,8 +42,11 @@ pub(crate) fn start_workers(
             load: Arc::clone(&load),
             runtime: runtime.handle().clone(),
         });
-        let settings =
-            Settings { worker: id, identity: Arc::clone(identity), default_treatment };
+        let settings = Settings {
+            worker: id,
+            identity: Arc::clone(identity),
+            default_treatment,
+        };
         let (inboxes, events) = (inboxes.clone(), events.clone());
         let work = move || {
             let worker = Worker::new(settings, Instant::now());
@@ -53,12 +56,19 @@ pub(crate) fn start_workers(
                 tokio::task::coop::unconstrained(driver).await;
             });
         };
-        threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
+        threads.push(
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(work)?,
+        );
     }
     Ok((Workers::new(handles), events_inbox, threads))
 }
 
 /// A runtime for one thread that looks at its sockets between any two turns.
 fn worker_runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().event_interval(1).build()
+    Builder::new_current_thread()
+        .enable_all()
+        .event_interval(1)
+        .build()
 }

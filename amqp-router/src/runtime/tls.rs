@@ -180,6 +180,11 @@ impl TlsProfile {
         Ok(TlsConnector::from(Arc::new(config)))
     }
 
+    /// Whether there are authorities to check a peer's certificate against.
+    pub(crate) fn can_check_peers(&self) -> bool {
+        self.trusted.is_some()
+    }
+
     pub(crate) fn uid_format(&self) -> &UidFormat {
         &self.uid_format
     }

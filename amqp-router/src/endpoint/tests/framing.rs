@@ -47,7 +47,7 @@ fn a_frame_that_is_too_large_is_told_by_its_header() {
     );
     raw.bytes(&[0, 0, 2, 0, 2, 0, 0]);
     raw.bytes(&[0]);
-    assert_eq!(raw.frames(), []); // 512 bytes may come
+    assert!(raw.frames().is_empty()); // 512 bytes may come
     let mut raw = Raw::opened_with(
         Config {
             max_frame_size: 512,

@@ -173,7 +173,7 @@ impl Raw {
         self.server.events.clear();
         self.works();
         self.send(0, Performative::End(Default::default()));
-        assert_eq!(self.performatives(), []);
+        assert!(self.performatives().is_empty());
         self.begin(0);
     }
 

@@ -167,6 +167,24 @@ impl Levels {
     }
 }
 
+impl fmt::Display for Levels {
+    /// The words that `enable` has for this set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut levels = Level::ALL
+            .iter()
+            .filter(|level| self.contains(**level))
+            .peekable();
+        let Some(lowest) = levels.peek().map(|level| **level) else {
+            return f.write_str("none");
+        };
+        if self.0 == ALL_BITS & !(bit(lowest) - 1) {
+            return write!(f, "{}+", lowest.as_str());
+        }
+        let names: Vec<&str> = levels.map(|level| level.as_str()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
 impl Default for Levels {
     fn default() -> Self {
         Self(ALL_BITS & !bit(Level::Debug))

@@ -1,0 +1,101 @@
+//! One function per fuzz target. Each takes any bytes at all; a panic is a bug.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::codec::{
+    FrameHeader, Message, MessageView, Performative, Progress, ProtocolHeader, Reader, SaslFrame,
+    Value,
+};
+
+/// Any value: what can be decoded can be skipped, and encodes to the same value.
+pub fn value(bytes: &[u8]) {
+    let mut skipped = Reader::new(bytes);
+    let skip = skipped.skip();
+    let mut reader = Reader::new(bytes);
+    let Ok(value) = Value::decode(&mut reader) else {
+        return;
+    };
+    assert_eq!(skip, Ok(()));
+    assert_eq!(reader.position(), skipped.position());
+    let wire = encoded(|out| value.encode(out));
+    let again = Value::decode(&mut Reader::new(&wire)).expect("we decode what we encode");
+    assert_eq!(encoded(|out| again.encode(out)), wire);
+}
+
+/// A frame: its header, then the performative in its body.
+pub fn performative(bytes: &[u8]) {
+    if let Some(header) = bytes.first_chunk() {
+        let _ = ProtocolHeader::decode(header);
+    }
+    let Ok(Some(header)) = FrameHeader::decode(bytes) else {
+        return;
+    };
+    let Some(body) = bytes.get(header.body_start()..) else {
+        return;
+    };
+    let Ok(performative) = Performative::decode(&mut Reader::new(body)) else {
+        return;
+    };
+    let wire = encoded(|out| performative.encode(out));
+    let again = Performative::decode(&mut Reader::new(&wire)).expect("we decode what we encode");
+    assert_eq!(encoded(|out| again.encode(out)), wire);
+}
+
+/// The body of a SASL frame.
+pub fn sasl(bytes: &[u8]) {
+    let Ok(frame) = SaslFrame::decode(&mut Reader::new(bytes)) else {
+        return;
+    };
+    let wire = encoded(|out| frame.encode(out));
+    assert_eq!(SaslFrame::decode(&mut Reader::new(&wire)), Ok(frame));
+}
+
+/// A message: whole, and its start alone, of which nothing may be said that the rest belies.
+pub fn message(bytes: &[u8]) {
+    let whole = MessageView::parse_annotations(bytes);
+    for end in [bytes.len() / 2, bytes.len().saturating_sub(1)] {
+        agree(&MessageView::parse_annotations(&bytes[..end]), &whole);
+    }
+    let Ok(message) = Message::decode(bytes) else {
+        return;
+    };
+    if let Progress::Complete(view) = whole {
+        let to = message.properties.as_ref().and_then(|properties| properties.to.as_deref());
+        assert_eq!(view.to(), Progress::Complete(to));
+        assert_eq!(view.header(), message.header.as_ref());
+    } else {
+        panic!("a message that decodes cannot be viewed: {whole:?}");
+    }
+    let wire = message.encode();
+    let again = Message::decode(&wire).expect("we decode what we encode");
+    assert_eq!(again.encode(), wire);
+}
+
+/// A server's end of a connection, whose owner agrees to whatever it is asked.
+#[allow(clippy::disallowed_methods)] // any instant will do
+pub fn connection(bytes: &[u8]) {
+    crate::endpoint::fuzzing::connection(bytes, Instant::now());
+}
+
+fn agree(start: &Progress<MessageView<'_>>, whole: &Progress<MessageView<'_>>) {
+    match (start, whole) {
+        (Progress::Complete(start), Progress::Complete(whole)) => {
+            assert_eq!(start.header(), whole.header());
+            assert_eq!(start.delivery_annotations(), whole.delivery_annotations());
+            match start.to() {
+                Progress::NeedMore => {}
+                known => assert_eq!(known, whole.to()),
+            }
+        }
+        (Progress::Malformed, Progress::Malformed) | (Progress::NeedMore, _) => {}
+        (start, whole) => panic!("the start is {start:?}, the whole {whole:?}"),
+    }
+}
+
+fn encoded(encode: impl FnOnce(&mut BytesMut)) -> BytesMut {
+    let mut out = BytesMut::new();
+    encode(&mut out);
+    out
+}

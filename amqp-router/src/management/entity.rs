@@ -1,0 +1,477 @@
+//! One entity: checked values for the attributes of its type.
+
+use thiserror::Error;
+
+use crate::codec::Value;
+use crate::management::schema::{Attribute, Kind, Schema};
+
+/// An entity of a configuration or of a running router.
+#[derive(Clone, Debug)]
+pub(crate) struct Entity {
+    schema: &'static Schema,
+    /// In the order of the schema's attributes.
+    values: Vec<Value>,
+}
+
+/// What is wrong with one attribute of an entity.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{entity}: {problem}")]
+pub(crate) struct Invalid {
+    pub(crate) entity: String,
+    pub(crate) problem: String,
+}
+
+impl Entity {
+    /// An entity with nothing but defaults.
+    pub(crate) fn new(schema: &'static Schema) -> Self {
+        let mut values: Vec<Value> = schema
+            .attributes
+            .iter()
+            .map(Attribute::default_value)
+            .collect();
+        values[TYPE] = Value::from(schema.full_name());
+        Self { schema, values }
+    }
+
+    /// An entity with these attributes, which are checked.
+    ///
+    /// # Errors
+    /// Every attribute that is unknown, not to be set, or has a value that it cannot have.
+    pub(crate) fn create(
+        schema: &'static Schema,
+        attributes: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<Self, Vec<Invalid>> {
+        let mut entity = Self::new(schema);
+        let attributes: Vec<(String, Value)> = attributes.into_iter().collect();
+        let name = attributes
+            .iter()
+            .find(|(key, _)| key == "name")
+            .and_then(|(_, v)| v.as_str());
+        let label = label(schema, name);
+        let mut problems = Vec::new();
+        for (key, value) in &attributes {
+            if matches!(key.as_str(), "type" | "identity") || value.is_null() {
+                continue;
+            }
+            match entity.checked(key, value, |attribute| attribute.create) {
+                Ok((position, value)) => entity.values[position] = value,
+                Err(problem) => problems.push(Invalid {
+                    entity: label.clone(),
+                    problem,
+                }),
+            }
+        }
+        for (attribute, value) in schema.attributes.iter().zip(&entity.values) {
+            if attribute.required && value.is_null() {
+                let problem = format!("the attribute '{}' is required", attribute.name);
+                problems.push(Invalid {
+                    entity: label.clone(),
+                    problem,
+                });
+            }
+        }
+        if problems.is_empty() {
+            Ok(entity)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Changes attributes, all or none.
+    ///
+    /// # Errors
+    /// The first attribute that cannot be updated, or not to this value.
+    pub(crate) fn update(&mut self, attributes: &[(String, Value)]) -> Result<(), Invalid> {
+        let mut values = self.values.clone();
+        for (key, value) in attributes {
+            // Clients send these along to say which entity they mean.
+            if matches!(key.as_str(), "type" | "identity" | "name") {
+                continue;
+            }
+            let (position, value) = self
+                .checked(key, value, |attribute| attribute.update)
+                .map_err(|problem| Invalid {
+                    entity: self.label(),
+                    problem,
+                })?;
+            values[position] = value;
+        }
+        self.values = values;
+        Ok(())
+    }
+
+    fn checked(
+        &self,
+        key: &str,
+        value: &Value,
+        may: impl Fn(&Attribute) -> bool,
+    ) -> Result<(usize, Value), String> {
+        let key = camel_case(key);
+        let Some(position) = self.schema.position(&key) else {
+            let known = self
+                .schema
+                .attributes
+                .iter()
+                .map(|attribute| attribute.name);
+            return Err(match closest(&key, known) {
+                Some(close) => format!("unknown attribute '{key}'; did you mean '{close}'?"),
+                None => format!("unknown attribute '{key}'"),
+            });
+        };
+        let attribute = &self.schema.attributes[position];
+        if !may(attribute) {
+            return Err(format!("the attribute '{key}' cannot be set"));
+        }
+        if value.is_null() {
+            return Ok((position, attribute.default_value()));
+        }
+        let shown = if attribute.hidden {
+            "…".into()
+        } else {
+            show(value)
+        };
+        match attribute.kind.convert(value) {
+            Some(value) => Ok((position, value)),
+            None => Err(format!(
+                "the attribute '{key}' is {shown}, but must be {}",
+                attribute.kind
+            )),
+        }
+    }
+
+    pub(crate) fn schema(&self) -> &'static Schema {
+        self.schema
+    }
+
+    pub(crate) fn get(&self, attribute: &str) -> &Value {
+        self.schema
+            .position(attribute)
+            .map_or(&Value::Null, |position| &self.values[position])
+    }
+
+    /// Sets what only the router itself says of an entity.
+    pub(crate) fn set(&mut self, attribute: &str, value: impl Into<Value>) {
+        if let Some(position) = self.schema.position(attribute) {
+            self.values[position] = value.into();
+        } else {
+            debug_assert!(false, "{} has no attribute {attribute}", self.schema.name);
+        }
+    }
+
+    pub(crate) fn text(&self, attribute: &str) -> Option<&str> {
+        self.get(attribute).as_str()
+    }
+
+    /// A text that is not empty.
+    pub(crate) fn word(&self, attribute: &str) -> Option<&str> {
+        self.text(attribute).filter(|text| !text.is_empty())
+    }
+
+    pub(crate) fn integer(&self, attribute: &str) -> Option<i64> {
+        self.get(attribute).as_i64()
+    }
+
+    pub(crate) fn flag(&self, attribute: &str) -> bool {
+        self.get(attribute).as_bool().unwrap_or(false)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.text("name").unwrap_or_default()
+    }
+
+    pub(crate) fn identity(&self) -> &str {
+        self.text("identity").unwrap_or_default()
+    }
+
+    /// Gives an entity the identity of its kind and, if it has none, a name.
+    pub(crate) fn identify(&mut self, serial: usize) {
+        let text = |attribute: &str| self.text(attribute).unwrap_or_default().to_owned();
+        let short = self.schema.name;
+        let named = |mut identity: String| {
+            if let Some(name) = self.word("name") {
+                identity.push(':');
+                identity.push_str(name);
+            }
+            identity
+        };
+        let identity = match short {
+            "router" => format!("router/{}", text("id")),
+            "listener" | "connector" | "tcpListener" | "tcpConnector" => {
+                named(format!("{short}/{}:{}", text("host"), text("port")))
+            }
+            "listenerAddress" => named(format!("{short}/{}:{}", text("listener"), text("address"))),
+            "sslProfile" | "proxyProfile" => format!("{short}/{}", text("name")),
+            "log" => format!("log/{}", text("module")),
+            "vhost" => format!("vhost/{}", text("hostname")),
+            "router.config.address" | "router.config.autoLink" => serial.to_string(),
+            _ => format!("{short}/{serial}"),
+        };
+        if self.word("name").is_none() {
+            self.values[NAME] = Value::from(identity.as_str());
+        }
+        self.values[IDENTITY] = Value::from(identity);
+    }
+
+    /// Type and name, as messages to operators call it.
+    pub(crate) fn label(&self) -> String {
+        label(
+            self.schema,
+            self.word("name").filter(|_| !self.schema.singleton),
+        )
+    }
+
+    /// Names and values of what is set and may be shown.
+    pub(crate) fn to_map(&self) -> Value {
+        let shown = self.schema.attributes.iter().zip(&self.values);
+        let pairs = shown
+            .filter(|(attribute, value)| !attribute.hidden && !value.is_null())
+            .map(|(attribute, value)| (Value::from(attribute.name), value.clone()));
+        Value::Map(pairs.collect())
+    }
+
+    /// The value of an attribute as it may be shown.
+    pub(crate) fn shown(&self, attribute: &str) -> Value {
+        match self.schema.position(attribute) {
+            Some(position) if !self.schema.attributes[position].hidden => {
+                self.values[position].clone()
+            }
+            _ => Value::Null,
+        }
+    }
+}
+
+impl Kind {
+    /// The value in the kind's own type, from what configuration files and clients write.
+    fn convert(&self, value: &Value) -> Option<Value> {
+        match self {
+            Self::Text | Self::Path => match value {
+                Value::String(_) => Some(value.clone()),
+                Value::Symbol(symbol) => Some(Value::from(symbol.as_str())),
+                Value::Bool(flag) => Some(Value::from(flag.to_string())),
+                number => number.as_i64().map(|n| Value::from(n.to_string())),
+            },
+            Self::Integer => match value.as_str() {
+                Some(text) => text.trim().parse().ok().map(Value::Long),
+                None => value.as_i64().map(Value::Long),
+            },
+            Self::Boolean => match value {
+                Value::Bool(_) => Some(value.clone()),
+                value => match value.as_str()?.to_ascii_lowercase().as_str() {
+                    "yes" | "true" | "on" => Some(Value::Bool(true)),
+                    "no" | "false" | "off" => Some(Value::Bool(false)),
+                    _ => None,
+                },
+            },
+            Self::Choice(words) => match value.as_str() {
+                Some(text) => words
+                    .iter()
+                    .find(|word| **word == text)
+                    .map(|w| Value::from(*w)),
+                None => {
+                    let index = usize::try_from(value.as_u64()?).ok()?;
+                    words.get(index).map(|word| Value::from(*word))
+                }
+            },
+            Self::Map => value.as_map().map(|_| value.clone()),
+            Self::List => value.as_list().map(|_| value.clone()),
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text => f.write_str("a text"),
+            Self::Path => f.write_str("a path"),
+            Self::Integer => f.write_str("an integer"),
+            Self::Boolean => f.write_str("yes or no"),
+            Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Map => f.write_str("a map"),
+            Self::List => f.write_str("a list"),
+        }
+    }
+}
+
+/// `ssl-profile` as `sslProfile`.
+pub(crate) fn camel_case(name: &str) -> String {
+    let mut camel = String::with_capacity(name.len());
+    let mut upper = false;
+    for c in name.chars() {
+        if c == '-' {
+            upper = true;
+        } else if std::mem::take(&mut upper) {
+            camel.extend(c.to_uppercase());
+        } else {
+            camel.push(c);
+        }
+    }
+    camel
+}
+
+/// The candidate that is at most two edits away, if there is one.
+pub(crate) fn closest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(edits, _)| *edits <= 2)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Insertions, deletions and replacements between two words, whatever their case.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn label(schema: &Schema, name: Option<&str>) -> String {
+    let short = schema.alias.unwrap_or(schema.name);
+    match name.filter(|name| !name.is_empty()) {
+        Some(name) => format!("{short} '{name}'"),
+        None => short.to_owned(),
+    }
+}
+
+fn show(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => format!("'{text}'"),
+        None => match value {
+            Value::Bool(flag) => flag.to_string(),
+            Value::Map(_) => "a map".into(),
+            Value::List(_) | Value::Array(_) => "a list".into(),
+            number => number
+                .as_i64()
+                .map_or_else(|| "something else".into(), |n| n.to_string()),
+        },
+    }
+}
+
+const NAME: usize = 0;
+const IDENTITY: usize = 1;
+const TYPE: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(kind: &str, attributes: &[(&str, Value)]) -> Result<Entity, Vec<String>> {
+        let schema = Schema::find(kind).expect("known");
+        let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), v.clone()));
+        Entity::create(schema, attributes)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn values_are_taken_in_any_form_that_means_them() {
+        let entity = create(
+            "listener",
+            &[
+                ("name", "a".into()),
+                ("port", 5672i64.into()),
+                ("cost", "7".into()),
+                ("authenticate-peer", "ON".into()),
+                ("role", Value::Uint(1)),
+            ],
+        )
+        .expect("valid");
+        assert_eq!(entity.text("port"), Some("5672"));
+        assert_eq!(entity.integer("cost"), Some(7));
+        assert!(entity.flag("authenticatePeer"));
+        assert_eq!(entity.text("role"), Some("inter-router"));
+        assert_eq!(entity.integer("maxFrameSize"), Some(16_384));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_name() {
+        let problems = create(
+            "listener",
+            &[
+                ("name", "a".into()),
+                ("prot", "x".into()),
+                ("role", "nomal".into()),
+            ],
+        )
+        .expect_err("invalid");
+        assert_eq!(
+            problems,
+            [
+                "listener 'a': unknown attribute 'prot'; did you mean 'port'?",
+                "listener 'a': the attribute 'role' is 'nomal', but must be one of normal, \
+                 inter-router, route-container, edge, inter-edge, inter-network",
+            ]
+        );
+        let problems = create("listenerAddress", &[("address", "x".into())]).expect_err("invalid");
+        assert_eq!(problems.len(), 2);
+        let problems = create("router", &[("version", "1".into())]).expect_err("invalid");
+        assert_eq!(problems, ["router: the attribute 'version' cannot be set"]);
+    }
+
+    #[test]
+    fn every_attribute_of_every_entity_goes_in_and_comes_out() {
+        for schema in Schema::all() {
+            for attribute in schema
+                .attributes
+                .iter()
+                .filter(|attribute| attribute.create)
+            {
+                let value = match &attribute.kind {
+                    Kind::Text | Kind::Path => Value::from("x"),
+                    Kind::Integer => Value::Long(5),
+                    Kind::Boolean => Value::Bool(true),
+                    Kind::Choice(words) => Value::from(words[0]),
+                    Kind::Map => Value::Map(vec![("k".into(), "v".into())]),
+                    Kind::List => Value::List(vec!["v".into()]),
+                };
+                let mut given: Vec<(String, Value)> = schema
+                    .attributes
+                    .iter()
+                    .filter(|other| other.required)
+                    .map(|other| match &other.kind {
+                        Kind::Integer => (other.name.to_owned(), Value::Long(1)),
+                        Kind::Choice(words) => (other.name.to_owned(), Value::from(words[0])),
+                        _ => (other.name.to_owned(), Value::from("y")),
+                    })
+                    .collect();
+                given.push((attribute.name.to_owned(), value.clone()));
+                let entity = Entity::create(schema, given).expect(attribute.name);
+                assert_eq!(entity.get(attribute.name), &value);
+                let shown = entity.to_map();
+                assert_eq!(shown.get(attribute.name).is_some(), !attribute.hidden);
+            }
+        }
+    }
+
+    #[test]
+    fn an_update_is_all_or_nothing() {
+        let mut profile = create("sslProfile", &[("name", "p".into())]).expect("valid");
+        let bad = [
+            ("certFile".to_owned(), "new".into()),
+            ("uidFormat".to_owned(), "c".into()),
+        ];
+        assert!(profile.update(&bad).is_err());
+        assert!(profile.get("certFile").is_null());
+        profile.update(&bad[..1]).expect("may be updated");
+        assert_eq!(profile.text("certFile"), Some("new"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let connector = create("connector", &[("saslPassword", "hush".into())]).expect("valid");
+        assert_eq!(connector.shown("saslPassword"), Value::Null);
+        assert_eq!(connector.text("saslPassword"), Some("hush"));
+        let problems = create("sslProfile", &[("password", Value::List(vec![]))]);
+        assert!(!problems.expect_err("invalid")[0].contains("list,"));
+    }
+}

@@ -1,0 +1,17 @@
+//! Entities: what a router is configured with and what it shows of itself.
+//!
+//! [`schema`] says, once, which entities there are and which attributes each has. An [`Entity`] is
+//! a checked set of values for one of them, and serves the configuration file, CREATE, READ,
+//! UPDATE and QUERY alike. [`config`] reads configuration files, [`agent`] speaks the management
+//! protocol of `$management`.
+
+pub(crate) mod agent;
+pub(crate) mod config;
+mod entity;
+mod schema;
+mod syntax;
+
+pub(crate) use config::unsupported;
+pub use config::{Config, ConfigError, ConfigErrors, Distribution};
+pub(crate) use entity::{Entity, Invalid};
+pub(crate) use schema::{Attribute, Kind, Schema};

@@ -1,0 +1,372 @@
+//! From entities to what works: certificates read, patterns filed, limits computed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+
+use crate::adaptors::amqp::ConnectionSettings;
+use crate::codec::{Fields, Symbol, Value};
+use crate::control::address::Identity;
+use crate::control::links::{AddressRule, anonymous_relay};
+use crate::control::table::{DEFAULT_LINK_CAPACITY, Treatment};
+use crate::endpoint::{self, ClientSasl, SaslPolicy};
+use crate::management::{Config, Entity, Invalid};
+use crate::runtime::connect::ConnectorPlan;
+use crate::runtime::listen::ListenerTls;
+use crate::runtime::listener::{AddressFamily, BindAddress};
+use crate::runtime::reconnect::Server;
+use crate::runtime::router::StartError;
+use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
+use crate::runtime::secret;
+use crate::runtime::service::ListenerPlan;
+use crate::runtime::tls::{ClientCertificate, ProfileSettings, TlsProfile};
+use crate::runtime::users::UsersFile;
+
+/// Turns entities into plans, with what they refer to in other entities.
+pub(crate) struct Planner<'a> {
+    config: &'a Config,
+    users: Option<Arc<Logins>>,
+}
+
+/// A listener entity that speaks HTTP, made ready to work.
+pub(crate) struct HttpPlan {
+    pub(crate) name: String,
+    pub(crate) bind: BindAddress,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) healthz: bool,
+}
+
+/// What a listener entity is to become.
+pub(crate) enum Listening {
+    Amqp(Box<ListenerPlan>),
+    Http(Box<HttpPlan>),
+}
+
+impl<'a> Planner<'a> {
+    /// # Errors
+    /// The users file that the router entity leads to cannot be read.
+    pub(crate) fn new(config: &'a Config) -> Result<Self, Invalid> {
+        let router = config.singleton("router");
+        let directory = router.word("saslConfigDir").map(PathBuf::from);
+        let name = router.word("saslConfigName").unwrap_or("skrouterd");
+        let users = match users_file(directory.as_deref(), name) {
+            None => None,
+            Some(file) => {
+                let users = UsersFile::open(&file).map_err(|error| {
+                    wrong(router, format!("the attribute 'saslConfigDir': {error}"))
+                })?;
+                Some(Arc::new(Logins::new(users)))
+            }
+        };
+        Ok(Self { config, users })
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        let router = self.config.singleton("router");
+        let network = self.config.singleton("network");
+        Identity {
+            id: router.word("id").unwrap_or_default().to_owned(),
+            edge: router.text("mode") == Some("edge"),
+            network: network.word("networkId").map(str::to_owned),
+            tenant: network.word("tenantId").map(str::to_owned),
+        }
+    }
+
+    /// # Errors
+    /// A file that the profile names cannot be used.
+    pub(crate) fn listener(&self, entity: &Entity) -> Result<Listening, Invalid> {
+        let name = entity.name().to_owned();
+        let bind = BindAddress {
+            entity: entity.label(),
+            host: entity.text("host").unwrap_or_default().to_owned(),
+            port: entity.text("port").unwrap_or("amqp").to_owned(),
+            family: family(entity),
+            backlog: 0,
+        };
+        let require_encryption = entity.flag("requireEncryption") || entity.flag("requireSsl");
+        let authenticator = Authenticator::new(SaslSettings {
+            listener: name.clone(),
+            mechanisms: entity.word("saslMechanisms").map(str::to_owned),
+            authenticate_peer: entity.flag("authenticatePeer"),
+            require_encryption,
+            users: self.users.clone(),
+        });
+        let tls = match entity.word("sslProfile") {
+            None if entity.flag("requireSsl") => {
+                return Err(wrong(
+                    entity,
+                    "the attribute 'requireSsl' needs an 'sslProfile'".into(),
+                ));
+            }
+            None => None,
+            Some(profile) => {
+                let profile = self.profile(entity, profile)?;
+                let wanted = match entity.word("saslMechanisms") {
+                    // Without a list a certificate is welcome where it can be checked.
+                    None if !profile.can_check_peers() => ClientCertificate::NotAsked,
+                    _ => ClientCertificate::wanted(
+                        entity.flag("authenticatePeer"),
+                        authenticator.mechanisms(),
+                    ),
+                };
+                let acceptor = profile
+                    .acceptor(wanted, &[])
+                    .map_err(|error| wrong(entity, error.to_string()))?;
+                let uid_format = profile.uid_format().clone();
+                Some(ListenerTls {
+                    acceptor,
+                    required: entity.flag("requireSsl"),
+                    uid_format,
+                })
+            }
+        };
+        if entity.flag("http") {
+            let tls = tls.map(|tls| tls.acceptor);
+            let healthz = entity.flag("healthz");
+            return Ok(Listening::Http(Box::new(HttpPlan {
+                name,
+                bind,
+                tls,
+                healthz,
+            })));
+        }
+        Ok(Listening::Amqp(Box::new(ListenerPlan {
+            name,
+            bind,
+            settings: self.settings(entity, SaslPolicy::default()),
+            tls,
+            authenticator,
+        })))
+    }
+
+    /// # Errors
+    /// A file that the profile names cannot be used, or a mechanism lacks what it needs.
+    pub(crate) fn connector(&self, entity: &Entity) -> Result<ConnectorPlan, Invalid> {
+        let host = entity.word("host").unwrap_or("127.0.0.1").to_owned();
+        let tls = match entity.word("sslProfile") {
+            None => None,
+            Some(profile) => {
+                let profile = self.profile(entity, profile)?;
+                let connector = profile
+                    .connector(entity.flag("verifyHostname"), &[])
+                    .map_err(|error| wrong(entity, error.to_string()))?;
+                Some((connector, profile.uid_format().clone()))
+            }
+        };
+        let password = entity
+            .word("saslPassword")
+            .map(|text| secret::resolve(text, false))
+            .transpose()
+            .map_err(|error| wrong(entity, format!("the attribute 'saslPassword': {error}")))?;
+        let user = entity.word("saslUsername").zip(password.as_ref());
+        let certified = tls.is_some() && self.has_certificate(entity);
+        let mechanisms = entity.word("saslMechanisms");
+        let choice = client_choices(mechanisms, certified, user)
+            .into_iter()
+            .next();
+        if choice.is_none() {
+            let text = "no mechanism of 'saslMechanisms' has what it needs: PLAIN 'saslUsername' \
+                        and 'saslPassword', EXTERNAL an 'sslProfile' with a certificate";
+            return Err(wrong(entity, text.into()));
+        }
+        let sasl = choice.map(|(mechanism, response)| ClientSasl {
+            mechanism: Symbol::from(mechanism.as_str()),
+            initial_response: response.to_vec().into(),
+            hostname: Some(host.clone()),
+        });
+        Ok(ConnectorPlan {
+            name: entity.name().to_owned(),
+            server: Server {
+                host,
+                port: entity.text("port").unwrap_or("amqp").to_owned(),
+            },
+            settings: Arc::new(self.settings(entity, SaslPolicy::Client(sasl))),
+            tls,
+        })
+    }
+
+    fn has_certificate(&self, entity: &Entity) -> bool {
+        let name = entity.word("sslProfile").unwrap_or_default();
+        self.config
+            .of("sslProfile")
+            .any(|p| p.name() == name && p.word("certFile").is_some())
+    }
+
+    fn profile(&self, user: &Entity, name: &str) -> Result<TlsProfile, Invalid> {
+        let entity = self
+            .config
+            .of("sslProfile")
+            .find(|profile| profile.name() == name);
+        let Some(entity) = entity else {
+            return Err(wrong(
+                user,
+                format!("the attribute 'sslProfile' names '{name}', which is not defined"),
+            ));
+        };
+        load_profile(entity)
+    }
+
+    fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
+        let positive = |attribute: &str| entity.integer(attribute).filter(|n| *n > 0);
+        let number = |attribute: &str| positive(attribute).and_then(|n| u32::try_from(n).ok());
+        let max_frame_size = number("maxFrameSize").unwrap_or(16_384);
+        let normal = entity.text("role") == Some("normal");
+        let window_octets = if normal { NORMAL_WINDOW } else { ROUTER_WINDOW };
+        let sessions = number("maxSessions").unwrap_or(32_768).min(32_768);
+        let handshake = number("initialHandshakeTimeoutSeconds");
+        let idle = entity
+            .integer("idleTimeoutSeconds")
+            .and_then(|n| u64::try_from(n).ok());
+        let policy = self.config.singleton("policy").integer("maxMessageSize");
+        let mut properties = Fields::new();
+        properties.insert("product", "amqp-router");
+        properties.insert("version", env!("CARGO_PKG_VERSION"));
+        for (key, value) in entity.get("openProperties").as_map().unwrap_or_default() {
+            if let Some(key) = key.as_str() {
+                properties.insert(key, value.clone());
+            }
+        }
+        if let Some(list) = entity.word("failoverUrls") {
+            properties.insert("failover-server-list", failover_servers(list));
+        }
+        let defaults = endpoint::Config::default();
+        let endpoint = endpoint::Config {
+            container_id: self.identity().id,
+            hostname: (entity.schema().name == "connector")
+                .then(|| entity.word("host").unwrap_or_default().to_owned()),
+            max_frame_size,
+            channel_max: u16::try_from(sessions - 1).unwrap_or(32_767),
+            idle_time_out: idle.filter(|n| *n > 0).map(Duration::from_secs),
+            handshake_time_out: handshake.map_or(defaults.handshake_time_out, |n| {
+                Duration::from_secs(n.into())
+            }),
+            incoming_window: number("maxSessionFrames")
+                .unwrap_or(window_octets / max_frame_size)
+                .max(2),
+            sasl,
+            offered_capabilities: vec![anonymous_relay()],
+            desired_capabilities: vec![anonymous_relay()],
+            properties,
+            ..defaults
+        };
+        ConnectionSettings {
+            name: entity.name().to_owned(),
+            role: match entity.text("role") {
+                Some("route-container") => "route-container",
+                Some("inter-network") => "inter-network",
+                _ => "normal",
+            },
+            link_capacity: number("linkCapacity").unwrap_or(DEFAULT_LINK_CAPACITY),
+            max_message_size: policy
+                .and_then(|n| u64::try_from(n).ok())
+                .filter(|n| *n > 0),
+            endpoint: Arc::new(endpoint),
+        }
+    }
+}
+
+impl Config {
+    /// Reads every file that the configuration names and makes everything ready that it needs,
+    /// short of listening and connecting.
+    ///
+    /// # Errors
+    /// The first that cannot be used: which entity and attribute, and why.
+    pub fn check(&self) -> Result<(), StartError> {
+        for profile in self.of("sslProfile") {
+            load_profile(profile)?;
+        }
+        let planner = Planner::new(self)?;
+        for listener in self.of("listener") {
+            planner.listener(listener)?;
+        }
+        for connector in self.of("connector") {
+            planner.connector(connector)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the files of an sslProfile.
+pub(crate) fn load_profile(entity: &Entity) -> Result<TlsProfile, Invalid> {
+    let path = |attribute: &str| entity.word(attribute).map(PathBuf::from);
+    let text = |attribute: &str| entity.word(attribute).map(str::to_owned);
+    let password = entity
+        .word("password")
+        .map(|text| secret::resolve(text, true))
+        .transpose()
+        .map_err(|error| wrong(entity, format!("the attribute 'password': {error}")))?;
+    TlsProfile::load(&ProfileSettings {
+        name: entity.name().to_owned(),
+        cert_file: path("certFile"),
+        private_key_file: path("privateKeyFile"),
+        password,
+        ca_cert_file: path("caCertFile"),
+        protocols: text("protocols"),
+        ciphers: text("ciphers"),
+        uid_format: text("uidFormat"),
+        uid_name_mapping_file: path("uidNameMappingFile"),
+    })
+    .map_err(|error| wrong(entity, error.to_string()))
+}
+
+/// The rule that an address entity makes.
+pub(crate) fn address_rule(entity: &Entity) -> AddressRule {
+    AddressRule {
+        treatment: treatment(entity.text("distribution")),
+        priority: entity
+            .integer("priority")
+            .and_then(|n| u8::try_from(n).ok()),
+    }
+}
+
+pub(crate) fn treatment(word: Option<&str>) -> Treatment {
+    match word {
+        Some("multicast") => Treatment::Multicast,
+        Some("closest") => Treatment::Closest,
+        Some("unavailable") => Treatment::Unavailable,
+        _ => Treatment::Balanced,
+    }
+}
+
+fn family(entity: &Entity) -> Option<AddressFamily> {
+    match entity.text("socketAddressFamily") {
+        Some("IPv4") => Some(AddressFamily::V4),
+        Some("IPv6") => Some(AddressFamily::V6),
+        _ => None,
+    }
+}
+
+/// `amqp://host:port, …` as a connection's property
+/// (`reference/router/inter-router-protocol.md` §1).
+fn failover_servers(list: &str) -> Value {
+    let server = |url: &str| {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("amqp", url));
+        let (host, port) = rest.rsplit_once(':').unwrap_or((rest, "5672"));
+        let pair = |key: &str, value: &str| (Value::from(Symbol::from(key)), Value::from(value));
+        let mut map = vec![pair("network-host", host), pair("port", port)];
+        if scheme != "amqp" {
+            map.push(pair("scheme", scheme));
+        }
+        Value::Map(map)
+    };
+    Value::List(
+        list.split([',', ' '])
+            .filter(|url| !url.is_empty())
+            .map(server)
+            .collect(),
+    )
+}
+
+fn wrong(entity: &Entity, problem: String) -> Invalid {
+    Invalid {
+        entity: entity.label(),
+        problem,
+    }
+}
+
+/// Octets that a session of a client may have on their way through the router.
+const NORMAL_WINDOW: u32 = 8 * 1024 * 1024;
+/// The same between routers.
+const ROUTER_WINDOW: u32 = 128 * 1024 * 1024;
