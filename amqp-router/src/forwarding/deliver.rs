@@ -208,6 +208,7 @@ impl Forwarder {
             return Some(Pause::Idle);
         };
         let more = !(outbound.body.is_complete() && outbound.body.is_empty());
+        self.outgoing[link].moved = true;
         if started {
             wire.proceed(self.outgoing[link].terminal, &mut chunk, more);
         } else {

@@ -40,6 +40,8 @@ pub(crate) struct Forwarder {
     pub(super) blocked: HashMap<u32, Vec<u32>>,
     /// Incoming links whose credit is to be looked at.
     pub(super) dirty: Vec<u32>,
+    /// Incoming links that at the last tick were waited for with their window shut.
+    pub(super) starving: Vec<u32>,
     pub(super) counts: WorkerCounts,
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
@@ -95,6 +97,7 @@ impl Forwarder {
             ready: Default::default(),
             blocked: HashMap::new(),
             dirty: Vec::new(),
+            starving: Vec::new(),
             counts: WorkerCounts::default(),
             mail: VecDeque::new(),
             chosen: Vec::new(),

@@ -352,6 +352,7 @@ impl Forwarder {
         for link in stalled {
             self.stop_waiting(wire, link);
         }
+        self.clear_jams(wire, now);
         self.end_turn(wire, now);
     }
 }

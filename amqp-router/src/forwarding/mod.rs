@@ -12,6 +12,7 @@ mod deliver;
 mod delivery;
 mod forward;
 mod inspect;
+mod jam;
 pub(crate) mod links;
 pub(crate) mod mailbox;
 mod settle;

@@ -318,6 +318,13 @@ impl Forwarder {
         };
         if outbound.body.is_complete() {
             outbound.origin = Origin::Gone;
+            let (link, started) = (outbound.link, outbound.number.is_some());
+            let outgoing = &self.outgoing[link];
+            // Nobody waits for it; it goes on as long as there is room for it.
+            if !started && outgoing.queue.len() >= outgoing.capacity as usize {
+                self.unqueue(slot.index);
+                self.remove_outbound(slot.index);
+            }
             return;
         }
         outbound.aborted = true;
