@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn large_payloads_are_not_copied() {
-        let payload = Bytes::from(vec![1; 4096]);
+        let payload = Bytes::from(vec![1; 8192]);
         let mut out = OutBuf::default();
         out.tail().extend_from_slice(b"head");
         out.push_payload(payload.clone());

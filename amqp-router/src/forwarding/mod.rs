@@ -20,6 +20,7 @@ pub(crate) mod stats;
 mod stream;
 mod table;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // tests start their clock somewhere
 mod tests;
 mod treatment;
 pub(crate) mod wire;

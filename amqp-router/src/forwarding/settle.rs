@@ -467,7 +467,7 @@ impl Forwarder {
     }
 
     /// Takes a message from another worker.
-    pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, now: Instant, mail: Mail) {
+    pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, mail: Mail) {
         match mail {
             Mail::Start {
                 link,
@@ -477,7 +477,7 @@ impl Forwarder {
                 more,
             } => {
                 let origin = Origin::Branch(branch);
-                let outbound = self.enqueue(wire, now, link, origin, *envelope, payload, more);
+                let outbound = self.enqueue(wire, link, origin, *envelope, payload, more);
                 if let Some(outbound) = outbound {
                     self.foreign.insert(branch, outbound.index);
                 }

@@ -145,7 +145,7 @@ pub(crate) trait Backend {
 ///
 /// # Errors
 /// The answer, where the request makes no sense.
-pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Message> {
+pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Box<Message>> {
     let properties = message.properties.as_ref();
     let Some(to) = properties.and_then(|properties| properties.reply_to.clone()) else {
         return Ok(None);
@@ -154,7 +154,7 @@ pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Message> {
     let reply = Reply { to, correlation };
     match operation(message) {
         Ok(operation) => Ok(Some(Request { reply, operation })),
-        Err(refusal) => Err(reply.refuse(refusal)),
+        Err(refusal) => Err(Box::new(reply.refuse(refusal))),
     }
 }
 
@@ -550,7 +550,7 @@ mod tests {
         match parse(&message) {
             Ok(Some(request)) => answer(request, backend),
             Ok(None) => panic!("it has a reply-to"),
-            Err(answer) => answer,
+            Err(answer) => *answer,
         }
     }
 

@@ -395,7 +395,7 @@ impl World {
         for lane in &mut hub.mail {
             while let Some(mail) = lane.pop(at) {
                 moved = true;
-                hub.worker.mail(mail, now);
+                hub.worker.mail(mail);
             }
         }
         moved |= self.read(number);
