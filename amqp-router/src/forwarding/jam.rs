@@ -17,7 +17,7 @@ use crate::forwarding::wire::Wire;
 impl Forwarder {
     /// Gives back deliveries of sessions whose window has been shut for a whole tick while one of
     /// their deliveries, already on its way out, waits for its next frame. The youngest go, until
-    /// half of what holds the window is free.
+    /// half of what holds the window is free; multicasts stay, slow as their slowest receiver.
     pub(super) fn clear_jams<W: Wire>(&mut self, wire: &mut W, now: Instant) {
         let starving: Vec<u32> = self
             .incoming
@@ -58,9 +58,11 @@ impl Forwarder {
         for (delivery, outbound) in self.outbound.iter() {
             let link = match outbound.origin {
                 Origin::Link(link) => Some(link.index),
+                // One copy of a multicast is not given back: the outcome of the others would hide it.
                 Origin::Branch(branch) => self
                     .inbound
                     .get(branch.delivery)
+                    .filter(|inbound| inbound.multicast.is_none())
                     .map(|inbound| inbound.link),
                 Origin::Gone => None,
             };

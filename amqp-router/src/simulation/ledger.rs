@@ -528,8 +528,8 @@ impl Ledger {
     /// A multicast has reached everybody who was there.
     fn check_everybody_got(&self, number: MessageNo) {
         let message = &self.messages[number.0];
-        let unsure =
-            self.links[message.sender.0].gone == Some(Gone::Abruptly) && message.outcome.is_none();
+        // What a sender leaves behind without an outcome goes on only while there is room for it.
+        let unsure = self.links[message.sender.0].gone.is_some() && message.outcome.is_none();
         if self.addresses[message.address.0].treatment != Treatment::Multicast
             || message.settled
             || message.mortal
