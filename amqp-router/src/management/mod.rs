@@ -14,4 +14,4 @@ mod syntax;
 pub(crate) use config::unsupported;
 pub use config::{Config, ConfigError, ConfigErrors, Distribution};
 pub(crate) use entity::{Entity, Invalid};
-pub(crate) use schema::{Attribute, Kind, Schema};
+pub(crate) use schema::Schema;
