@@ -99,7 +99,7 @@ pub(crate) trait Backend {
 ///
 /// # Errors
 /// The answer, where the request makes no sense.
-pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Message> {
+pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Box<Message>> {
     let properties = message.properties.as_ref();
     let to = properties.and_then(|properties| properties.reply_to.clone());
     let Some(to) = to.filter(|to| !to.is_empty()) else {
@@ -109,7 +109,7 @@ pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Message> {
     let reply = Reply { to, correlation };
     match request::operation(message) {
         Ok(operation) => Ok(Some(Request { reply, operation })),
-        Err(refusal) => Err(reply.refuse(refusal)),
+        Err(refusal) => Err(Box::new(reply.refuse(refusal))),
     }
 }
 

@@ -56,7 +56,7 @@ async fn receive(
         delivery.accept();
         let answer = match agent::parse(&message) {
             Ok(None) => continue,
-            Err(answer) => answer,
+            Err(answer) => *answer,
             Ok(Some(request)) => {
                 let (reply, answer) = oneshot::channel();
                 let request = Request::Manage {

@@ -81,7 +81,7 @@ fn ask(backend: &mut Fake, properties: &[(&str, Value)], body: Value) -> Message
     match parse(&request_message(properties, body)) {
         Ok(Some(request)) => answer(request, backend),
         Ok(None) => panic!("it has a reply-to"),
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
@@ -251,7 +251,7 @@ fn every_form_of_correlation_id_comes_back() {
             };
             let answer = match parse(&message) {
                 Ok(request) => answer(request.expect("to answer"), &mut Fake::default()),
-                Err(answer) => answer,
+                Err(answer) => *answer,
             };
             assert_eq!(answer.properties.expect("always there").correlation_id, id);
         }
