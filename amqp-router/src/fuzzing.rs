@@ -62,7 +62,10 @@ pub fn message(bytes: &[u8]) {
         return;
     };
     if let Progress::Complete(view) = whole {
-        let to = message.properties.as_ref().and_then(|properties| properties.to.as_deref());
+        let to = message
+            .properties
+            .as_ref()
+            .and_then(|properties| properties.to.as_deref());
         assert_eq!(view.to(), Progress::Complete(to));
         assert_eq!(view.header(), message.header.as_ref());
     } else {

@@ -9,13 +9,7 @@ mod control;
 #[allow(unused_imports)]
 mod endpoint;
 mod forwarding;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 mod management;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;

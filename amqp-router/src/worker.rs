@@ -15,9 +15,9 @@ use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus
 use crate::adaptors::connections::{Connections, Peer};
 use crate::adaptors::local::{LocalConnection, LocalEvent, LocalLinkId};
 use crate::codec::{
-    Attach, DeliveryState, Error, Role, SaslCode, SenderSettleMode, Source, Symbol, Target,
+    Attach, DeliveryState, Error, ReceiverSettleMode, Role, SaslCode, SenderSettleMode, Symbol,
 };
-use crate::control::links::{AttachRequest, Command, LeadsTo};
+use crate::control::links::{AttachRequest, Command, LeadsTo, Termini};
 use crate::control::table::{AddressId, Direction, LinkRef, Slot, WorkerId};
 use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, TransferEvent};
 use crate::forwarding::links::{LinkStatus, Target as Destination};
@@ -236,8 +236,8 @@ impl Worker {
     }
 
     /// Takes a message from another worker.
-    pub(crate) fn mail(&mut self, mail: Mail, now: Instant) {
-        self.forwarder.receive(&mut self.connections, now, mail);
+    pub(crate) fn mail(&mut self, mail: Mail) {
+        self.forwarder.receive(&mut self.connections, mail);
     }
 
     /// A message for another worker.
@@ -261,12 +261,9 @@ impl Worker {
             Command::Table(update) => self.forwarder.update_table(update),
             Command::Accept {
                 link,
-                source,
-                target,
+                termini,
                 leads_to,
-            } => {
-                self.accept(link, source, target, leads_to);
-            }
+            } => self.accept(link, termini, leads_to),
             Command::Refuse { link, error } => self.refuse(link, error, now),
         }
     }
@@ -467,7 +464,8 @@ impl Worker {
     ) -> (LinkRef, Box<AttachRequest>) {
         let (direction, slot, load) = match attach.role {
             Role::Sender => {
-                let slot = self.forwarder.add_incoming(terminal, capacity);
+                let confirms = attach.rcv_settle_mode == ReceiverSettleMode::Second;
+                let slot = self.forwarder.add_incoming(terminal, capacity, confirms);
                 (Direction::Incoming, slot, None)
             }
             Role::Receiver => {
@@ -493,13 +491,7 @@ impl Worker {
         )
     }
 
-    fn accept(
-        &mut self,
-        link: LinkRef,
-        source: Option<Source>,
-        target: Option<Target>,
-        leads_to: LeadsTo,
-    ) {
+    fn accept(&mut self, link: LinkRef, termini: Box<Termini>, leads_to: LeadsTo) {
         let Some(terminal) = self.terminal(link) else {
             return;
         };
@@ -507,6 +499,7 @@ impl Worker {
             Some(Peer::Amqp(_)) => {
                 if let Some(amqp) = self.connections.amqp(terminal.connection) {
                     let max_message_size = amqp.settings.max_message_size;
+                    let Termini { source, target } = *termini;
                     let reply = AttachReply {
                         source,
                         target,
@@ -519,11 +512,7 @@ impl Worker {
             _ => {
                 if let Some(local) = self.connections.local(terminal.connection) {
                     let link = LocalLinkId(terminal.link);
-                    local.notify(LocalEvent::Attached {
-                        link,
-                        source,
-                        target,
-                    });
+                    local.notify(LocalEvent::Attached { link, termini });
                 }
             }
         }

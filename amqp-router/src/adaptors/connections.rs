@@ -150,6 +150,13 @@ impl Wire for Connections {
         }
     }
 
+    fn window_left(&self, at: Terminal) -> u32 {
+        match &self.slots[at.connection as usize].peer {
+            Peer::Amqp(amqp) => amqp.endpoint.window_left(session(at)),
+            Peer::Local(_) => u32::MAX,
+        }
+    }
+
     fn credit(&self, at: Terminal) -> u32 {
         match &self.slots[at.connection as usize].peer {
             Peer::Amqp(amqp) => amqp.endpoint.credit(link(at)),

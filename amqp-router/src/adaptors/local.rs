@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use slab::Slab;
 
-use crate::codec::{DeliveryState, Error, Source, Target};
+use crate::codec::{DeliveryState, Error};
+use crate::control::links::Termini;
 use crate::control::table::{Direction, Slot};
 use crate::forwarding::wire::{Allowance, Head};
 
@@ -41,8 +42,7 @@ struct LocalLink {
 pub(crate) enum LocalEvent {
     Attached {
         link: LocalLinkId,
-        source: Option<Source>,
-        target: Option<Target>,
+        termini: Box<Termini>,
     },
     Refused {
         link: LocalLinkId,

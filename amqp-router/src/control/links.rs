@@ -74,12 +74,18 @@ pub(crate) enum Command {
     /// The link may be: answer its attach with these termini.
     Accept {
         link: LinkRef,
-        source: Option<Source>,
-        target: Option<Target>,
+        termini: Box<Termini>,
         leads_to: LeadsTo,
     },
     /// The link may not be.
     Refuse { link: LinkRef, error: Error },
+}
+
+/// The two ends of a link, as its attach is answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Termini {
+    pub(crate) source: Option<Source>,
+    pub(crate) target: Option<Target>,
 }
 
 /// Where an accepted incoming link leads.
@@ -190,8 +196,10 @@ impl Control {
                 self.add_link(&request, &accepted);
                 Command::Accept {
                     link,
-                    source: accepted.source,
-                    target: accepted.target,
+                    termini: Box::new(Termini {
+                        source: accepted.source,
+                        target: accepted.target,
+                    }),
                     leads_to: match (link.direction, accepted.address) {
                         (Direction::Outgoing, _) => LeadsTo::ItsReceiver,
                         (Direction::Incoming, Some(id)) => LeadsTo::Address(id),

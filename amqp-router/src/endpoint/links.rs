@@ -124,6 +124,9 @@ impl Connection {
         let Some(link) = self.links.get(index) else {
             return;
         };
+        if matches!(link.state, LinkState::DetachSent { .. }) {
+            return; // it is gone for the owner, or will be told of when the peer answers
+        }
         let event = self.detached_event(index, link, true, Some(error.clone()));
         self.send_detach(index, true, Some(error), false);
         self.pending.push_back(Told::Event(event));

@@ -21,7 +21,7 @@ pub(crate) struct OutBuf {
 
 impl OutBuf {
     /// Payloads up to this many bytes are copied, as that is cheaper than one more `iovec`.
-    pub(super) const COPY_MAX: usize = 1024;
+    pub(super) const COPY_MAX: usize = 4096;
 
     /// Bytes that wait to be written.
     pub(crate) fn len(&self) -> usize {
@@ -134,7 +134,7 @@ mod tests {
     fn heads_and_payloads_leave_in_order() {
         for step in [1, 7, 1000, usize::MAX] {
             let (mut out, mut expected) = (OutBuf::default(), Vec::new());
-            for size in [0, 10, 1024, 1025, 5000, 3] {
+            for size in [0, 10, 4096, 4097, 5000, 3] {
                 let payload = vec![b'p'; size];
                 out.tail().extend_from_slice(b"head");
                 out.push_payload(payload.clone().into());
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn large_payloads_are_not_copied() {
-        let payload = Bytes::from(vec![1; 4096]);
+        let payload = Bytes::from(vec![1; 8192]);
         let mut out = OutBuf::default();
         out.tail().extend_from_slice(b"head");
         out.push_payload(payload.clone());

@@ -70,6 +70,13 @@ impl Connection {
         }
     }
 
+    /// Transfer frames that the peer may still send in a session before it has to wait.
+    pub(crate) fn window_left(&self, session: SessionId) -> u32 {
+        self.sessions
+            .get(session.0)
+            .map_or(0, |entry| entry.window.incoming_window())
+    }
+
     /// The session on a channel, ended or not, for a transfer.
     #[inline]
     pub(super) fn session_on(&self, channel: u16) -> Result<u16, ConnectionError> {

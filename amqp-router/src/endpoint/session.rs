@@ -246,6 +246,10 @@ impl Windows {
 
     /// Frames that may be sent.
     #[inline]
+    pub(super) fn incoming_window(&self) -> u32 {
+        self.incoming_window
+    }
+
     pub(super) fn sendable(&self) -> u32 {
         self.remote_incoming_window
     }

@@ -30,7 +30,6 @@ impl Forwarder {
     pub(super) fn enqueue<W: Wire>(
         &mut self,
         wire: &mut W,
-        now: Instant,
         link: Slot,
         origin: Origin,
         envelope: Envelope,
@@ -54,7 +53,7 @@ impl Forwarder {
         };
         let stalled = outgoing.stalled;
         if outbound.envelope.settled && outgoing.queue.len() >= outgoing.capacity as usize {
-            self.drop_presettled(wire, now, link.index);
+            self.drop_presettled(wire, outbound.envelope.arrived, link.index);
         }
         let priority = outbound.envelope.priority;
         let slot = self.outbound.insert(outbound);
@@ -208,6 +207,7 @@ impl Forwarder {
             return Some(Pause::Idle);
         };
         let more = !(outbound.body.is_complete() && outbound.body.is_empty());
+        self.outgoing[link].moved = true;
         if started {
             wire.proceed(self.outgoing[link].terminal, &mut chunk, more);
         } else {
@@ -223,7 +223,7 @@ impl Forwarder {
             self.chunk_through(wire, origin);
         } else {
             self.pop_queue(link);
-            self.sent(wire, now, link, delivery);
+            self.sent(wire, link, delivery);
         }
         None
     }
@@ -264,7 +264,7 @@ impl Forwarder {
     }
 
     /// All of a delivery has left.
-    fn sent<W: Wire>(&mut self, wire: &mut W, now: Instant, link: u32, delivery: u32) {
+    fn sent<W: Wire>(&mut self, wire: &mut W, link: u32, delivery: u32) {
         let outgoing = &mut self.outgoing[link];
         let outbound = &mut self.outbound[delivery];
         let origin = outbound.origin;

@@ -40,6 +40,8 @@ pub(crate) struct Forwarder {
     pub(super) blocked: HashMap<u32, Vec<u32>>,
     /// Incoming links whose credit is to be looked at.
     pub(super) dirty: Vec<u32>,
+    /// Incoming links that at the last tick were waited for with their window shut.
+    pub(super) starving: Vec<u32>,
     pub(super) counts: WorkerCounts,
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
@@ -95,6 +97,7 @@ impl Forwarder {
             ready: Default::default(),
             blocked: HashMap::new(),
             dirty: Vec::new(),
+            starving: Vec::new(),
             counts: WorkerCounts::default(),
             mail: VecDeque::new(),
             chosen: Vec::new(),
@@ -161,7 +164,7 @@ impl Forwarder {
         let target = self.incoming[fresh.link].target;
         if let (Target::Address(address), true) = (target, inspect::is_plain(&fresh.payload)) {
             let envelope = self.envelope(now, address, &mut fresh, None, None);
-            return self.dispatch(wire, now, fresh, envelope);
+            return self.dispatch(wire, fresh, envelope);
         }
         let anonymous = target == Target::Anonymous;
         let inspected = if fresh.message_format == 0 {
@@ -188,7 +191,7 @@ impl Forwarder {
                     Ok(address) => {
                         let envelope =
                             self.envelope(now, address, &mut fresh, priority, time_to_live);
-                        self.dispatch(wire, now, fresh, envelope);
+                        self.dispatch(wire, fresh, envelope);
                     }
                     Err(outcome) => self.refuse(wire, &fresh, outcome),
                 }
@@ -262,7 +265,7 @@ impl Forwarder {
     }
 
     /// Hands a delivery to the links that its address's treatment chooses.
-    fn dispatch<W: Wire>(&mut self, wire: &mut W, now: Instant, fresh: Fresh, envelope: Envelope) {
+    fn dispatch<W: Wire>(&mut self, wire: &mut W, fresh: Fresh, envelope: Envelope) {
         let mut chosen = std::mem::take(&mut self.chosen);
         self.addresses.choose(envelope.address, &mut chosen);
         match *chosen {
@@ -275,9 +278,9 @@ impl Forwarder {
             }
             [(worker, link)] if fresh.settled && !fresh.more && worker == self.settings.worker => {
                 let origin = Origin::Link(self.incoming.slot(fresh.link));
-                self.enqueue(wire, now, link, origin, envelope, fresh.payload, false);
+                self.enqueue(wire, link, origin, envelope, fresh.payload, false);
             }
-            _ => self.fan_out(wire, now, fresh, envelope, &chosen),
+            _ => self.fan_out(wire, fresh, envelope, &chosen),
         }
         self.chosen = chosen;
     }
@@ -286,7 +289,6 @@ impl Forwarder {
     fn fan_out<W: Wire>(
         &mut self,
         wire: &mut W,
-        now: Instant,
         fresh: Fresh,
         envelope: Envelope,
         chosen: &[(WorkerId, Slot)],
@@ -326,8 +328,7 @@ impl Forwarder {
             let (payload, more) = (fresh.payload.clone(), fresh.more);
             if worker == self.settings.worker {
                 let origin = Origin::Branch(branch);
-                let outbound =
-                    self.enqueue(wire, now, link, origin, envelope.clone(), payload, more);
+                let outbound = self.enqueue(wire, link, origin, envelope.clone(), payload, more);
                 if let Some(inbound) = self.inbound.get_mut(delivery) {
                     inbound.copies[usize::from(copy)].outbound = outbound;
                 }

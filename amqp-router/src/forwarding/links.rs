@@ -18,6 +18,8 @@ pub(crate) struct Incoming {
     pub(super) terminal: Terminal,
     pub(super) target: Target,
     pub(super) capacity: u32,
+    /// Its sender settles after the receiver: the link's rcv-settle-mode is second.
+    pub(super) confirms: bool,
     /// Deliveries that take up credit: unsettled ones, and presettled ones that have not left yet.
     pub(super) held: u32,
     /// Frames that hold a place in the session's window.
@@ -125,11 +127,17 @@ impl Outgoing {
 impl Forwarder {
     /// Makes an incoming link. It leads nowhere and has no credit until it is
     /// [opened](Self::open_incoming).
-    pub(crate) fn add_incoming(&mut self, terminal: Terminal, capacity: u32) -> Slot {
+    pub(crate) fn add_incoming(
+        &mut self,
+        terminal: Terminal,
+        capacity: u32,
+        confirms: bool,
+    ) -> Slot {
         self.incoming.insert(Incoming {
             terminal,
             target: Target::Undecided,
             capacity,
+            confirms,
             held: 0,
             unreleased: 0,
             deliveries: Chain::default(),
@@ -344,6 +352,7 @@ impl Forwarder {
         for link in stalled {
             self.stop_waiting(wire, link);
         }
+        self.clear_jams(wire, now);
         self.end_turn(wire, now);
     }
 }

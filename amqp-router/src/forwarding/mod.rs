@@ -12,6 +12,7 @@ mod deliver;
 mod delivery;
 mod forward;
 mod inspect;
+mod jam;
 pub(crate) mod links;
 pub(crate) mod mailbox;
 mod settle;
@@ -19,6 +20,7 @@ pub(crate) mod stats;
 mod stream;
 mod table;
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // tests start their clock somewhere
 mod tests;
 mod treatment;
 pub(crate) mod wire;

@@ -226,17 +226,29 @@ impl Forwarder {
                 (multicast.outcome.clone(), all_done)
             }
         };
+        let mut confirm = None;
         if !inbound.settled {
-            let terminal = self.incoming[inbound.link].terminal;
-            wire.update(terminal, inbound.number, state.as_ref(), settled);
+            let incoming = &mut self.incoming[inbound.link];
+            // A sender that does not take part in the second step (AMQP 2.6.12) gets its outcome
+            // settled, and this router takes the step for it.
+            let outcome = state.as_ref().is_some_and(DeliveryState::is_terminal);
+            if outcome && !settled && !incoming.confirms {
+                confirm.clone_from(&state);
+            }
+            let settled = settled || confirm.is_some();
+            wire.update(incoming.terminal, inbound.number, state.as_ref(), settled);
             if settled {
                 inbound.settled = true;
-                self.incoming[inbound.link]
+                incoming
                     .counts
                     .settled(state.as_ref(), std::time::Duration::ZERO);
             }
         }
-        self.finish_if_done(wire, branch.delivery.index);
+        let delivery = branch.delivery.index;
+        if confirm.is_some() {
+            self.tell_receivers(wire, delivery, confirm, true);
+        }
+        self.finish_if_done(wire, delivery);
     }
 
     /// Forgets an incoming half that is settled and complete; one that came settled, when all of
@@ -306,6 +318,13 @@ impl Forwarder {
         };
         if outbound.body.is_complete() {
             outbound.origin = Origin::Gone;
+            let (link, started) = (outbound.link, outbound.number.is_some());
+            let outgoing = &self.outgoing[link];
+            // Nobody waits for it; it goes on as long as there is room for it.
+            if !started && outgoing.queue.len() >= outgoing.capacity as usize {
+                self.unqueue(slot.index);
+                self.remove_outbound(slot.index);
+            }
             return;
         }
         outbound.aborted = true;
@@ -448,7 +467,7 @@ impl Forwarder {
     }
 
     /// Takes a message from another worker.
-    pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, now: Instant, mail: Mail) {
+    pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, mail: Mail) {
         match mail {
             Mail::Start {
                 link,
@@ -458,7 +477,7 @@ impl Forwarder {
                 more,
             } => {
                 let origin = Origin::Branch(branch);
-                let outbound = self.enqueue(wire, now, link, origin, *envelope, payload, more);
+                let outbound = self.enqueue(wire, link, origin, *envelope, payload, more);
                 if let Some(outbound) = outbound {
                     self.foreign.insert(branch, outbound.index);
                 }

@@ -21,6 +21,7 @@ struct Script {
     said: VecDeque<String>,
     credit: std::collections::HashMap<u32, u32>,
     room: bool,
+    window_left: u32,
     next: u32,
     /// Bytes that the session's window lets through before it closes.
     window: Option<usize>,
@@ -56,8 +57,13 @@ impl Wire for Script {
 
     fn release_window(&mut self, at: Terminal, frames: u32) {
         if frames > 0 {
+            self.window_left += frames;
             self.say(format!("{}: release {frames}", at.link));
         }
+    }
+
+    fn window_left(&self, _: Terminal) -> u32 {
+        self.window_left
     }
 
     fn credit(&self, at: Terminal) -> u32 {
@@ -226,7 +232,7 @@ impl Scene {
 
     fn producer(&mut self, address: u32) -> Slot {
         let terminal = self.terminal();
-        let slot = self.forwarder.add_incoming(terminal, 250);
+        let slot = self.forwarder.add_incoming(terminal, 250, false);
         self.publish(AddressId(address));
         self.forwarder
             .open_incoming(slot, Target::Address(AddressId(address)));
@@ -602,4 +608,69 @@ fn a_receiver_that_rejects_a_stream_early_is_spared_the_rest() {
     scene.frame(producer, 1, false, "b", false, false);
     assert_eq!(scene.turn(), ["1: release 1"]);
     assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_sender_that_settles_first_does_not_wait_for_a_second_step() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.send(producer, 1, "x");
+    scene.turn();
+    let accepted = Some(DeliveryState::Accepted);
+    scene
+        .forwarder
+        .receiver_update(&mut scene.script, scene.now, 0, accepted, false);
+    assert_eq!(
+        scene.turn(),
+        ["1: 1 accepted settled", "2: sent 0 accepted settled"]
+    );
+    assert!(scene.is_at_rest());
+}
+
+#[test]
+fn a_session_that_waits_for_itself_gives_back_what_waits() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let (first, second) = (scene.producer(7), scene.producer(7));
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.frame(first, 1, true, "a", true, false);
+    for number in 2..6 {
+        scene.send(second, number, "x");
+    }
+    scene.turn();
+    scene.script.window_left = 0;
+    for _ in 0..2 {
+        scene.forwarder.tick(&mut scene.script, scene.now);
+    }
+    let told = scene.turn();
+    let released = told.iter().filter(|said| said.contains("released")).count();
+    assert_eq!(released, 2, "{told:?}");
+    scene.frame(first, 1, false, "b", false, false);
+    let sent: Vec<String> = scene
+        .turn()
+        .into_iter()
+        .filter(|said| said.starts_with("3:"))
+        .collect();
+    assert_eq!(sent, ["3: go on b", "3: start x", "3: start x"]);
+}
+
+#[test]
+fn what_a_lost_sender_left_does_not_pile_up() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    scene.consumer(7, 0);
+    for _ in 0..10 {
+        let producer = scene.producer(7);
+        for number in 0..250 {
+            scene.send(producer, number, "x");
+        }
+        scene.turn();
+        scene.forwarder.remove_incoming(&mut scene.script, producer);
+    }
+    assert!(
+        scene.forwarder.in_flight() <= 250,
+        "{}",
+        scene.forwarder.in_flight()
+    );
 }

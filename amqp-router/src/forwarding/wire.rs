@@ -50,6 +50,9 @@ pub(crate) trait Wire {
     /// Lets the sender's session window advance by `frames`.
     fn release_window(&mut self, at: Terminal, frames: u32);
 
+    /// Frames that a sender's session may still send.
+    fn window_left(&self, at: Terminal) -> u32;
+
     /// The credit that a sender has left.
     fn credit(&self, at: Terminal) -> u32;
 

@@ -241,7 +241,7 @@ impl Driver {
             ToWorker::Connection(connection) => self.adopt(*connection, now),
             ToWorker::Mail(mail) => {
                 for mail in mail {
-                    self.worker.mail(mail, now);
+                    self.worker.mail(mail);
                 }
             }
             ToWorker::Commands(commands) => {

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::adaptors::local::{LocalEvent, LocalLinkId};
 use crate::codec::{
-    Attach, DecodeError, DeliveryState, Error as AmqpError, Message, Role, Source, Target,
-    TargetNode,
+    Attach, DecodeError, DeliveryState, Error as AmqpError, Message, Role, Source, TargetNode,
 };
+use crate::control::links::Termini;
 use crate::control::table::DEFAULT_LINK_CAPACITY;
 use crate::runtime::driver::{LocalRequest, ToWorker};
 use crate::worker::ConnectionId;
@@ -45,7 +45,7 @@ impl Program {
     async fn attach(
         worker: UnboundedSender<ToWorker>,
         attach: Attach,
-    ) -> Result<(Self, Option<Source>, Option<Target>), LinkError> {
+    ) -> Result<(Self, Termini), LinkError> {
         let (events_sender, mut events) = unbounded_channel();
         let (reply, connection) = oneshot::channel();
         let add = ToWorker::AddLocal {
@@ -66,9 +66,9 @@ impl Program {
         };
         worker.send(request).map_err(|_| LinkError::Stopped)?;
         let link = link.await.map_err(|_| LinkError::Stopped)?;
-        let (source, target) = loop {
+        let termini = loop {
             match events.recv().await.ok_or(LinkError::Stopped)? {
-                LocalEvent::Attached { source, target, .. } => break (source, target),
+                LocalEvent::Attached { termini, .. } => break *termini,
                 LocalEvent::Refused { error, .. } => return Err(LinkError::Refused(error)),
                 _ => {}
             }
@@ -80,8 +80,7 @@ impl Program {
                 events,
                 link,
             },
-            source,
-            target,
+            termini,
         ))
     }
 
@@ -136,7 +135,7 @@ impl Sender {
             target: Some(target.into()),
             ..Attach::default()
         };
-        let (program, ..) = Program::attach(worker, attach).await?;
+        let (program, _) = Program::attach(worker, attach).await?;
         Ok(Self {
             program,
             credit: 0,
@@ -283,8 +282,11 @@ impl Receiver {
             target: Some(TargetNode::default().into()),
             ..Attach::default()
         };
-        let (program, source, _) = Program::attach(worker, attach).await?;
-        let address = source.and_then(|source| source.address).unwrap_or_default();
+        let (program, termini) = Program::attach(worker, attach).await?;
+        let address = termini
+            .source
+            .and_then(|source| source.address)
+            .unwrap_or_default();
         let link = program.link;
         program.request(LocalRequest::Credit {
             link,

@@ -124,9 +124,6 @@ impl World {
             }
         }
         self.pass(Duration::from_secs(3));
-        if self.ledger.tracing {
-            std::fs::write("/tmp/world.txt", format!("{:#?}", self)).unwrap();
-        }
         self.ledger.settle_accounts();
         self.check_rest();
     }
@@ -245,16 +242,11 @@ fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
         if sender.address.is_none() {
             shape.to = Some(scope.ledger.addresses[to.0].name.to_owned());
         }
-        let mut pieces = match scope.rng.random_range(0..10) {
-            8.. => scope.rng.random_range(2..6),
-            _ => 1,
-        };
         if habit == Habit::SingleFrames {
-            pieces = 1;
+            shape.pieces = 1;
             shape.filler %= 200;
         }
-        let settled = scope.rng.random_bool(0.25);
-        sender.start(scope, (number, id), endpoint, to, settled, &shape, pieces);
+        sender.start(scope, (number, id), endpoint, to, &shape);
     }
 }
 

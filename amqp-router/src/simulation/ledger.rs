@@ -510,18 +510,18 @@ impl Ledger {
     fn check_accepted(&self, number: MessageNo) {
         let message = &self.messages[number.0];
         let address = &self.addresses[message.address.0];
-        if message.outcome != Some(DeliveryState::Accepted) || address.presettling {
+        // A receiver may accept what has not all arrived, and then the rest be lost with its sender.
+        let cut_off = self.links[message.sender.0].gone == Some(Gone::Abruptly)
+            || message.phase != Phase::Complete;
+        let accepted = message.outcome == Some(DeliveryState::Accepted);
+        if !accepted || cut_off || address.presettling {
             return;
         }
         let whole = message
             .copies
             .iter()
             .map(|copy| &self.copies[copy.0])
-            .any(|copy| {
-                copy.complete
-                    || self.links[copy.receiver.0].gone.is_some()
-                    || message.phase != Phase::Complete
-            });
+            .any(|copy| copy.complete || self.links[copy.receiver.0].gone.is_some());
         assert!(whole, "{number:?} was accepted and lost");
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Content {
     varies_until: Option<usize>,
 }
 
-/// The parts of a message beside its body.
+/// The parts of a message beside its label, and how it is sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
     /// Bytes of body after the label.
@@ -41,6 +41,10 @@ pub(super) struct Shape {
     /// Delivery annotations, which do not pass a router.
     pub(super) annotated: bool,
     pub(super) message_annotated: bool,
+    /// It is sent settled.
+    pub(super) settled: bool,
+    /// How many pieces it is sent in; none is one.
+    pub(super) pieces: usize,
 }
 
 impl Label {
@@ -154,6 +158,11 @@ impl Shape {
                 .then(|| Duration::from_millis(rng.random_range(1..200))),
             annotated: rng.random_bool(0.1),
             message_annotated: rng.random_bool(0.1),
+            settled: rng.random_bool(0.25),
+            pieces: match rng.random_range(0..10) {
+                8.. => rng.random_range(2..6),
+                _ => 1,
+            },
         }
     }
 }

@@ -16,11 +16,12 @@
 mod actions;
 mod client;
 mod lane;
+mod laws;
 mod ledger;
 mod message;
 mod receiver;
 mod seeds;
 mod sender;
-// mod stories;
+mod stories;
 mod wire;
 mod world;

@@ -56,22 +56,21 @@ impl Sender {
         self.unsettled.clear();
     }
 
-    /// Starts a message of so many pieces, if credit and window allow.
+    /// Starts a message and sends its first piece, if credit and window allow.
     pub(super) fn start(
         &mut self,
         scope: &mut Scope<'_>,
         link: (LinkNo, LinkId),
         endpoint: &mut Connection,
         to: AddressNo,
-        settled: bool,
         shape: &Shape,
-        pieces: usize,
     ) -> Option<MessageNo> {
         let (number, id) = link;
         let sendable = endpoint.sendable(id);
         if sendable.credit == 0 || sendable.window == 0 || self.sending.is_some() {
             return None;
         }
+        let settled = shape.settled;
         let mortal = shape.ttl.is_some();
         let message = scope.ledger.starts(number, to, settled, mortal, |label| {
             Content::new(label, shape)
@@ -79,7 +78,7 @@ impl Sender {
         let mut rest = cut(
             scope,
             &scope.ledger.messages[message.0].content.sent.clone(),
-            pieces,
+            shape.pieces,
         );
         let mut piece = rest.pop_front().unwrap_or_default();
         let tag = DeliveryTag::from(message.0 as u64);
