@@ -258,13 +258,16 @@ fn every_form_of_correlation_id_comes_back() {
     }
 }
 
+/// Application properties of a request, and the answer's status and description.
+type Case = (&'static [(&'static str, &'static str)], i64, &'static str);
+
 #[test]
 fn the_refusals_have_their_words() {
     let mut backend = Fake::with_addresses();
     backend
         .0
         .push(entity("sslProfile", &[("name", "p".into())]));
-    let cases: &[(&[(&str, &str)], i64, &str)] = &[
+    let cases: &[Case] = &[
         (&[], 400, "No 'operation' property"),
         (
             &[("operation", "FLY")],
