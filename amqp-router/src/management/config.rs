@@ -1,6 +1,5 @@
 //! A whole configuration: the entities of a file, checked one by one and against each other.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use rand::distr::SampleString;
@@ -9,6 +8,12 @@ use crate::codec::Value;
 use crate::management::entity::{Entity, Invalid, closest};
 use crate::management::schema::Schema;
 use crate::management::syntax::{self, Section};
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use check::unsupported;
 
 /// The configuration that a router starts with: the entities of a file, or what a program says.
 ///
@@ -117,7 +122,7 @@ impl Config {
             line,
         } in sections
         {
-            match Schema::find(&kind).filter(|schema| is_configurable(schema)) {
+            match Schema::find(&kind).filter(|schema| schema.is_configurable()) {
                 Some(schema) => match Entity::create(schema, attributes) {
                     Ok(entity) => entities.push((line, entity)),
                     Err(invalid) => {
@@ -275,29 +280,49 @@ impl Config {
 
     /// Whether an entity may be added beside those that are there.
     pub(crate) fn admits(&self, entity: &Entity) -> Result<(), Invalid> {
-        let refuse = |problem: String| {
-            Err(Invalid {
-                entity: entity.label(),
-                problem,
-            })
-        };
-        let mut others = self.of(entity.schema().name);
-        if entity.schema().singleton && others.next().is_some() {
-            return refuse("there can be only one".into());
+        let schema = entity.schema();
+        let refuse = |problem: &str| Err(entity.invalid(problem.into()));
+        if schema.singleton && self.of(schema.name).next().is_some() {
+            return refuse("there can be only one");
         }
-        if let Some(name) = entity.word("name")
-            && self
-                .of(entity.schema().name)
-                .any(|other| other.name() == name)
-        {
-            return refuse("the attribute 'name' must be unique, and this one is taken".into());
+        check::alone(entity).map_err(|problem| entity.invalid(problem))?;
+        let mut new = entity.clone();
+        new.identify(self.next_serial(schema.name));
+        for other in self.of(schema.name) {
+            if entity.word("name") == Some(other.name()) {
+                return refuse("the attribute 'name' must be unique, and this one is taken");
+            }
+            if other.identity() == new.identity() {
+                let identity = new.identity();
+                let problem = format!("there is one with the identity '{identity}' already");
+                return Err(entity.invalid(problem));
+            }
+            if let Some(problem) = check::beside(entity, other) {
+                return refuse(problem);
+            }
         }
-        check(entity).or_else(refuse)
+        Ok(())
+    }
+
+    /// Whether an entity may be what an update has made of it.
+    pub(crate) fn accepts(&self, entity: &Entity) -> Result<(), Invalid> {
+        check::alone(entity).map_err(|problem| entity.invalid(problem))?;
+        match check::dangling(entity, self) {
+            Some(problem) => Err(entity.invalid(problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// The number for the next entity of a type whose entities are numbered.
+    pub(crate) fn next_serial(&self, kind: &str) -> usize {
+        self.of(kind)
+            .filter_map(|entity| entity.identity().rsplit('/').next()?.parse::<usize>().ok())
+            .max()
+            .map_or(0, |last| last.saturating_add(1))
     }
 
     pub(crate) fn add(&mut self, mut entity: Entity) {
-        let serial = self.of(entity.schema().name).count();
-        entity.identify(serial);
+        entity.identify(self.next_serial(entity.schema().name));
         self.entities.push(entity);
     }
 
@@ -341,54 +366,27 @@ impl Config {
                 _ => "Standalone",
             };
             router.set("id", format!("{mode}_{}", random()));
+            // Both stand for the id that it did not have.
             router.set("name", Value::Null);
+            router.set("identity", Value::Null);
             router.identify(0);
         }
     }
 
     /// What does not fit together.
     fn conflicts(&self) -> Vec<Invalid> {
-        let mut conflicts = Vec::new();
-        let mut conflict = |entity: &Entity, problem: String| {
-            conflicts.push(Invalid {
-                entity: entity.label(),
-                problem,
-            })
-        };
         let mode = self.singleton("router").text("mode").unwrap_or_default();
-        let mut addresses = HashSet::new();
-        for entity in &self.entities {
-            if let Some(profile) = entity.word("sslProfile")
-                && !self.has_profile(profile)
-            {
-                let names = self.of("sslProfile").map(Entity::name);
-                let hint = closest(profile, names)
-                    .map(|close| format!("; did you mean '{close}'?"))
-                    .unwrap_or_default();
-                conflict(
-                    entity,
-                    format!(
-                        "the attribute 'sslProfile' names '{profile}', which is not defined{hint}"
-                    ),
-                );
-            }
-            if let Some(problem) = entity
-                .word("role")
-                .and_then(|role| role_conflict(mode, role, entity))
-            {
-                conflict(entity, problem);
-            }
-            if entity.schema().name == "router.config.address" {
-                let scope = (entity.word("prefix"), entity.word("pattern"));
-                if !addresses.insert(scope) {
-                    conflict(
-                        entity,
-                        "another address has the same prefix or pattern".into(),
-                    );
-                }
-            }
-        }
-        conflicts
+        let conflicts = |entity: &Entity| {
+            [
+                check::dangling(entity, self),
+                check::misplaced(entity, mode),
+            ]
+            .into_iter()
+            .flatten()
+            .map(|problem| entity.invalid(problem))
+            .collect::<Vec<_>>()
+        };
+        self.entities.iter().flat_map(conflicts).collect()
     }
 
     /// What this version of the router cannot do yet.
@@ -397,223 +395,18 @@ impl Config {
     }
 }
 
-/// Refuses what this version cannot do yet, by entity and attribute.
-pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
-    let says = |problem: &str| {
-        Some(Invalid {
-            entity: entity.label(),
-            problem: problem.into(),
-        })
-    };
-    match entity.schema().name {
-        "router" if entity.text("mode") != Some("standalone") => {
-            says("the attribute 'mode' must be standalone: this version does not join networks")
-        }
-        "tcpListener" | "tcpConnector" | "listenerAddress" => {
-            says("TCP services are not supported by this version")
-        }
-        "router.config.autoLink" => says("auto links are not supported by this version"),
-        "vhost" => says("vhost policies are not supported by this version"),
-        "policy" if entity.flag("enableVhostPolicy") => says(
-            "the attribute 'enableVhostPolicy' must be no: vhost policies are not supported by this version",
-        ),
-        "connector" if entity.word("proxyProfile").is_some() => {
-            says("the attribute 'proxyProfile' is not supported by this version")
-        }
-        "listener" if entity.word("httpRootDir").is_some() => {
-            says("the attribute 'httpRootDir' is not supported by this version")
-        }
-        _ => None,
-    }
-}
-
-/// What one entity must be by itself, beyond the kinds of its attributes.
-fn check(entity: &Entity) -> Result<(), String> {
-    match entity.schema().name {
-        "router" => {
-            if let Some(id) = entity.word("id")
-                && id.contains(|c: char| "|$".contains(c) || c.is_whitespace() || c.is_control())
-            {
-                return Err(format!(
-                    "the attribute 'id' is '{id}', but must not contain '|', '$', blanks or control characters"
-                ));
-            }
-            within(entity, "workerThreads", 1, 1024)
-        }
-        "listener" | "connector" => {
-            within(entity, "cost", 1, i64::from(i32::MAX))?;
-            within(entity, "linkCapacity", 0, i64::from(i32::MAX))?;
-            within(entity, "maxSessions", 0, 32_768)?;
-            within(entity, "idleTimeoutSeconds", 0, 86_400)?;
-            within(entity, "initialHandshakeTimeoutSeconds", 0, 86_400)?;
-            if entity.integer("maxFrameSize") != Some(0) {
-                within(entity, "maxFrameSize", 512, i64::from(i32::MAX))?;
-            }
-            let port = entity.text("port").unwrap_or_default();
-            let known = matches!(port, "amqp" | "amqps") || port.parse::<u16>().is_ok();
-            if known {
-                Ok(())
-            } else {
-                Err(format!(
-                    "the attribute 'port' is '{port}', but must be amqp, amqps or 0 to 65535"
-                ))
-            }
-        }
-        "router.config.address" => {
-            within(entity, "priority", 0, 9)?;
-            match (entity.word("prefix"), entity.word("pattern")) {
-                (Some(_), None) | (None, Some(_)) => Ok(()),
-                _ => Err("exactly one of the attributes 'prefix' and 'pattern' must be set".into()),
-            }
-        }
-        "sslProfile" if entity.word("name").is_none() => {
-            Err("the attribute 'name' is required".into())
-        }
-        _ => Ok(()),
-    }
-}
-
-fn within(entity: &Entity, attribute: &str, low: i64, high: i64) -> Result<(), String> {
-    match entity.integer(attribute) {
-        Some(value) if !(low..=high).contains(&value) => Err(format!(
-            "the attribute '{attribute}' is {value}, but must be {low} to {high}"
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn role_conflict(mode: &str, role: &str, entity: &Entity) -> Option<String> {
-    let listener = entity.schema().name == "listener";
-    let fits = match (mode, role) {
-        (_, "normal" | "route-container" | "inter-network") => true,
-        ("interior", "inter-router") => true,
-        ("interior", "edge") => listener,
-        ("edge", "edge") => !listener,
-        ("edge", "inter-edge") => true,
-        _ => false,
-    };
-    (!fits).then(|| {
-        format!("the attribute 'role' is '{role}', which a router with mode '{mode}' cannot have")
-    })
-}
-
 /// 15 characters that nobody else will come up with.
 fn discriminator() -> String {
     rand::distr::Alphanumeric.sample_string(&mut rand::rng(), 15)
 }
 
-fn is_configurable(schema: &Schema) -> bool {
-    schema.operations.contains(&"CREATE")
-        || matches!(
-            schema.name,
-            "router" | "network" | "site" | "log" | "policy"
-        )
-}
-
 fn unknown(kind: &str) -> String {
     let known = Schema::all()
         .iter()
-        .filter(|schema| is_configurable(schema))
+        .filter(|schema| schema.is_configurable())
         .flat_map(|schema| schema.alias.into_iter().chain([schema.name]));
     match closest(kind, known) {
         Some(close) => format!("unknown entity type '{kind}'; did you mean '{close}'?"),
         None => format!("unknown entity type '{kind}'"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, Vec<String>> {
-        Config::parse("r.conf", text, || "abc".into())
-            .map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn a_configuration_is_completed() {
-        let config = parse("listener {\n port: 0\n}\n").expect("valid");
-        assert_eq!(
-            config.singleton("router").text("id"),
-            Some("Standalone_abc")
-        );
-        assert_eq!(config.of("policy").count(), 1);
-        let listener = config.of("listener").next().expect("configured");
-        assert_eq!(listener.identity(), "listener/:0");
-        assert_eq!(listener.name(), "listener/:0");
-    }
-
-    #[test]
-    fn the_built_in_configuration_listens_on_this_host_only() {
-        let config = Config::standalone(|| "x".into());
-        let listener = config.of("listener").next().expect("built in");
-        assert_eq!(
-            (listener.text("host"), listener.text("port")),
-            (Some("127.0.0.1"), Some("amqp"))
-        );
-        assert!(config.unsupported().is_empty());
-    }
-
-    #[test]
-    fn mistakes_name_file_line_entity_and_attribute() {
-        let cases = [
-            (
-                "listner {\n}\n",
-                "r.conf:1: unknown entity type 'listner'; did you mean 'listener'?",
-            ),
-            (
-                "listener {\n name: a\n port: amqpx\n}\n",
-                "r.conf:1: listener 'a': the attribute 'port' is 'amqpx', but must be amqp, amqps or 0 to 65535",
-            ),
-            (
-                "address {\n distribution: closest\n}\n",
-                "r.conf:1: address: exactly one of the attributes 'prefix' and 'pattern' must be set",
-            ),
-            (
-                "listener {\n name: a\n sslProfile: p\n}\nssl-profile {\n name: q\n}\n",
-                "r.conf: listener 'a': the attribute 'sslProfile' names 'p', which is not defined; did you mean 'q'?",
-            ),
-            (
-                "listener {\n name: a\n role: inter-router\n}\n",
-                "r.conf: listener 'a': the attribute 'role' is 'inter-router', which a router with mode 'standalone' cannot have",
-            ),
-            (
-                "listener {\n name: a\n maxFrameSize: 100\n}\n",
-                "r.conf:1: listener 'a': the attribute 'maxFrameSize' is 100, but must be 512 to 2147483647",
-            ),
-            (
-                "router {\n id: a b\n}\n",
-                "r.conf:1: router: the attribute 'id' is 'a b', but must not contain '|', '$', blanks or control characters",
-            ),
-        ];
-        for (text, error) in cases {
-            assert_eq!(parse(text).expect_err(text), [error]);
-        }
-    }
-
-    #[test]
-    fn names_are_unique_within_a_type() {
-        let text = "listener {\n name: a\n}\nlistener {\n name: a\n}\n";
-        let errors = parse(text).expect_err("twice");
-        assert_eq!(
-            errors,
-            ["r.conf:4: listener 'a': the attribute 'name' must be unique, and this one is taken"]
-        );
-    }
-
-    #[test]
-    fn what_is_not_supported_yet_is_said_so() {
-        let config = parse(
-            "router {\n mode: interior\n id: A\n}\ntcpListener {\n name: t\n address: x\n port: 1\n}\n",
-        );
-        let problems = config.expect("valid").unsupported();
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            problems,
-            [
-                "router: the attribute 'mode' must be standalone: this version does not join networks",
-                "tcpListener 't': TCP services are not supported by this version",
-            ]
-        );
     }
 }

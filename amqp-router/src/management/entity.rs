@@ -1,12 +1,15 @@
 //! One entity: checked values for the attributes of its type.
 
+use std::collections::HashSet;
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::codec::Value;
 use crate::management::schema::{Attribute, Kind, Schema};
 
 /// An entity of a configuration or of a running router.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Entity {
     schema: &'static Schema,
     /// In the order of the schema's attributes.
@@ -49,55 +52,72 @@ impl Entity {
             .and_then(|(_, v)| v.as_str());
         let label = label(schema, name);
         let mut problems = Vec::new();
+        let (mut given, mut wrong) = (HashSet::new(), HashSet::new());
         for (key, value) in &attributes {
-            if matches!(key.as_str(), "type" | "identity") || value.is_null() {
+            if !given.insert(camel_case(key)) {
+                problems.push(format!("the attribute '{key}' is there twice"));
+                continue;
+            }
+            if key == "type" || value.is_null() {
                 continue;
             }
             match entity.checked(key, value, |attribute| attribute.create) {
                 Ok((position, value)) => entity.values[position] = value,
-                Err(problem) => problems.push(Invalid {
-                    entity: label.clone(),
-                    problem,
-                }),
+                Err(problem) => {
+                    wrong.insert(camel_case(key));
+                    problems.push(problem);
+                }
             }
         }
         for (attribute, value) in schema.attributes.iter().zip(&entity.values) {
-            if attribute.required && value.is_null() {
-                let problem = format!("the attribute '{}' is required", attribute.name);
-                problems.push(Invalid {
-                    entity: label.clone(),
-                    problem,
-                });
+            let missing = attribute.required && attribute.create && value.is_null();
+            if missing && !wrong.contains(attribute.name) {
+                problems.push(format!("the attribute '{}' is required", attribute.name));
             }
         }
         if problems.is_empty() {
-            Ok(entity)
-        } else {
-            Err(problems)
+            return Ok(entity);
         }
+        let invalid = |problem| Invalid {
+            entity: label.clone(),
+            problem,
+        };
+        Err(problems.into_iter().map(invalid).collect())
     }
 
-    /// Changes attributes, all or none.
+    /// Changes attributes, all or none. Null is the default; what cannot be updated may be there
+    /// as it is.
     ///
     /// # Errors
     /// The first attribute that cannot be updated, or not to this value.
     pub(crate) fn update(&mut self, attributes: &[(String, Value)]) -> Result<(), Invalid> {
         let mut values = self.values.clone();
         for (key, value) in attributes {
-            // Clients send these along to say which entity they mean.
-            if matches!(key.as_str(), "type" | "identity" | "name") {
+            // Clients send it along in whatever form they know.
+            if key == "type" {
                 continue;
             }
             let (position, value) = self
-                .checked(key, value, |attribute| attribute.update)
-                .map_err(|problem| Invalid {
-                    entity: self.label(),
-                    problem,
-                })?;
-            values[position] = value;
+                .checked(key, value, |_| true)
+                .map_err(|problem| self.invalid(problem))?;
+            let attribute = &self.schema.attributes[position];
+            if attribute.update {
+                values[position] = value;
+            } else if value != values[position] || attribute.hidden {
+                let problem = format!("the attribute '{}' cannot be updated", attribute.name);
+                return Err(self.invalid(problem));
+            }
         }
         self.values = values;
         Ok(())
+    }
+
+    /// What to say of an entity that has this problem.
+    pub(crate) fn invalid(&self, problem: String) -> Invalid {
+        Invalid {
+            entity: self.label(),
+            problem,
+        }
     }
 
     fn checked(
@@ -126,7 +146,7 @@ impl Entity {
             return Ok((position, attribute.default_value()));
         }
         let shown = if attribute.hidden {
-            "…".into()
+            "******".into()
         } else {
             show(value)
         };
@@ -183,8 +203,11 @@ impl Entity {
         self.text("identity").unwrap_or_default()
     }
 
-    /// Gives an entity the identity of its kind and, if it has none, a name.
+    /// Gives an entity that has none the identity of its kind and, if it has none, a name.
     pub(crate) fn identify(&mut self, serial: usize) {
+        if self.word("identity").is_some() {
+            return;
+        }
         let text = |attribute: &str| self.text(attribute).unwrap_or_default().to_owned();
         let short = self.schema.name;
         let named = |mut identity: String| {
@@ -202,7 +225,8 @@ impl Entity {
             "listenerAddress" => named(format!("{short}/{}:{}", text("listener"), text("address"))),
             "sslProfile" | "proxyProfile" => format!("{short}/{}", text("name")),
             "log" => format!("log/{}", text("module")),
-            "vhost" => format!("vhost/{}", text("hostname")),
+            "vhost" | "vhostStats" => format!("{short}/{}", text("hostname")),
+            "router.node" => format!("{short}/{}", text("id")),
             "router.config.address" | "router.config.autoLink" => serial.to_string(),
             _ => format!("{short}/{serial}"),
         };
@@ -237,6 +261,21 @@ impl Entity {
             }
             _ => Value::Null,
         }
+    }
+}
+
+impl fmt::Debug for Entity {
+    /// Names and values; secrets are not among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (attribute, value) in self.schema.attributes.iter().zip(&self.values) {
+            match value {
+                Value::Null => continue,
+                _ if attribute.hidden => map.entry(&attribute.name, &format_args!("******")),
+                value => map.entry(&attribute.name, value),
+            };
+        }
+        map.finish()
     }
 }
 
@@ -278,8 +317,8 @@ impl Kind {
     }
 }
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text => f.write_str("a text"),
             Self::Path => f.write_str("a path"),
@@ -313,8 +352,10 @@ pub(crate) fn closest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    // The distance takes time with the square of the length, and peers choose the word.
+    let word: String = word.chars().take(64).collect();
     candidates
-        .map(|candidate| (distance(word, candidate), candidate))
+        .map(|candidate| (distance(&word, candidate), candidate))
         .filter(|(edits, _)| *edits <= 2)
         .min()
         .map(|(_, candidate)| candidate)
@@ -346,6 +387,10 @@ fn label(schema: &Schema, name: Option<&str>) -> String {
 
 fn show(value: &Value) -> String {
     match value.as_str() {
+        Some(text) if text.len() > MAX_SHOWN => {
+            let start: String = text.chars().take(MAX_SHOWN).collect();
+            format!("'{start}…'")
+        }
         Some(text) => format!("'{text}'"),
         None => match value {
             Value::Bool(flag) => flag.to_string(),
@@ -358,6 +403,8 @@ fn show(value: &Value) -> String {
     }
 }
 
+/// Characters of a wrong value that a message repeats.
+const MAX_SHOWN: usize = 100;
 const NAME: usize = 0;
 const IDENTITY: usize = 1;
 const TYPE: usize = 2;
@@ -437,7 +484,7 @@ mod tests {
                 let mut given: Vec<(String, Value)> = schema
                     .attributes
                     .iter()
-                    .filter(|other| other.required)
+                    .filter(|other| other.required && other.create && other.name != attribute.name)
                     .map(|other| match &other.kind {
                         Kind::Integer => (other.name.to_owned(), Value::Long(1)),
                         Kind::Choice(words) => (other.name.to_owned(), Value::from(words[0])),
@@ -467,8 +514,38 @@ mod tests {
     }
 
     #[test]
+    fn an_update_may_repeat_what_it_does_not_change() {
+        let mut profile = create("sslProfile", &[("name", "p".into())]).expect("valid");
+        let update = |key: &str, value: &str| [(key.to_owned(), Value::from(value))];
+        profile.update(&update("name", "p")).expect("the same");
+        profile
+            .update(&update("type", "sslProfile"))
+            .expect("the same");
+        let renamed = profile.update(&update("name", "q")).expect_err("another");
+        assert_eq!(
+            renamed.to_string(),
+            "sslProfile 'p': the attribute 'name' cannot be updated"
+        );
+        profile.update(&update("certFile", "c")).expect("may be");
+        let default = [("certFile".to_owned(), Value::Null)];
+        profile.update(&default).expect("may be");
+        assert!(profile.get("certFile").is_null());
+    }
+
+    #[test]
+    fn an_attribute_is_given_once() {
+        let twice = [("cert-file", "a".into()), ("certFile", "b".into())];
+        assert_eq!(
+            create("sslProfile", &twice).expect_err("twice"),
+            ["sslProfile: the attribute 'certFile' is there twice"]
+        );
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let connector = create("connector", &[("saslPassword", "hush".into())]).expect("valid");
+        assert!(!format!("{connector:?}").contains("hush"));
+        assert!(format!("{connector:?}").contains(r#""saslPassword": ******"#));
         assert_eq!(connector.shown("saslPassword"), Value::Null);
         assert_eq!(connector.text("saslPassword"), Some("hush"));
         let problems = create("sslProfile", &[("password", Value::List(vec![]))]);

@@ -14,6 +14,8 @@ pub(crate) struct Schema {
     pub(crate) alias: Option<&'static str>,
     /// There is exactly one of it.
     pub(crate) singleton: bool,
+    /// It shows the router at work; nobody configures it.
+    pub(crate) operational: bool,
     pub(crate) operations: Vec<&'static str>,
     pub(crate) attributes: Vec<Attribute>,
 }
@@ -46,6 +48,8 @@ pub(crate) enum Kind {
 
 /// What every type's name starts with.
 pub(crate) const PREFIX: &str = "io.skupper.router.";
+/// The type of the agent itself, as clients call it.
+const MANAGEMENT: &str = "org.amqp.management";
 
 impl Schema {
     /// Every type of entity.
@@ -56,7 +60,10 @@ impl Schema {
 
     /// The type with this name, short, full or an alias.
     pub(crate) fn find(name: &str) -> Option<&'static Schema> {
-        let short = name.strip_prefix(PREFIX).unwrap_or(name);
+        let short = match name {
+            MANAGEMENT => "management",
+            name => name.strip_prefix(PREFIX).unwrap_or(name),
+        };
         Self::all()
             .iter()
             .find(|schema| schema.name == short || schema.alias == Some(short))
@@ -75,18 +82,50 @@ impl Schema {
         operation == "READ" || self.operations.contains(&operation)
     }
 
+    /// Whether a configuration file may have it.
+    pub(crate) fn is_configurable(&self) -> bool {
+        self.operations.contains(&"CREATE")
+            || matches!(self.name, "router" | "network" | "site" | "log" | "policy")
+    }
+
+    /// Whether QUERY answers null for attributes that it does not have, as skrouterd's core does;
+    /// for other types they are an error.
+    pub(crate) fn is_lenient(&self) -> bool {
+        matches!(
+            self.name,
+            "router.config.address"
+                | "router.config.autoLink"
+                | "router.address"
+                | "router.link"
+                | "routerMetrics"
+                | "connection"
+        )
+    }
+
+    /// The types that it refines, the nearest first.
+    pub(crate) fn bases(&self) -> [String; 2] {
+        let nearest = if self.operational {
+            "operationalEntity"
+        } else {
+            "configurationEntity"
+        };
+        [nearest, "entity"].map(|base| format!("{PREFIX}{base}"))
+    }
+
     fn read(source: &(&'static str, &'static str, &'static str)) -> Self {
         let (name, properties, attributes) = *source;
         let mut schema = Self {
             name,
             alias: None,
             singleton: false,
+            operational: false,
             operations: Vec::new(),
             attributes: Vec::new(),
         };
         for property in properties.split_whitespace() {
             match property {
                 "singleton" => schema.singleton = true,
+                "operational" => schema.operational = true,
                 alias if alias.starts_with("alias=") => schema.alias = alias.get(6..),
                 operation => schema.operations.push(operation),
             }
@@ -163,7 +202,7 @@ macro_rules! deliveries {
     };
 }
 
-/// Name; `singleton`, alias and operations besides READ; attributes.
+/// Name; `singleton`, `operational`, alias and operations besides READ; attributes.
 const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "router",
@@ -281,7 +320,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     ),
     (
         "routerMetrics",
-        "singleton QUERY",
+        "operational singleton QUERY",
         concat!(
             "id:s~ version:s~ addrCount:i~ linkCount:i~ nodeCount:i~ autoLinkCount:i~ \
              connectionCount:i~ ",
@@ -292,7 +331,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     ),
     (
         "router.link",
-        "QUERY",
+        "operational QUERY",
         "operStatus:{up|down|quiescing|idle}~ linkName:s~ linkType:s~ linkDir:{in|out}~ \
          owningAddr:s~ capacity:i~ undeliveredCount:i~ unsettledCount:i~ deliveryCount:i~ \
          connectionId:i~ presettledCount:i~ droppedPresettledCount:i~ acceptedCount:i~ \
@@ -302,7 +341,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     ),
     (
         "router.address",
-        "QUERY",
+        "operational QUERY",
         "distribution:s~ inProcess:i~ subscriberCount:i~ remoteCount:i~ containerCount:i~ \
          deliveriesIngress:i~ deliveriesEgress:i~ deliveriesTransit:i~ deliveriesToContainer:i~ \
          deliveriesFromContainer:i~ deliveriesIngressRouteContainer:i~ \
@@ -312,13 +351,13 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     ),
     (
         "router.node",
-        "QUERY",
+        "operational QUERY",
         "id:s~ protocolVersion:i~ instance:i~ linkState:list~ nextHop:s~ validOrigins:list~ \
          address:s~ routerLink:s~ cost:i~ lastTopoChange:i~ index:i~",
     ),
     (
         "connection",
-        "QUERY UPDATE",
+        "operational QUERY UPDATE",
         "adminStatus:{enabled|deleted}^ operStatus:{up|closing}~ protocol:s~ container:s~ \
          opened:b~ host:s~ localSocket:s~ dir:{in|out}~ role:s~ meshId:s~ isAuthenticated:b~ \
          isEncrypted:b~ enableProtocolTrace:b~ sasl:s~ user:s~ ssl:b~ sslProto:s~ sslCipher:s~ \
@@ -327,8 +366,43 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     ),
     (
         "logStats",
-        "QUERY",
+        "operational QUERY",
         "debugCount:i~ infoCount:i~ noticeCount:i~ warningCount:i~ errorCount:i~ criticalCount:i~",
+    ),
+    (
+        "vhostUserGroupSettings",
+        "",
+        "users:s!~ remoteHosts:s!~ maxConnectionsPerUser:i~ maxConnectionsPerHost:i~ \
+         maxMessageSize:i~ maxFrameSize:i~ maxSessionWindow:i~ maxSessions:i~ \
+         maxSenders:i~=2147483647 maxReceivers:i~=2147483647 allowDynamicSource:b~=false \
+         allowAnonymousSender:b~=false allowUserIdProxy:b~=false allowAdminStatusUpdate:b~=true \
+         sources:s~ targets:s~ sourcePattern:s~ targetPattern:s~",
+    ),
+    (
+        "vhostStats",
+        "operational QUERY",
+        "hostname:s~ connectionsApproved:i~ connectionsDenied:i~ connectionsCurrent:i~ \
+         perUserState:map~ perHostState:map~ sessionDenied:i~ senderDenied:i~ receiverDenied:i~ \
+         maxMessageSizeDenied:i~",
+    ),
+    (
+        "tcpConnection",
+        "operational QUERY",
+        "address:s~ host:s~ direction:{in|out}~ bytesIn:i~ bytesOut:i~ uptimeSeconds:i~ \
+         lastInSeconds:i~ lastOutSeconds:i~",
+    ),
+    (
+        "allocator",
+        "operational QUERY",
+        "typeName:s~ typeSize:i~ transferBatchSize:i~ localFreeListMax:i~ globalFreeListMax:i~ \
+         totalAllocFromHeap:i~ totalFreeToHeap:i~ heldByThreads:i~ batchesRebalancedToThreads:i~ \
+         batchesRebalancedToGlobal:i~",
+    ),
+    (
+        "management",
+        "operational singleton QUERY GET-TYPES GET-ATTRIBUTES GET-OPERATIONS GET-ANNOTATIONS \
+         GET-MGMT-NODES GET-SCHEMA GET-JSON-SCHEMA GET-LOG",
+        "",
     ),
 ];
 

@@ -1,7 +1,10 @@
 //! The two ways to write a configuration file
 //! (`reference/router/config-and-management.md` §1).
 
-use serde_json::Value as Json;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::codec::Value;
 use crate::management::entity::camel_case;
@@ -25,8 +28,8 @@ pub(crate) fn json(text: &str) -> Result<Vec<Section>, String> {
         }
     });
     let text = lines.collect::<Vec<_>>().join("\n");
-    let document: Json = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let Json::Array(entries) = document else {
+    let Json(document) = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let Value::List(entries) = document else {
         return Err("the document must be a list of [type, {attributes}] pairs".into());
     };
     entries
@@ -36,106 +39,218 @@ pub(crate) fn json(text: &str) -> Result<Vec<Section>, String> {
         .collect()
 }
 
-fn section(number: usize, entry: Json) -> Result<Section, String> {
+fn section(number: usize, entry: Value) -> Result<Section, String> {
     let wrong = || format!("entry {number} is not a pair [\"type\", {{attributes}}]");
-    let Json::Array(pair) = entry else {
+    let Value::List(pair) = entry else {
         return Err(wrong());
     };
     let mut pair = pair.into_iter();
-    match (pair.next(), pair.next(), pair.next()) {
-        (Some(Json::String(kind)), Some(Json::Object(attributes)), None) => Ok(Section {
-            kind: camel_case(&kind),
-            attributes: attributes
-                .into_iter()
-                .map(|(key, value)| (camel_case(&key), from_json(value)))
-                .collect(),
-            line: None,
-        }),
-        _ => Err(wrong()),
+    let (Some(Value::String(kind)), Some(Value::Map(attributes)), None) =
+        (pair.next(), pair.next(), pair.next())
+    else {
+        return Err(wrong());
+    };
+    let attributes = attributes
+        .into_iter()
+        .filter_map(|(key, value)| Some((camel_case(key.as_str()?), value)));
+    Ok(Section {
+        kind: camel_case(&kind),
+        attributes: attributes.collect(),
+        line: None,
+    })
+}
+
+/// A JSON value as an AMQP one: objects keep their order, and have no key twice.
+struct Json(Value);
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor).map(Self)
     }
 }
 
-fn from_json(value: Json) -> Value {
-    match value {
-        Json::Null => Value::Null,
-        Json::Bool(flag) => Value::Bool(flag),
-        Json::Number(number) => match number.as_i64() {
-            Some(integer) => Value::Long(integer),
-            None => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Value::from(text),
-        Json::Array(items) => Value::List(items.into_iter().map(from_json).collect()),
-        Json::Object(pairs) => Value::Map(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (Value::from(key), from_json(value)))
-                .collect(),
-        ),
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(Value::Bool(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Long(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(i64::try_from(number).map_or(Value::Ulong(number), Value::Long))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Value::Double(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::from(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Json(item)) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut seen = HashSet::new();
+        let mut entries = Vec::new();
+        while let Some(key) = access.next_key::<String>()? {
+            if !seen.insert(key.clone()) {
+                return Err(A::Error::custom(format_args!("'{key}' is there twice")));
+            }
+            let Json(value) = access.next_value()?;
+            entries.push((Value::from(key), value));
+        }
+        Ok(Value::Map(entries))
     }
 }
 
 /// Reads `type {`, lines of `attribute: value`, and `}`.
 pub(crate) fn conf(text: &str) -> Result<Vec<Section>, String> {
-    let mut lines = text
-        .lines()
-        .enumerate()
-        .map(|(number, line)| (number + 1, line))
-        .peekable();
+    let mut lines = Lines { text, number: 0 };
     let mut sections = Vec::new();
-    while let Some((number, line)) = lines.next() {
+    while let Some(line) = lines.next() {
         let line = without_comment(line, None).trim();
         if line.is_empty() {
             continue;
         }
+        let number = lines.number;
         let Some(kind) = line
             .strip_suffix('{')
             .map(str::trim)
             .filter(|kind| is_name(kind))
         else {
-            return Err(format!("line {number}: expected 'type {{', found '{line}'"));
+            let found = found(line);
+            return Err(format!("line {number}: expected 'type {{', found {found}"));
         };
-        let attributes = attributes(&mut lines, number)?;
         sections.push(Section {
             kind: camel_case(kind),
-            attributes,
+            attributes: attributes(&mut lines, MAX_DEPTH)?,
             line: Some(number),
         });
     }
     Ok(sections)
 }
 
-type Attributes = Vec<(String, Value)>;
+/// The lines that are still to be read.
+struct Lines<'a> {
+    text: &'a str,
+    /// Of the line that was read last; the first is 1.
+    number: usize,
+}
 
-fn attributes<'a>(
-    lines: &mut std::iter::Peekable<impl Iterator<Item = (usize, &'a str)>>,
-    opened: usize,
-) -> Result<Attributes, String> {
+impl<'a> Lines<'a> {
+    fn next(&mut self) -> Option<&'a str> {
+        if self.text.is_empty() {
+            return None;
+        }
+        let (line, rest) = self.text.split_once('\n').unwrap_or((self.text, ""));
+        self.text = rest;
+        self.number += 1;
+        Some(line)
+    }
+
+    /// The JSON value that starts in the line read last, with `start`, and ends where its brackets
+    /// do.
+    fn json(&mut self, start: &str) -> Result<Value, String> {
+        let first = self.number;
+        let mut text = String::new();
+        let mut depth = 0;
+        let mut line = start;
+        loop {
+            let (json, opened) = json_line(line);
+            text.push_str(json);
+            text.push('\n');
+            depth += opened;
+            if depth <= 0 {
+                break;
+            }
+            line = self
+                .next()
+                .ok_or_else(|| format!("line {first}: the JSON is never closed"))?;
+        }
+        match serde_json::from_str(&text) {
+            Ok(Json(value)) => Ok(value),
+            Err(error) => {
+                let number = first + error.line().saturating_sub(1);
+                let error = error.to_string();
+                let what = error.split(" at line ").next().unwrap_or_default();
+                Err(format!("line {number}: {what}"))
+            }
+        }
+    }
+}
+
+/// A line of JSON without its comment, and how many brackets it opens more than it closes.
+fn json_line(line: &str) -> (&str, i64) {
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    for (at, c) in line.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '#' => return (&line[..at], depth),
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            _ => {}
+        }
+    }
+    (line, depth)
+}
+
+/// Reads up to the `}` that closes the map that was opened in the line read last.
+fn attributes(lines: &mut Lines<'_>, depth: usize) -> Result<Vec<(String, Value)>, String> {
+    let opened = lines.number;
+    if depth == 0 {
+        return Err(format!("line {opened}: maps are nested too deep"));
+    }
     let mut attributes = Vec::new();
-    while let Some((number, line)) = lines.next() {
-        let key = line.split(':').next().map(|key| camel_case(key.trim()));
-        let line = without_comment(line, key.as_deref()).trim();
+    while let Some(whole) = lines.next() {
+        let number = lines.number;
+        let key = whole.split(':').next().unwrap_or_default();
+        let key = camel_case(key.trim());
+        let line = without_comment(whole, Some(&key)).trim();
         if line.is_empty() {
             continue;
         }
         if line == "}" {
             return Ok(attributes);
         }
-        let (Some((_, value)), Some(key)) = (line.split_once(':'), key) else {
+        let Some((_, value)) = line.split_once(':') else {
+            let found = found(line);
             return Err(format!(
-                "line {number}: expected 'attribute: value', found '{line}'"
+                "line {number}: expected 'attribute: value', found {found}"
             ));
         };
-        let value = value.trim();
-        let value = match (key.as_str(), value) {
-            ("openProperties" | "groups", start) => raw_json(lines, number, start)?,
+        let value = match (key.as_str(), value.trim()) {
+            ("openProperties" | "groups", _) => {
+                let (_, start) = whole.split_once(':').unwrap_or_default();
+                lines.json(start)?
+            }
             (_, "{") => {
-                let inner = self::attributes(lines, number)?;
-                Value::Map(
-                    inner
-                        .into_iter()
-                        .map(|(k, v)| (Value::from(k), v))
-                        .collect(),
-                )
+                let inner = self::attributes(lines, depth - 1)?;
+                let inner = inner.into_iter().map(|(key, value)| (key.into(), value));
+                Value::Map(inner.collect())
             }
             (_, text) => Value::from(text),
         };
@@ -144,26 +259,12 @@ fn attributes<'a>(
     Err(format!("line {opened}: '{{' is never closed"))
 }
 
-/// JSON that starts on this line and ends where its braces do.
-fn raw_json<'a>(
-    lines: &mut std::iter::Peekable<impl Iterator<Item = (usize, &'a str)>>,
-    number: usize,
-    start: &str,
-) -> Result<Value, String> {
-    let mut text = start.to_owned();
-    loop {
-        match serde_json::from_str(&text) {
-            Ok(value) => return Ok(from_json(value)),
-            Err(error) if error.is_eof() => match lines.next() {
-                Some((_, line)) => {
-                    text.push('\n');
-                    text.push_str(line);
-                }
-                None => return Err(format!("line {number}: the JSON is never closed")),
-            },
-            Err(error) => return Err(format!("line {number}: {error}")),
-        }
+/// A line as a message may show it.
+fn found(line: &str) -> String {
+    if line.to_ascii_lowercase().contains("password") {
+        return "a line about a password".into();
     }
+    format!("'{line}'")
 }
 
 /// A line up to its comment; some attributes may have `#` in their values.
@@ -181,6 +282,9 @@ fn is_name(text: &str) -> bool {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
+
+/// Maps in maps.
+const MAX_DEPTH: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -221,7 +325,7 @@ mod tests {
         let sections = json(text).expect("valid");
         assert_eq!(
             pairs(&sections[0]),
-            [("http", &Value::Bool(true)), ("port", &Value::Long(5672))]
+            [("port", &Value::Long(5672)), ("http", &Value::Bool(true))]
         );
     }
 
@@ -250,9 +354,108 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_hash_is_a_comment_except_where_it_means_something() {
+        let text = "address {\n  pattern: a/#  \n  # pattern: b/#\n}\n\
+                    vhost {\n hostname: #1\n}\n\
+                    binding {\n binding-key: x.#\n queue: q # all\n}\n";
+        let sections = conf(text).expect("valid");
+        assert_eq!(pairs(&sections[0]), [("pattern", &Value::from("a/#"))]);
+        assert_eq!(pairs(&sections[1]), [("hostname", &Value::from("#1"))]);
+        assert_eq!(pairs(&sections[2])[0].1, &Value::from("x.#"));
+        assert_eq!(pairs(&sections[2])[1].1, &Value::from("q"));
+    }
+
+    #[test]
+    fn json_in_conf_may_have_comments_and_hashes() {
+        let text = "vhost {\n  groups: {  # who\n    # everyone\n    \"$default\": {\n\
+                    \"users\": \"*\", \"sources\": \"a/#, }\"  # all\n    }\n  }\n  \
+                    open-properties: {\"k\": [1, {\"x#\": \"\\\"}\"}]}\n  aliases: b\n}\n";
+        let sections = conf(text).expect("valid");
+        let [(_, groups), (_, properties), (_, aliases)] = pairs(&sections[0])[..] else {
+            panic!("{sections:?}");
+        };
+        let default = groups.get("$default").expect("a group");
+        assert_eq!(default.get("sources"), Some(&Value::from("a/#, }")));
+        let list = properties
+            .get("k")
+            .and_then(Value::as_list)
+            .expect("a list");
+        assert_eq!(list[1].get("x#"), Some(&Value::from("\"}")));
+        assert_eq!(aliases, &Value::from("b"));
+    }
+
+    #[test]
+    fn maps_nest_but_not_for_ever() {
+        let text = "a {\n b: {\n c-d: 1\n e: {\n f: g\n }\n }\n}\n";
+        let sections = conf(text).expect("valid");
+        let (_, map) = pairs(&sections[0])[0];
+        assert_eq!(map.get("cD"), Some(&Value::from("1")));
+        assert_eq!(
+            map.get("e").and_then(|e| e.get("f")),
+            Some(&Value::from("g"))
+        );
+        let deep = format!("a {{\n{}", "b: {\n".repeat(100_000));
+        assert_eq!(
+            conf(&deep).expect_err("deep"),
+            "line 33: maps are nested too deep"
+        );
+        let deep = format!("[[\"a\", {{\"b\": {}", "[".repeat(100_000));
+        assert!(json(&deep).is_err());
+    }
+
+    #[test]
+    fn every_mistake_of_syntax_has_its_words() {
+        let cases = [
+            ("listener\n", "line 1: expected 'type {', found 'listener'"),
+            ("}\n", "line 1: expected 'type {', found '}'"),
+            (
+                "listener {\n port 5672\n}\n",
+                "line 2: expected 'attribute: value', found 'port 5672'",
+            ),
+            (
+                "sslProfile {\n password hush\n}\n",
+                "line 2: expected 'attribute: value', found a line about a password",
+            ),
+            ("\nlistener {\n port: 1\n", "line 2: '{' is never closed"),
+            (
+                "listener {\n openProperties: {\n",
+                "line 2: the JSON is never closed",
+            ),
+            (
+                "listener {\n openProperties: {\n \"a\": 1,\n \"a\": 2\n }\n}\n",
+                "line 4: 'a' is there twice",
+            ),
+        ];
+        for (text, error) in cases {
+            assert_eq!(conf(text).expect_err(text), error);
+        }
+        let cases = [
+            (
+                "{}",
+                "the document must be a list of [type, {attributes}] pairs",
+            ),
+            (
+                "[[\"router\"]]",
+                "entry 1 is not a pair [\"type\", {attributes}]",
+            ),
+            (
+                "[[\"router\", {}], 1]",
+                "entry 2 is not a pair [\"type\", {attributes}]",
+            ),
+            (
+                "[[\"router\", {\"id\": \"A\", \"id\": \"B\"}]]",
+                "'id' is there twice at line 1 column 28",
+            ),
+        ];
+        for (text, error) in cases {
+            assert_eq!(json(text).expect_err(text), error);
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_survived(text in "[a-z{}:#\\[\\]\", \n]{0,120}") {
+        fn any_text_is_survived(text in "(\\PC|[a-z{}:#\\[\\]\", \n]|router \\{\n|groups: \\{){0,120}") {
             let _ = conf(&text);
             let _ = json(&text);
         }

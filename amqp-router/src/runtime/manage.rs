@@ -372,9 +372,8 @@ impl Backend for Manager<'_> {
             return Err(invalid.into());
         }
         self.config.admits(&entity)?;
-        let serial = self.config.of(entity.schema().name).count();
-        entity.identify(serial);
-        self.config.admits(&entity)?;
+        self.config.accepts(&entity)?;
+        entity.identify(self.config.next_serial(entity.schema().name));
         self.start(&entity)?;
         self.config.add(entity.clone());
         Ok(entity)
@@ -387,6 +386,7 @@ impl Backend for Manager<'_> {
     ) -> Result<Entity, Refusal> {
         let mut updated = entity.clone();
         updated.update(attributes)?;
+        self.config.accepts(&updated)?;
         match entity.schema().name {
             "connection" => {
                 if updated.text("adminStatus") == Some("deleted") {

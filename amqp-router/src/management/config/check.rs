@@ -1,0 +1,250 @@
+//! What entities must be, by themselves and beside others, beyond the kinds of their attributes
+//! (`reference/router/config-and-management.md` §2).
+
+use crate::management::config::Config;
+use crate::management::entity::{Entity, Invalid, closest};
+
+/// Refuses what this version cannot do yet, by entity and attribute.
+pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
+    let says = |problem: &str| Some(entity.invalid(problem.into()));
+    match entity.schema().name {
+        "router" if entity.text("mode") != Some("standalone") => {
+            says("the attribute 'mode' must be standalone: this version does not join networks")
+        }
+        "tcpListener" | "tcpConnector" | "listenerAddress" => {
+            says("TCP services are not supported by this version")
+        }
+        "router.config.autoLink" => says("auto links are not supported by this version"),
+        "vhost" => says("vhost policies are not supported by this version"),
+        "policy" if entity.flag("enableVhostPolicy") => says(
+            "the attribute 'enableVhostPolicy' must be no: vhost policies are not supported by this version",
+        ),
+        "connector" if entity.word("proxyProfile").is_some() => {
+            says("the attribute 'proxyProfile' is not supported by this version")
+        }
+        "listener" | "connector"
+            if !matches!(entity.text("role"), Some("normal" | "route-container")) =>
+        {
+            says(
+                "the attribute 'role' must be normal or route-container: this version does not join networks",
+            )
+        }
+        "listener" if entity.word("httpRootDir").is_some() => {
+            says("the attribute 'httpRootDir' is not supported by this version")
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong with one entity by itself.
+pub(super) fn alone(entity: &Entity) -> Result<(), String> {
+    match entity.schema().name {
+        "router" => router(entity),
+        "listener" | "connector" => connection(entity),
+        "router.config.address" => {
+            within(entity, "priority", 0, 9)?;
+            one_of(entity, "prefix", "pattern")
+        }
+        "router.config.autoLink" => {
+            if entity.text("direction") == Some("out") && entity.word("address").is_none() {
+                return Err("the attribute 'address' is required where 'direction' is out".into());
+            }
+            one_of(entity, "containerId", "connection")
+        }
+        "sslProfile" => {
+            named(entity)?;
+            within(entity, "ordinal", 0, MAX)?;
+            let newest = entity.integer("ordinal").unwrap_or(0);
+            within(entity, "oldestValidOrdinal", 0, newest)
+        }
+        "proxyProfile" => named(entity),
+        "tcpListener" => within(entity, "backlog", 0, MAX),
+        "listenerAddress" => within(entity, "value", 0, MAX),
+        "policy" => {
+            within(entity, "maxConnections", 0, MAX)?;
+            within(entity, "maxMessageSize", 0, i64::MAX)
+        }
+        "vhost" => limits(
+            entity,
+            &[
+                "maxConnections",
+                "maxConnectionsPerUser",
+                "maxConnectionsPerHost",
+            ],
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn router(entity: &Entity) -> Result<(), String> {
+    if let Some(id) = entity.word("id")
+        && id.contains(|c: char| "|$".contains(c) || c.is_whitespace() || c.is_control())
+    {
+        return Err(format!(
+            "the attribute 'id' is '{id}', but must not contain '|', '$', blanks or control characters"
+        ));
+    }
+    let connections = entity.word("dataConnectionCount").unwrap_or("auto");
+    if connections != "auto" && connections.parse::<u16>().is_err() {
+        return Err(format!(
+            "the attribute 'dataConnectionCount' is '{connections}', but must be auto or a number"
+        ));
+    }
+    for interval in [
+        "helloIntervalSeconds",
+        "helloMaxAgeSeconds",
+        "raIntervalSeconds",
+        "raIntervalFluxSeconds",
+        "remoteLsMaxAgeSeconds",
+    ] {
+        within(entity, interval, 1, MAX)?;
+    }
+    within(entity, "unreachableHoldoffSeconds", 0, MAX)?;
+    within(entity, "workerThreads", 1, 1024)
+}
+
+/// What listeners and connectors have in common.
+fn connection(entity: &Entity) -> Result<(), String> {
+    within(entity, "cost", 1, MAX)?;
+    within(entity, "maxSessions", 0, 32_768)?;
+    within(entity, "idleTimeoutSeconds", 0, 86_400)?;
+    within(entity, "initialHandshakeTimeoutSeconds", 0, 86_400)?;
+    limits(entity, &["linkCapacity", "maxSessionFrames"])?;
+    if entity.integer("maxFrameSize") != Some(0) {
+        within(entity, "maxFrameSize", 512, MAX)?;
+    }
+    let port = entity.text("port").unwrap_or_default();
+    if !matches!(port, "amqp" | "amqps") && port.parse::<u16>().is_err() {
+        return Err(format!(
+            "the attribute 'port' is '{port}', but must be amqp, amqps or 0 to 65535"
+        ));
+    }
+    open_properties(entity)
+}
+
+/// Properties of the router's own that configuration may not speak for.
+fn open_properties(entity: &Entity) -> Result<(), String> {
+    let properties = entity.get("openProperties").as_map().unwrap_or_default();
+    let role = entity.text("role").unwrap_or_default();
+    if !properties.is_empty() && matches!(role, "inter-router" | "edge") {
+        return Err(format!(
+            "the attribute 'openProperties' must not be set where 'role' is {role}"
+        ));
+    }
+    let reserved = |key: &&str| {
+        RESERVED.contains(key) || key.starts_with("qd.") || key.starts_with("x-opt-qd.")
+    };
+    match properties
+        .iter()
+        .filter_map(|(key, _)| key.as_str())
+        .find(reserved)
+    {
+        Some(key) => Err(format!(
+            "the attribute 'openProperties' has the key '{key}', which is the router's own"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Why two entities of one type cannot be side by side.
+pub(super) fn beside(entity: &Entity, other: &Entity) -> Option<&'static str> {
+    let scope = scope(entity);
+    (scope.is_some() && scope == self::scope(other))
+        .then_some("another address has the same prefix or pattern")
+}
+
+/// What an address entity matches, in one form.
+fn scope(entity: &Entity) -> Option<String> {
+    if entity.schema().name != "router.config.address" {
+        return None;
+    }
+    let pattern = match entity.word("prefix") {
+        Some(prefix) => format!("{}/#", prefix.trim_end_matches(['.', '/'])),
+        None => entity.word("pattern")?.to_owned(),
+    };
+    Some(pattern.replace('.', "/"))
+}
+
+/// An entity that it refers to and that is not there.
+pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
+    let missing = |attribute: &str, kind: &str| {
+        let name = entity.word(attribute)?;
+        if config.of(kind).any(|other| other.name() == name) {
+            return None;
+        }
+        let hint = closest(name, config.of(kind).map(Entity::name))
+            .map(|close| format!("; did you mean '{close}'?"))
+            .unwrap_or_default();
+        Some(format!(
+            "the attribute '{attribute}' names '{name}', which is not defined{hint}"
+        ))
+    };
+    let listener = (entity.schema().name == "listenerAddress")
+        .then(|| missing("listener", "tcpListener"))
+        .flatten();
+    missing("sslProfile", "sslProfile")
+        .or_else(|| missing("proxyProfile", "proxyProfile"))
+        .or(listener)
+}
+
+/// Why a router of this mode cannot have the entity.
+pub(super) fn misplaced(entity: &Entity, mode: &str) -> Option<String> {
+    let role = entity.word("role")?;
+    let listener = entity.schema().name == "listener";
+    let fits = match (mode, role) {
+        (_, "normal" | "route-container" | "inter-network") => true,
+        ("interior", "inter-router") => true,
+        ("interior", "edge") => listener,
+        ("edge", "edge") => !listener,
+        ("edge", "inter-edge") => true,
+        _ => false,
+    };
+    (!fits).then(|| {
+        format!("the attribute 'role' is '{role}', which a router with mode '{mode}' cannot have")
+    })
+}
+
+fn named(entity: &Entity) -> Result<(), String> {
+    match entity.word("name") {
+        Some(_) => Ok(()),
+        None => Err("the attribute 'name' is required".into()),
+    }
+}
+
+fn one_of(entity: &Entity, one: &str, other: &str) -> Result<(), String> {
+    if entity.word(one).is_some() != entity.word(other).is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "exactly one of the attributes '{one}' and '{other}' must be set"
+    ))
+}
+
+fn limits(entity: &Entity, attributes: &[&str]) -> Result<(), String> {
+    attributes
+        .iter()
+        .try_for_each(|attribute| within(entity, attribute, 0, MAX))
+}
+
+fn within(entity: &Entity, attribute: &str, low: i64, high: i64) -> Result<(), String> {
+    match entity.integer(attribute) {
+        Some(value) if !(low..=high).contains(&value) => Err(format!(
+            "the attribute '{attribute}' is {value}, but must be {low} to {high}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The largest number of most attributes.
+const MAX: i64 = i32::MAX as i64;
+
+/// Properties that routers set, besides those that start with `qd.` or `x-opt-qd.`.
+const RESERVED: &[&str] = &[
+    "product",
+    "version",
+    "failover-server-list",
+    "network-host",
+    "port",
+    "scheme",
+    "hostname",
+];

@@ -1,0 +1,401 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::management::schema::{Attribute, Kind};
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    Config::parse("r.conf", text, || "abc".into())
+        .map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_configuration_is_completed() {
+    let config = parse("listener {\n port: 0\n}\n").expect("valid");
+    assert_eq!(
+        config.singleton("router").text("id"),
+        Some("Standalone_abc")
+    );
+    assert_eq!(config.of("policy").count(), 1);
+    let listener = config.of("listener").next().expect("configured");
+    assert_eq!(listener.identity(), "listener/:0");
+    assert_eq!(listener.name(), "listener/:0");
+}
+
+#[test]
+fn the_built_in_configuration_listens_on_this_host_only() {
+    let config = Config::standalone(|| "x".into());
+    let listener = config.of("listener").next().expect("built in");
+    assert_eq!(
+        (listener.text("host"), listener.text("port")),
+        (Some("127.0.0.1"), Some("amqp"))
+    );
+    assert!(config.unsupported().is_empty());
+}
+
+#[test]
+fn mistakes_name_file_line_entity_and_attribute() {
+    let cases = [
+        (
+            "listner {\n}\n",
+            "r.conf:1: unknown entity type 'listner'; did you mean 'listener'?",
+        ),
+        (
+            "listener {\n name: a\n port: amqpx\n}\n",
+            "r.conf:1: listener 'a': the attribute 'port' is 'amqpx', but must be amqp, amqps or 0 to 65535",
+        ),
+        (
+            "address {\n distribution: closest\n}\n",
+            "r.conf:1: address: exactly one of the attributes 'prefix' and 'pattern' must be set",
+        ),
+        (
+            "listener {\n name: a\n sslProfile: p\n}\nssl-profile {\n name: q\n}\n",
+            "r.conf: listener 'a': the attribute 'sslProfile' names 'p', which is not defined; did you mean 'q'?",
+        ),
+        (
+            "listener {\n name: a\n role: inter-router\n}\n",
+            "r.conf: listener 'a': the attribute 'role' is 'inter-router', which a router with mode 'standalone' cannot have",
+        ),
+        (
+            "listener {\n name: a\n maxFrameSize: 100\n}\n",
+            "r.conf:1: listener 'a': the attribute 'maxFrameSize' is 100, but must be 512 to 2147483647",
+        ),
+        (
+            "router {\n id: a b\n}\n",
+            "r.conf:1: router: the attribute 'id' is 'a b', but must not contain '|', '$', blanks or control characters",
+        ),
+    ];
+    for (text, error) in cases {
+        assert_eq!(parse(text).expect_err(text), [error]);
+    }
+}
+
+#[test]
+fn names_are_unique_within_a_type() {
+    let text = "listener {\n name: a\n}\nlistener {\n name: a\n}\n";
+    let errors = parse(text).expect_err("twice");
+    assert_eq!(
+        errors,
+        ["r.conf:4: listener 'a': the attribute 'name' must be unique, and this one is taken"]
+    );
+}
+
+#[test]
+fn what_is_not_supported_yet_is_said_so() {
+    let config = parse(
+        "router {\n mode: interior\n id: A\n}\ntcpListener {\n name: t\n address: x\n port: 1\n}\n",
+    );
+    let problems = config.expect("valid").unsupported();
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "router: the attribute 'mode' must be standalone: this version does not join networks",
+            "tcpListener 't': TCP services are not supported by this version",
+        ]
+    );
+}
+
+#[test]
+fn every_rule_has_its_words() {
+    let cases = [
+        (
+            "router",
+            " workerThreads: 0",
+            "router: the attribute 'workerThreads' is 0, but must be 1 to 1024",
+        ),
+        (
+            "router",
+            " mode: interor",
+            "router: the attribute 'mode' is 'interor', but must be one of standalone, interior, edge",
+        ),
+        (
+            "router",
+            " dataConnectionCount: many",
+            "router: the attribute 'dataConnectionCount' is 'many', but must be auto or a number",
+        ),
+        (
+            "router",
+            " helloIntervalSeconds: soon",
+            "router: the attribute 'helloIntervalSeconds' is 'soon', but must be an integer",
+        ),
+        (
+            "listener",
+            " http: maybe",
+            "listener: the attribute 'http' is 'maybe', but must be yes or no",
+        ),
+        (
+            "listener",
+            " port: 65536",
+            "listener: the attribute 'port' is '65536', but must be amqp, amqps or 0 to 65535",
+        ),
+        (
+            "listener",
+            " openProperties: {\"product\": 1}",
+            "listener: the attribute 'openProperties' has the key 'product', which is the router's own",
+        ),
+        (
+            "listener",
+            " openProperties: 5",
+            "listener: the attribute 'openProperties' is 5, but must be a map",
+        ),
+        (
+            "connector",
+            " name: c\n cost: 0",
+            "connector 'c': the attribute 'cost' is 0, but must be 1 to 2147483647",
+        ),
+        (
+            "connector",
+            " connectionStatus: up",
+            "connector: the attribute 'connectionStatus' cannot be set",
+        ),
+        (
+            "connector",
+            " proxyProfile: p",
+            "connector 'connector/127.0.0.1:amqp': the attribute 'proxyProfile' names 'p', which is not defined",
+        ),
+        (
+            "ssl-profile",
+            " certFile: c",
+            "sslProfile: the attribute 'name' is required",
+        ),
+        (
+            "sslProfile",
+            " name: p\n ordinal: 1\n oldestValidOrdinal: 2",
+            "sslProfile 'p': the attribute 'oldestValidOrdinal' is 2, but must be 0 to 1",
+        ),
+        (
+            "address",
+            " prefix: a\n pattern: b",
+            "address: exactly one of the attributes 'prefix' and 'pattern' must be set",
+        ),
+        (
+            "address",
+            " prefix:",
+            "address: exactly one of the attributes 'prefix' and 'pattern' must be set",
+        ),
+        (
+            "address",
+            " prefix: a\n priority: 10",
+            "address: the attribute 'priority' is 10, but must be 0 to 9",
+        ),
+        (
+            "autoLink",
+            " direction: out\n connection: c",
+            "autoLink: the attribute 'address' is required where 'direction' is out",
+        ),
+        (
+            "autoLink",
+            " direction: in",
+            "autoLink: exactly one of the attributes 'containerId' and 'connection' must be set",
+        ),
+        (
+            "auto-link",
+            " connection: c",
+            "autoLink: the attribute 'direction' is required",
+        ),
+        (
+            "log",
+            " module: ROUTERS",
+            "log: the attribute 'module' is 'ROUTERS', but must be one of",
+        ),
+        (
+            "listenerAddress",
+            " address: a\n value: 1\n listener: t",
+            "listenerAddress 'listenerAddress/t:a': the attribute 'listener' names 't', which is not defined",
+        ),
+        (
+            "vhost",
+            " maxConnections: 1",
+            "vhost: the attribute 'hostname' is required",
+        ),
+        (
+            "connection",
+            " host: a",
+            "unknown entity type 'connection'; did you mean 'connector'?",
+        ),
+    ];
+    for (kind, attributes, error) in cases {
+        let text = format!("{kind} {{\n{attributes}\n}}\n");
+        let errors = parse(&text).expect_err(&text);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let (_, problem) = errors[0].split_once(": ").expect("a file");
+        assert!(problem.starts_with(error), "{problem}");
+    }
+}
+
+#[test]
+fn a_mistake_tells_no_secret() {
+    let text = "connector {\n saslPassword: {\n hush: 1\n }\n}\n";
+    let errors = parse(text).expect_err("a map");
+    assert_eq!(
+        errors,
+        ["r.conf:1: connector: the attribute 'saslPassword' is ******, but must be a text"]
+    );
+    let config = parse("connector {\n saslPassword: hush\n}\n").expect("valid");
+    assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn two_of_the_same_are_refused() {
+    let cases = [
+        (
+            "listener {\n port: 1\n}\n",
+            "r.conf:4: listener: there is one with the identity 'listener/:1' already",
+        ),
+        (
+            "log {\n module: DEFAULT\n}\n",
+            "r.conf:4: log: there is one with the identity 'log/DEFAULT' already",
+        ),
+        (
+            "router {\n id: A\n}\n",
+            "r.conf:4: router: there can be only one",
+        ),
+        (
+            "address {\n prefix: a.b\n}\n",
+            "r.conf:4: address: another address has the same prefix or pattern",
+        ),
+    ];
+    for (text, error) in cases {
+        assert_eq!(parse(&text.repeat(2)).expect_err(text), [error]);
+    }
+    let text = "address {\n prefix: a\n}\naddress {\n pattern: a/#\n}\n";
+    assert!(parse(text).is_err());
+}
+
+#[test]
+fn identities_are_those_of_skrouterd() {
+    let config = parse(
+        "router {\n id: A\n}\nlistener {\n name: l\n host: h\n port: 1\n}\n\
+         connector {\n port: 2\n}\nsslProfile {\n name: p\n}\naddress {\n prefix: a\n}\n\
+         address {\n prefix: b\n}\nlog {\n module: DEFAULT\n}\nsite {\n location: x\n}\n",
+    )
+    .expect("valid");
+    let identities: Vec<&str> = config.entities.iter().map(Entity::identity).collect();
+    assert_eq!(
+        identities,
+        [
+            "router/A",
+            "listener/h:1:l",
+            "connector/127.0.0.1:2",
+            "sslProfile/p",
+            "0",
+            "1",
+            "log/DEFAULT",
+            "site/0",
+            "network/0",
+            "policy/0",
+        ]
+    );
+    assert_eq!(
+        config.of("connector").next().expect("one").name(),
+        "connector/127.0.0.1:2"
+    );
+}
+
+#[test]
+fn a_number_is_not_given_twice() {
+    let mut config = parse("address {\n prefix: a\n}\naddress {\n prefix: b\n}\n").expect("valid");
+    let first = config
+        .of("router.config.address")
+        .next()
+        .expect("two")
+        .clone();
+    config.remove(&first);
+    assert_eq!(config.next_serial("router.config.address"), 2);
+}
+
+#[test]
+fn a_router_without_an_id_is_named_for_its_mode() {
+    for (mode, id) in [
+        ("standalone", "Standalone_abc"),
+        ("interior", "Interior_abc"),
+        ("edge", "Edge_abc"),
+    ] {
+        let config = parse(&format!("router {{\n mode: {mode}\n}}\n")).expect("valid");
+        let router = config.singleton("router");
+        assert_eq!(
+            (router.text("id"), router.identity()),
+            (Some(id), &*format!("router/{id}"))
+        );
+    }
+}
+
+/// A value of an attribute's kind, in conf syntax and as it is then shown.
+fn sample(schema: &Schema, attribute: &Attribute) -> (String, Value) {
+    let word = |word: &str| (word.to_owned(), Value::from(word));
+    match (schema.name, attribute.name, &attribute.kind) {
+        (_, "id", _) => word("R9"),
+        (_, "port", _) => word("5671"),
+        (_, "sslProfile" | "proxyProfile" | "listener", _) => word("other"),
+        (_, "dataConnectionCount", _) => word("7"),
+        ("sslProfile", "oldestValidOrdinal", _) => ("0".into(), Value::Long(0)),
+        (_, _, Kind::Text | Kind::Path) => word("some text"),
+        (_, "maxFrameSize", _) => ("512".into(), Value::Long(512)),
+        (_, _, Kind::Integer) => ("5".into(), Value::Long(5)),
+        (_, _, Kind::Boolean) if attribute.default == Some("true") => {
+            ("no".into(), Value::Bool(false))
+        }
+        (_, _, Kind::Boolean) => ("yes".into(), Value::Bool(true)),
+        (_, _, Kind::Choice(words)) => word(words[0]),
+        (_, _, Kind::Map) => {
+            let map = Value::Map(vec![(
+                "k".into(),
+                Value::List(vec![Value::Long(1), "x#".into()]),
+            )]);
+            ("{\n \"k\": [1, \"x#\"]\n }".into(), map)
+        }
+        (_, _, Kind::List) => unreachable!("nothing that is configured is a list"),
+    }
+}
+
+/// Attributes that exclude each other.
+fn excluded(schema: &Schema, attribute: &Attribute) -> bool {
+    matches!(
+        (schema.name, attribute.name),
+        ("router.config.address", "pattern") | ("router.config.autoLink", "connection")
+    )
+}
+
+#[test]
+fn every_attribute_goes_from_the_file_to_query() {
+    for schema in Schema::all()
+        .iter()
+        .filter(|schema| schema.is_configurable())
+    {
+        let attributes: Vec<&Attribute> = schema
+            .attributes
+            .iter()
+            .filter(|attribute| attribute.create && !excluded(schema, attribute))
+            .collect();
+        let mut text = format!("{} {{\n", schema.alias.unwrap_or(schema.name));
+        for attribute in &attributes {
+            text += &format!(" {}: {}\n", attribute.name, sample(schema, attribute).0);
+        }
+        text += "}\n";
+        for kind in ["sslProfile", "proxyProfile", "tcpListener"] {
+            text += &format!("{kind} {{\n name: other\n}}\n");
+        }
+        let config = parse(&text).unwrap_or_else(|errors| panic!("{text}{errors:?}"));
+        let entity = config.of(schema.name).next().expect("configured");
+        for attribute in attributes {
+            let (_, value) = sample(schema, attribute);
+            assert_eq!(
+                entity.get(attribute.name),
+                &value,
+                "{}.{}",
+                schema.name,
+                attribute.name
+            );
+            let shown = if attribute.hidden { Value::Null } else { value };
+            assert_eq!(entity.shown(attribute.name), shown);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_configuration_is_survived(text in "((router|listener|address|vhost|log) \\{\n|(id|port|mode|prefix|groups|name|role|ssl-profile): |[a-z0-9{}\\[\\]\":,# ]{0,8}\n|\\}\n){0,40}") {
+        let _ = Config::parse("r.conf", &text, || "x".into());
+        let _ = Config::parse("r.json", &text, || "x".into());
+    }
+}
