@@ -15,6 +15,7 @@ pub mod runtime;
 mod simulation;
 mod worker;
 
+pub use codec::condition;
 pub use codec::{
     Array, Body, DecodeError, DeliveryState, Described, Error, Fields, Header, Message, MessageId,
     Modified, Properties, Symbol, Value,

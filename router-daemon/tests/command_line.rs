@@ -60,8 +60,10 @@ fn users_are_added_listed_verified_and_removed() {
 
 #[test]
 fn signals_stop_the_router_in_order_and_hangup_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let configuration = any_port(directory.path());
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
-        let mut router = start(&[]);
+        let mut router = start(&["-c", &configuration]);
         signal_it(&router, Signal::SIGHUP);
         std::thread::sleep(Duration::from_millis(50));
         assert!(router.try_wait().unwrap().is_none());
@@ -87,7 +89,11 @@ fn a_missing_configuration_file_is_named_on_stderr_and_in_the_log() {
 #[test]
 fn in_the_background_the_command_returns_once_the_router_is_up() {
     let directory = tempfile::tempdir().unwrap();
-    let output = daemon(directory.path(), &["-d", "-P", "router.pid"]);
+    any_port(directory.path());
+    let output = daemon(
+        directory.path(),
+        &["-d", "-P", "router.pid", "-c", "router.conf"],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let pid = fs::read_to_string(directory.path().join("router.pid")).unwrap();
     let pid: i32 = pid.trim().parse().unwrap();
@@ -126,6 +132,31 @@ fn in_the_background_a_failed_start_is_told_too() {
     let output = daemon(directory.path(), &["-d", "-U", "no-such-user"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("'no-such-user': there is no such user"));
+}
+
+#[test]
+fn a_configuration_is_checked_without_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = any_port(directory.path());
+    let output = run(&["check", &good], "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let bad = directory.path().join("bad.conf");
+    fs::write(&bad, "listener {\n name: a\n prot: 0\n}\n").unwrap();
+    let output = run(&["check", bad.to_str().unwrap()], "");
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("did you mean 'port'?"), "{errors}");
+}
+
+/// A configuration that gets in nobody's way.
+fn any_port(directory: &Path) -> String {
+    let file = directory.join("router.conf");
+    fs::write(
+        &file,
+        "listener {\n name: a\n host: 127.0.0.1\n port: 0\n}\n",
+    )
+    .unwrap();
+    file.to_str().unwrap().to_owned()
 }
 
 /// Starts a router and waits until signals find it ready.
