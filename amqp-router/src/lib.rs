@@ -9,6 +9,9 @@ mod control;
 #[allow(unused_imports)]
 mod endpoint;
 mod forwarding;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod management;
 pub mod runtime;
 #[cfg(test)]

@@ -300,18 +300,15 @@ impl<'a> Reader<'a> {
 
     /// Passes over one value of any type without looking into it further than its size.
     pub(crate) fn skip(&mut self) -> Result<()> {
-        let mut due: u32 = 1;
-        while due > 0 {
-            due -= 1;
-            let code = self.u8()?;
-            if code != 0x00 {
-                self.skip_body(code)?;
-                continue;
-            }
-            // A descriptor, which may be described itself, then the value.
-            due += 2;
-            if due > MAX_DEPTH + 1 {
-                return Err(DecodeError::TooDeep);
+        // A described value is its descriptor and a value, either of which may be described.
+        let mut values = 1usize;
+        while values > 0 {
+            match self.u8()? {
+                0x00 => values += 1,
+                code => {
+                    self.skip_body(code)?;
+                    values -= 1;
+                }
             }
         }
         Ok(())
