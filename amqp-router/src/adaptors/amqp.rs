@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::codec::{Fields, Symbol};
 use crate::control::table::{Direction, Slot};
-use crate::endpoint::{Connection, LinkId};
+use crate::endpoint::{Connection, Departure, LinkId};
 use crate::forwarding::wire::{Allowance, Head};
 
 /// One AMQP connection.
@@ -150,17 +150,16 @@ impl AmqpConnection {
         payload: &mut Bytes,
         more: bool,
     ) -> u32 {
+        let departure = Departure {
+            token: head.token,
+            tag: head.tag,
+            format: head.message_format,
+            settled: head.settled,
+            state: head.state,
+            prefix: head.prefix,
+        };
         self.endpoint
-            .start_delivery(
-                link,
-                head.token,
-                &head.tag,
-                head.message_format,
-                head.settled,
-                head.state,
-                payload,
-                more,
-            )
+            .start_delivery(link, departure, payload, more)
             .expect("forwarding has asked for the allowance before")
     }
 }

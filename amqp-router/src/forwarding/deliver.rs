@@ -257,6 +257,7 @@ impl Forwarder {
             message_format: envelope.message_format,
             settled: envelope.settled || outgoing.presettle,
             state: envelope.state.as_ref(),
+            prefix: &[],
         };
         outbound.number = Some(wire.start(outgoing.terminal, head, chunk, more));
         self.addresses.count_egress(outbound.envelope.address);

@@ -33,6 +33,8 @@ pub(crate) struct Head<'a> {
     pub(crate) message_format: u32,
     pub(crate) settled: bool,
     pub(crate) state: Option<&'a DeliveryState>,
+    /// Sections of ours that go before the payload.
+    pub(crate) prefix: &'a [u8],
 }
 
 /// The connections of a worker, as forwarding sees them. Each call takes effect at once or at the
