@@ -3,9 +3,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::DecodeError;
 use super::read::Reader;
 use super::write::{put_string, put_uint};
+use super::{DecodeError, Progress};
 
 /// Router annotations, as they stand in a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,22 @@ impl<'a> Trace<'a> {
 impl<'a> RouterAnnotations<'a> {
     /// The message's body keeps coming for as long as its sender likes: forward what there is.
     pub(crate) const STREAMING: u32 = 0x01;
+
+    /// How long the section is that a message, or the start of one, begins with; 0 without one.
+    pub(crate) fn measure(message: &[u8]) -> Progress<usize> {
+        if !message.starts_with(&DESCRIPTOR) {
+            return match DESCRIPTOR.starts_with(message) {
+                true => Progress::NeedMore,
+                false => Progress::Complete(0),
+            };
+        }
+        let mut reader = Reader::new(message);
+        match reader.skip() {
+            Ok(()) => Progress::Complete(reader.position()),
+            Err(DecodeError::Truncated) => Progress::NeedMore,
+            Err(_) => Progress::Malformed,
+        }
+    }
 
     /// Reads a section, descriptor included.
     pub(crate) fn decode(section: &'a [u8]) -> Result<Self, DecodeError> {
@@ -176,6 +192,22 @@ mod tests {
             let section = encoded(&annotations, None);
             assert_eq!(RouterAnnotations::decode(&section), Ok(annotations));
         }
+    }
+
+    #[test]
+    fn a_section_is_measured_as_soon_as_it_is_whole() {
+        let mut message = encoded(&entering(), Some("0/R1")).to_vec();
+        let length = message.len();
+        message.extend_from_slice(b"\x00\x53\x77\x41");
+        for end in 0..message.len() {
+            let expected = match end {
+                _ if end < length => Progress::NeedMore,
+                _ => Progress::Complete(length),
+            };
+            assert_eq!(RouterAnnotations::measure(&message[..end]), expected);
+        }
+        let none = RouterAnnotations::measure(&message[length..]);
+        assert_eq!(none, Progress::Complete(0));
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl AddressKey {
         Self::of_class('L', text)
     }
 
+    /// The key of whatever is at another router.
+    pub(crate) fn router(id: &str) -> Self {
+        Self::of_class('R', id)
+    }
+
     fn of_class(class: char, text: &str) -> Self {
         let mut key = String::with_capacity(text.len() + 1);
         key.push(class);

@@ -110,7 +110,7 @@ impl Manager<'_> {
         let Some(status) = status else { return entity };
         let peer = &status.peer;
         entity.set("container", status.container.as_str());
-        entity.set("role", status.role);
+        entity.set("role", status.role.as_str());
         entity.set("dir", if peer.incoming { "in" } else { "out" });
         entity.set("isAuthenticated", peer.authenticated);
         entity.set("isEncrypted", peer.tls.is_some());
