@@ -161,6 +161,9 @@ impl Forwarder {
                     return;
                 }
                 incoming.held += 1;
+                if incoming.from_router {
+                    self.touch(arrival.link);
+                }
                 let fresh = Fresh {
                     link: arrival.link,
                     number: arrival.number,

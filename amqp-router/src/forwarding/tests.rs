@@ -1,5 +1,7 @@
 //! One worker's forwarding between scripted links.
 
+mod network;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,7 +102,8 @@ impl Wire for Script {
         let text = self.take(payload);
         let settled = if head.settled { " settled" } else { "" };
         let more = if more { "…" } else { "" };
-        self.say(format!("{}: start {text}{more}{settled}", at.link));
+        let ahead = network::describe(head.prefix);
+        self.say(format!("{}: start {ahead}{text}{more}{settled}", at.link));
         number
     }
 
