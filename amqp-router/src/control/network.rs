@@ -316,9 +316,11 @@ impl Network {
                     self.tell(neighbour, message.clone());
                 }
             }
-            To::Router(router, _) => {
-                if let Some(hop) = self.topology.hop(RouterIndex(router.0), Ingress::Here) {
-                    self.tell(hop.neighbour, message);
+            To::Router(router, otherwise) => {
+                let hop = self.topology.hop(RouterIndex(router.0), Ingress::Here);
+                let otherwise = otherwise.map(|neighbour| NeighbourIndex(neighbour.0));
+                if let Some(neighbour) = hop.map(|hop| hop.neighbour).or(otherwise) {
+                    self.tell(neighbour, message);
                 }
             }
         }

@@ -23,6 +23,7 @@ use crate::control::links::{Command, Control, Recipient};
 use crate::control::network::Opened;
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
+use crate::mesh::Notice;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::http::{Answer, HttpListener, Pages};
@@ -640,6 +641,9 @@ fn forced(text: &str) -> Error {
 /// others could have.
 const BUSY: u32 = 700;
 
-fn log_notice(notice: &crate::mesh::Notice) {
-    tracing::info!(target: "ROUTER", "{notice:?}");
+fn log_notice(notice: &Notice) {
+    match notice.is_trouble() {
+        true => warn!(target: "ROUTER", "{notice}"),
+        false => info!(target: "ROUTER", "{notice}"),
+    }
 }
