@@ -458,6 +458,13 @@ impl Control {
         network.map_or_else(Vec::new, |network| network.mesh.routers().collect())
     }
 
+    /// The id of a router.
+    pub(crate) fn router(&self, index: RouterIndex) -> Option<String> {
+        let network = self.network.as_ref()?;
+        let route = network.routes.get(crate::mesh::RouterIndex(index.0))?;
+        Some(route.id.to_string())
+    }
+
     /// Decides about a link of the kind that only routers have; `None` if it is not of this kind.
     pub(super) fn attach_router_link(
         &mut self,
