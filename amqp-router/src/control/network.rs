@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::codec::{Error, MessageView, Progress, RouterAnnotations, Source, Symbol, Target};
 use crate::control::address::{AddressKey, Identity};
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
+use crate::control::recent::Recent;
 use crate::control::role::{Role, control_capability, data_capability};
 use crate::control::table::{
     Direction, LinkLoad, LinkRef, Remote, TableUpdate, Treatment, WorkerId,
@@ -54,6 +55,7 @@ pub(super) struct Network {
     routes: Arc<Routes>,
     /// Routers that messages can be sent to by name.
     reachable: BTreeSet<(Arc<str>, RouterIndex)>,
+    recent: Recent,
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
 }
@@ -90,6 +92,7 @@ impl Network {
             heading: heading.freeze(),
             routes: Arc::default(),
             reachable: BTreeSet::new(),
+            recent: Recent::default(),
             effects: VecDeque::new(),
             notices: VecDeque::new(),
         };
@@ -195,7 +198,9 @@ impl Network {
         match key.as_str() {
             "Lqdhello" | "Lqdrouter" | "Lqdrouter.ma" => self.read(&letter, now),
             "Tqdrouter" | "Tqdrouter.ma" => {
-                self.flood(&letter, key.as_str() == "Tqdrouter");
+                if self.recent.is_new(&letter.bare, now) {
+                    self.flood(&letter, key.as_str() == "Tqdrouter");
+                }
                 self.read(&letter, now);
             }
             _ => self.send_on(&letter, &key),

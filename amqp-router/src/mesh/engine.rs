@@ -189,7 +189,18 @@ pub(crate) struct Mesh {
 #[derive(Debug)]
 struct Neighbour {
     cost: u32,
+    /// Who is at the other end, and when it was last heard.
     heard: Option<(String, Instant)>,
+    /// When it last said that it hears this router.
+    confirmed: Option<Instant>,
+}
+
+impl Neighbour {
+    /// Whether each end has heard the other lately.
+    fn is_confirmed(&self, now: Instant, max_age: Duration) -> bool {
+        self.confirmed
+            .is_some_and(|at| now.duration_since(at) <= max_age)
+    }
 }
 
 impl Mesh {
@@ -222,7 +233,12 @@ impl Mesh {
     /// A connection to another router can carry messages.
     pub(crate) fn neighbour_up(&mut self, id: NeighbourId, cost: u32, now: Instant) {
         let cost = cost.clamp(1, super::message::MAX_COST);
-        self.neighbours.insert(id, Neighbour { cost, heard: None });
+        let neighbour = Neighbour {
+            cost,
+            heard: None,
+            confirmed: None,
+        };
+        self.neighbours.insert(id, neighbour);
         self.say_hello(id, now);
     }
 
@@ -353,11 +369,7 @@ impl Mesh {
                 };
                 node.heard_of = now;
                 let restarted = node.has_restarted(instance);
-                if link_state_sequence < node.link_state.sequence {
-                    // What is known here was never its own.
-                    node.link_state.received(0);
-                    node.link_state.wanted = true;
-                }
+                node.check(link_state_sequence, now);
                 node.link_state.advertised(link_state_sequence);
                 node.addresses.advertised(address_sequence);
                 if restarted {
@@ -374,12 +386,7 @@ impl Mesh {
                 let Some(index) = self.learn(&id, now).map(|node| node.index) else {
                     return;
                 };
-                let update = Message::LinkStateUpdate {
-                    id: self.settings.id.clone(),
-                    instance: Some(self.settings.instance),
-                    sequence: self.sequence,
-                    peers: self.peers.clone(),
-                };
+                let update = self.link_state();
                 let message = update.encode(&format!("amqp:/_topo/0/{id}/qdrouter"));
                 let to = To::Router(index, Some(from));
                 self.outputs.push_back(Output::Send { to, message });
@@ -444,24 +451,64 @@ impl Mesh {
         instance: Option<i64>,
         now: Instant,
     ) {
-        let Some(cost) = self.neighbours.get(&from).map(|neighbour| neighbour.cost) else {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else {
             return;
         };
+        neighbour.confirmed = Some(now);
+        let cost = neighbour.cost;
         let Some(node) = self.learn(id, now) else {
             return;
         };
-        node.confirmed = now;
         let restarted = node.has_restarted(instance);
-        if node.neighbour.is_none() {
+        let (before, known) = (node.neighbour, node.is_reachable());
+        let cheaper = before.is_some_and(|before| {
+            let before = self.neighbours.get(&before);
+            before.is_none_or(|before| cost < before.cost)
+        });
+        if (before.is_none() || cheaper)
+            && let Some(node) = self.nodes.get_mut(id)
+        {
             node.neighbour = Some(from);
-            node.link_state.wanted = true;
             self.peers.insert(id.to_owned(), cost);
             self.link_state_changed(now);
+        }
+        if before.is_none() {
+            if !known {
+                self.introduce(from, id);
+            }
             let id = id.to_owned();
             self.notice(Notice::NeighbourFound { id, cost });
         }
         if restarted {
             self.on_restart(id, now);
+        }
+    }
+
+    /// Tells a neighbour, and whoever is behind it, what is known of others, so that they need not
+    /// ask each of them.
+    fn introduce(&mut self, to: NeighbourId, newcomer: &str) {
+        for node in self.nodes.values().filter(|node| *node.id != *newcomer) {
+            if node.link_state.sequence == 0 {
+                continue;
+            }
+            let id = || node.id.to_string();
+            let advertisement = Message::RouterAdvertisement {
+                id: id(),
+                instance: node.instance,
+                link_state_sequence: node.link_state.sequence,
+                address_sequence: node.addresses.sequence,
+            };
+            let update = Message::LinkStateUpdate {
+                id: id(),
+                instance: node.instance,
+                sequence: node.link_state.sequence,
+                peers: node.peers.clone(),
+            };
+            for message in [update, advertisement] {
+                let message = message.encode(EVERYONE);
+                let to = To::Neighbour(to);
+                self.outputs.push_back(Output::Send { to, message });
+            }
         }
     }
 
@@ -474,14 +521,13 @@ impl Mesh {
         self.peers.remove(id);
         let max_age = self.settings.hello_max_age;
         // There may be another connection to it.
-        let other = self.neighbours.iter().find(|(_, neighbour)| {
+        let others = self.neighbours.iter().filter(|(_, neighbour)| {
             let heard = neighbour.heard.as_ref();
-            heard.is_some_and(|(of, at)| of == id && now.duration_since(*at) <= max_age)
+            heard.is_some_and(|(of, _)| of == id) && neighbour.is_confirmed(now, max_age)
         });
-        match other {
+        match others.min_by_key(|(_, neighbour)| neighbour.cost) {
             Some((&other, neighbour)) => {
                 node.neighbour = Some(other);
-                node.confirmed = now;
                 self.peers.insert(id.to_owned(), neighbour.cost);
             }
             None => self.notice(Notice::NeighbourLost { id: id.to_owned() }),
@@ -493,8 +539,7 @@ impl Mesh {
     fn on_restart(&mut self, id: &str, now: Instant) {
         if let Some(node) = self.nodes.get_mut(id) {
             node.peers.clear();
-            node.link_state.received(0);
-            node.link_state.wanted = true;
+            node.link_state.want();
         }
         self.forget_addresses(id);
         self.topology_changed(now);
@@ -609,7 +654,7 @@ impl Mesh {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
-        node.addresses.received(0);
+        node.addresses.forget();
         let router = node.index;
         for key in std::mem::take(&mut node.keys) {
             self.outputs.push_back(Output::RemoteAddress {
@@ -667,9 +712,19 @@ impl Mesh {
             link_state_sequence: self.sequence,
             address_sequence: self.addresses.sequence,
         };
-        let message = advertisement.encode("amqp:/_topo/0/all/qdrouter");
+        let message = advertisement.encode(EVERYONE);
         let to = To::AllRouters;
         self.outputs.push_back(Output::Send { to, message });
+    }
+
+    /// This router's link state, for whomever it is sent to.
+    fn link_state(&self) -> Message {
+        Message::LinkStateUpdate {
+            id: self.settings.id.clone(),
+            instance: Some(self.settings.instance),
+            sequence: self.sequence,
+            peers: self.peers.clone(),
+        }
     }
 
     fn link_state_changed(&mut self, now: Instant) {
@@ -697,6 +752,10 @@ impl Mesh {
             self.tell_addresses(now);
         }
         if self.last_ra.is_none() && !self.stale {
+            // The news itself, before the word that there is some: nobody need ask.
+            let message = self.link_state().encode(EVERYONE);
+            let to = To::AllRouters;
+            self.outputs.push_back(Output::Send { to, message });
             self.advertise(now);
         }
         self.ask(now);
@@ -826,12 +885,14 @@ impl Mesh {
         let mut aged = false;
         let mut unreachable = Vec::new();
         for node in self.nodes.values_mut() {
-            if node.neighbour.is_some() && silent(node.confirmed, settings.hello_max_age) {
+            if let Some(neighbour) = node.neighbour.and_then(|id| self.neighbours.get(&id))
+                && !neighbour.is_confirmed(now, settings.hello_max_age)
+            {
                 lost.push(Arc::clone(&node.id));
             }
             if silent(node.heard_of, settings.remote_ls_max_age) && !node.peers.is_empty() {
                 node.peers.clear();
-                node.link_state.received(0);
+                node.link_state.forget();
                 aged = true;
             }
             let gone = node
@@ -881,6 +942,9 @@ impl Mesh {
         }
     }
 }
+
+/// The address of every router's engine.
+const EVERYONE: &str = "amqp:/_topo/0/all/qdrouter";
 
 /// How often what is periodic is looked at.
 const TICK: Duration = Duration::from_secs(1);

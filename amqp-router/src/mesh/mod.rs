@@ -19,6 +19,8 @@ mod engine;
 mod message;
 mod nodes;
 mod paths;
+#[cfg(test)]
+mod simulation;
 
 pub(crate) use addresses::{LocalAddress, RemoteAddress};
 pub(crate) use engine::{Mesh, Notice, Output, RouterStatus, Settings, To};

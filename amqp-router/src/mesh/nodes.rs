@@ -18,8 +18,8 @@ pub(super) struct Node {
     pub(super) instance: Option<i64>,
     /// The connection that it is a neighbour by.
     pub(super) neighbour: Option<NeighbourId>,
-    /// When it was last heard saying that it hears this router.
-    pub(super) confirmed: Instant,
+    /// Since when it has been advertising an older link state than is known of it.
+    doubted: Option<Instant>,
     /// When its link state was last heard of.
     pub(super) heard_of: Instant,
     pub(super) link_state: Known,
@@ -38,8 +38,10 @@ pub(super) struct Node {
 pub(super) struct Known {
     /// The number that is known here.
     pub(super) sequence: u64,
-    /// There is a newer one, or there may be.
-    pub(super) wanted: bool,
+    /// The highest that the router has named.
+    newest: u64,
+    /// Nothing is known of it, and there may be something.
+    missing: bool,
     /// When it was last asked for.
     asked: Option<Instant>,
 }
@@ -47,13 +49,26 @@ pub(super) struct Known {
 impl Known {
     /// What the router says that the newest number is.
     pub(super) fn advertised(&mut self, sequence: u64) {
-        self.wanted |= sequence > self.sequence;
+        self.newest = sequence;
     }
 
-    /// A new one has come.
+    /// One has come.
     pub(super) fn received(&mut self, sequence: u64) {
+        self.sequence = sequence;
+        self.newest = self.newest.max(sequence);
+        self.missing = false;
+        self.asked = None;
+    }
+
+    /// What is known holds no longer.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The same, and it is to be asked for.
+    pub(super) fn want(&mut self) {
         *self = Self {
-            sequence,
+            missing: true,
             ..Self::default()
         };
     }
@@ -63,7 +78,7 @@ impl Known {
         let due = self
             .asked
             .is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
-        let ask = self.wanted && due;
+        let ask = (self.missing || self.newest > self.sequence) && due;
         if ask {
             self.asked = Some(now);
         }
@@ -78,10 +93,10 @@ impl Node {
             id: id.into(),
             instance: None,
             neighbour: None,
-            confirmed: now,
+            doubted: None,
             heard_of: now,
             link_state: Known {
-                wanted: true,
+                missing: true,
                 ..Known::default()
             },
             peers: BTreeMap::new(),
@@ -90,6 +105,17 @@ impl Node {
             addresses: Known::default(),
             keys: HashSet::new(),
             forgotten: 0,
+        }
+    }
+
+    /// Compares what is known of its link state with what it says itself. An older number may have
+    /// been overtaken; if it stays, what is known was never its own.
+    pub(super) fn check(&mut self, sequence: u64, now: Instant) {
+        if sequence >= self.link_state.sequence {
+            self.doubted = None;
+        } else if now.duration_since(*self.doubted.get_or_insert(now)) > DOUBT {
+            self.doubted = None;
+            self.link_state.want();
         }
     }
 
@@ -107,5 +133,7 @@ impl Node {
     }
 }
 
+/// How long an older number may be that of a message which was overtaken.
+const DOUBT: Duration = Duration::from_secs(10);
 /// How long an answer may take before the question is put again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
