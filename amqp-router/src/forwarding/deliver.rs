@@ -45,6 +45,7 @@ impl Forwarder {
             body,
             number: None,
             aborted: false,
+            home: None,
             held: false,
             sent: false,
         };
@@ -95,6 +96,10 @@ impl Forwarder {
         outbound.body.push(payload, more);
         if outbound.held {
             return self.review_held(wire, delivery);
+        }
+        if !more && outbound.number.is_none() && outbound.home.is_some() {
+            self.bring_home(delivery);
+            return;
         }
         let (link, priority) = (outbound.link, outbound.envelope.priority);
         self.mark_ready(link, priority);

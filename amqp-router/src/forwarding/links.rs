@@ -421,7 +421,7 @@ impl Forwarder {
         }
         self.clear_jams(wire, now);
         self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks % CLOSE_STREAMS_EVERY == 0 {
+        if self.ticks.is_multiple_of(CLOSE_STREAMS_EVERY) {
             self.close_surplus_streams(wire);
         }
         self.end_turn(wire, now);

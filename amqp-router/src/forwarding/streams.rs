@@ -66,6 +66,11 @@ impl Forwarder {
     ) -> Slot {
         let passage = outbound.envelope.passage.as_ref();
         let streaming = passage.is_some_and(|passage| passage.is_streaming());
+        let home = self.outgoing.slot(link);
+        let outbound = Outbound {
+            home: Some(home),
+            ..outbound
+        };
         let slot = self.outbound.insert(outbound);
         let connection = self.outgoing[link].terminal.connection;
         let ready = self.streams.take(connection, |link| {
@@ -95,9 +100,26 @@ impl Forwarder {
             let link = self.outbound[delivery].link;
             self.let_go(delivery);
             if complete {
+                self.outbound[delivery].home = None;
                 self.queue(link, delivery);
             } else {
                 self.stream(wire, link, delivery);
+            }
+        }
+    }
+
+    /// A delivery has become complete before it could begin to leave by a link of its own: it
+    /// goes by the one that it was for, ahead of what comes after it.
+    pub(super) fn bring_home(&mut self, delivery: u32) {
+        let home = self.outbound[delivery].home.take();
+        match home.filter(|home| self.outgoing.get(*home).is_some()) {
+            Some(home) => {
+                self.unqueue(delivery);
+                self.queue(home.index, delivery);
+            }
+            None => {
+                let outbound = &self.outbound[delivery];
+                self.mark_ready(outbound.link, outbound.envelope.priority);
             }
         }
     }

@@ -451,8 +451,8 @@ mod tests {
         let bad = |result: Result<Message, Unreadable>, what| {
             assert_eq!(result, Err(Unreadable::Malformed(what)));
         };
-        bad(decode("HELLO", &[seen.clone()]), "id");
-        bad(decode("HELLO", &[id.clone()]), "seen");
+        bad(decode("HELLO", std::slice::from_ref(&seen)), "id");
+        bad(decode("HELLO", std::slice::from_ref(&id)), "seen");
         bad(
             decode("HELLO", &[id.clone(), ("seen", Value::Int(1))]),
             "seen",
@@ -465,7 +465,7 @@ mod tests {
             decode("MAU", &[id.clone(), ("mobile_seq", Value::Long(1))]),
             "add, del or exist",
         );
-        bad(decode("WHAT", &[id.clone()]), "opcode");
+        bad(decode("WHAT", std::slice::from_ref(&id)), "opcode");
         let newer = decode("HELLO", &[id, seen, ("pv", Value::Int(2))]);
         let id = "A".to_owned();
         assert_eq!(newer, Err(Unreadable::Version { id, version: 2 }));

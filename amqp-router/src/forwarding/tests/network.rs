@@ -338,3 +338,23 @@ fn what_is_held_and_given_up_leaves_nothing() {
     assert!(net.scene.is_at_rest());
     assert_eq!(net.load.get(), 0);
 }
+
+#[test]
+fn what_is_complete_before_its_own_link_has_credit_keeps_its_place() {
+    let mut net = Net::new(10);
+    let producer = net.producer();
+    net.scene.turn();
+    net.scene.frame(producer, 1, true, "a", true, false);
+    let long = "b".repeat(300 * 1024);
+    net.scene.frame(producer, 1, false, &long, true, false);
+    assert_eq!(net.scene.turn(), ["101: open"]);
+    net.scene.frame(producer, 1, false, "c", false, false);
+    net.scene.send(producer, 2, "x");
+    let said = net.scene.turn();
+    let started: Vec<&str> = said
+        .iter()
+        .filter(|line| line.contains("start"))
+        .map(|line| &**line)
+        .collect();
+    assert_eq!(started, ["1: start 7|0/R|0/R a…", "1: start 7|0/R|0/R x"]);
+}
