@@ -4,6 +4,9 @@
 //! what other workers and the control plane sent, and the time; then ends the turn, writes what
 //! connections have to write, and sleeps until the next deadline.
 
+mod local;
+mod trunk;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -12,15 +15,17 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus, PeerInfo};
-use crate::adaptors::connections::{Connections, Peer};
-use crate::adaptors::local::{LocalConnection, LocalEvent, LocalLinkId};
+use crate::adaptors::connections::{Connections, NO_LINK, Peer, link_of, token_of};
+use crate::adaptors::local::{LocalEvent, LocalLinkId};
 use crate::codec::{
-    Attach, DeliveryState, Error, ReceiverSettleMode, Role, SaslCode, SenderSettleMode, Symbol,
+    Attach, Error, ReceiverSettleMode, Role, SaslCode, SenderSettleMode, Symbol, Target,
 };
 use crate::control::links::{AttachRequest, Command, LeadsTo, Termini};
-use crate::control::table::{AddressId, Direction, LinkRef, Slot, WorkerId};
+use crate::control::role::Role as ConnectionRole;
+use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, WorkerId};
+use crate::control::trunk::RouterLink;
 use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, TransferEvent};
-use crate::forwarding::links::{LinkStatus, Target as Destination};
+use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
 use crate::forwarding::stats::{AddressCounts, WorkerCounts};
 use crate::forwarding::wire::Terminal;
@@ -62,6 +67,10 @@ pub(crate) enum WorkerEvent {
     Attach(Box<AttachRequest>),
     /// A link is gone.
     Detached(LinkRef),
+    /// A neighbour has accepted a link that this router attached.
+    Attached(Box<RouterLink>),
+    /// A neighbour tells the control plane something.
+    Heard { link: LinkRef, message: Bytes },
     /// Something for a local program.
     Local {
         connection: ConnectionId,
@@ -265,6 +274,11 @@ impl Worker {
                 leads_to,
             } => self.accept(link, termini, leads_to),
             Command::Refuse { link, error } => self.refuse(link, error, now),
+            Command::Tell { link, message } => {
+                self.forwarder
+                    .tell(&mut self.connections, now, link.slot, message);
+            }
+            Command::Close { connection, error } => self.close_by_id(connection, error, now),
         }
     }
 
@@ -272,6 +286,14 @@ impl Worker {
     /// touched put its frames together.
     pub(crate) fn end_turn(&mut self, now: Instant) {
         self.forwarder.end_turn(&mut self.connections, now);
+        while let Some((slot, message)) = self.forwarder.poll_heard() {
+            let link = LinkRef {
+                worker: self.id,
+                direction: Direction::Incoming,
+                slot,
+            };
+            self.events.push_back(WorkerEvent::Heard { link, message });
+        }
         while let Some(number) = self.connections.take_dirty() {
             self.finish_turn(ConnectionId(number), now);
         }
@@ -410,9 +432,19 @@ impl Worker {
             Event::Opened => {
                 amqp.peer.opened_at = Some(now);
                 amqp.endpoint.open();
+                if let Some(open) = amqp.endpoint.remote() {
+                    amqp.role = amqp.role.demoted(&open.properties);
+                }
                 let status = Box::new(amqp.status());
                 self.events.push_back(WorkerEvent::Opened(status));
+                self.begin_trunk(connection, now);
             }
+            Event::Begun(session) => self.attach_trunk_links(connection, session),
+            Event::Attached {
+                link,
+                token,
+                attach,
+            } => self.attached(connection, link, token, &attach),
             Event::Attach {
                 link,
                 session,
@@ -423,10 +455,10 @@ impl Worker {
                     session: session.0,
                     link: link.0,
                 };
-                let settings = Arc::clone(&amqp.settings);
-                let id = amqp.id;
+                let capacity = amqp.settings.link_capacity;
+                let (id, role) = (amqp.id, amqp.role);
                 let (reference, request) =
-                    self.attach_request(terminal, id, attach, settings.link_capacity);
+                    self.attach_request(terminal, id, role, attach, capacity);
                 let token = token_of(reference.direction, reference.slot.index);
                 if let Some(amqp) = self.connections.amqp(connection.0) {
                     amqp.endpoint.set_token(link, token);
@@ -449,7 +481,7 @@ impl Worker {
                 self.drop_links(connection, now);
                 self.events.push_back(WorkerEvent::Closed { id, reason });
             }
-            // Sessions need nothing of the router, and it attaches no links of its own yet.
+            // Sessions need nothing of the router.
             _ => {}
         }
     }
@@ -459,19 +491,54 @@ impl Worker {
         &mut self,
         terminal: Terminal,
         connection: u64,
+        role: ConnectionRole,
         attach: Box<Attach>,
         capacity: u32,
     ) -> (LinkRef, Box<AttachRequest>) {
-        let (direction, slot, load) = match attach.role {
-            Role::Sender => {
-                let confirms = attach.rcv_settle_mode == ReceiverSettleMode::Second;
-                let slot = self.forwarder.add_incoming(terminal, capacity, confirms);
-                (Direction::Incoming, slot, None)
+        let direction = match attach.role {
+            Role::Sender => Direction::Incoming,
+            Role::Receiver => Direction::Outgoing,
+        };
+        let (link, load) = self.add_link(terminal, direction, role, &attach, capacity);
+        let request = AttachRequest {
+            link,
+            connection,
+            role,
+            attach,
+            capacity,
+            load,
+        };
+        (link, Box::new(request))
+    }
+
+    /// Makes the forwarding half of a link; an outgoing one has a load.
+    fn add_link(
+        &mut self,
+        terminal: Terminal,
+        direction: Direction,
+        role: ConnectionRole,
+        attach: &Attach,
+        capacity: u32,
+    ) -> (LinkRef, Option<Arc<LinkLoad>>) {
+        let (slot, load) = match direction {
+            Direction::Incoming => {
+                let traits = IncomingTraits {
+                    capacity,
+                    confirms: attach.rcv_settle_mode == ReceiverSettleMode::Second,
+                    from_router: role.is_annotated(),
+                    streaming: target_has(attach, "qd.streaming-deliveries"),
+                };
+                (self.forwarder.add_incoming(terminal, traits), None)
             }
-            Role::Receiver => {
-                let presettle = attach.snd_settle_mode == SenderSettleMode::Settled;
-                let (slot, load) = self.forwarder.add_outgoing(terminal, capacity, presettle);
-                (Direction::Outgoing, slot, Some(load))
+            Direction::Outgoing => {
+                let traits = OutgoingTraits {
+                    capacity,
+                    presettle: attach.snd_settle_mode == SenderSettleMode::Settled,
+                    to_router: role.is_annotated(),
+                    is_stream: false,
+                };
+                let (slot, load) = self.forwarder.add_outgoing(terminal, traits);
+                (slot, Some(load))
             }
         };
         let link = LinkRef {
@@ -479,21 +546,16 @@ impl Worker {
             direction,
             slot,
         };
-        (
-            link,
-            Box::new(AttachRequest {
-                link,
-                connection,
-                attach,
-                capacity,
-                load,
-            }),
-        )
+        (link, load)
     }
 
     fn accept(&mut self, link: LinkRef, termini: Box<Termini>, leads_to: LeadsTo) {
         let Some(terminal) = self.terminal(link) else {
             return;
+        };
+        let address = match &termini.target {
+            Some(Target::Node(node)) => node.address.clone(),
+            _ => None,
         };
         match self.connections.get(terminal.connection) {
             Some(Peer::Amqp(_)) => {
@@ -517,17 +579,14 @@ impl Worker {
             }
         }
         self.connections.touch(terminal.connection);
-        match leads_to {
-            LeadsTo::Address(id) => {
-                self.forwarder
-                    .open_incoming(link.slot, Destination::Address(id));
-            }
-            LeadsTo::EachMessage => {
-                self.forwarder
-                    .open_incoming(link.slot, Destination::Anonymous);
-            }
-            LeadsTo::ItsReceiver => {}
-        }
+        let target = match leads_to {
+            LeadsTo::Address(id) => Destination::Address(id),
+            LeadsTo::EachMessage => Destination::Anonymous,
+            LeadsTo::Control => Destination::Control,
+            LeadsTo::ItsReceiver => return,
+        };
+        self.forwarder
+            .open_incoming(link.slot, target, address.as_deref());
     }
 
     fn refuse(&mut self, link: LinkRef, error: Error, now: Instant) {
@@ -624,148 +683,13 @@ impl Worker {
     }
 }
 
-/// What local programs do.
-impl Worker {
-    /// Makes room for a local program's links.
-    pub(crate) fn add_local(&mut self) -> ConnectionId {
-        ConnectionId(
-            self.connections
-                .insert(Peer::Local(LocalConnection::default())),
-        )
-    }
-
-    /// Attaches a link for a local program, as whatever `attach` says its role is.
-    pub(crate) fn local_attach(
-        &mut self,
-        connection: ConnectionId,
-        attach: Attach,
-        capacity: u32,
-    ) -> Option<LocalLinkId> {
-        let number = self.connections.local(connection.0)?.next_link();
-        let terminal = Terminal {
-            connection: connection.0,
-            session: 0,
-            link: number.0,
-        };
-        let (link, request) = self.attach_request(terminal, 0, Box::new(attach), capacity);
-        let local = self.connections.local(connection.0)?;
-        let number = local.add_link(link.direction, link.slot);
-        self.events.push_back(WorkerEvent::Attach(request));
-        Some(number)
-    }
-
-    /// Sends a whole message; gives its number, or the message back if there is no credit.
-    pub(crate) fn local_send(
-        &mut self,
-        connection: ConnectionId,
-        link: LocalLinkId,
-        payload: Bytes,
-        settled: bool,
-        now: Instant,
-    ) -> Result<u32, Bytes> {
-        let started = self
-            .connections
-            .local(connection.0)
-            .and_then(|local| local.start_sending(link));
-        let Some((slot, number)) = started else {
-            return Err(payload);
-        };
-        let arrival = Arrival {
-            link: slot.index,
-            number,
-            first: Some(0),
-            settled,
-            state: None,
-            payload,
-            more: false,
-            aborted: false,
-        };
-        self.forwarder.transfer(&mut self.connections, now, arrival);
-        Ok(number)
-    }
-
-    /// Lets a local receiver get more deliveries.
-    pub(crate) fn local_credit(
-        &mut self,
-        connection: ConnectionId,
-        link: LocalLinkId,
-        credit: u32,
-        drain: bool,
-        now: Instant,
-    ) {
-        let Some(local) = self.connections.local(connection.0) else {
-            return;
-        };
-        if local.add_credit(link, credit, drain)
-            && let Some((Direction::Outgoing, slot)) = local.slot(link)
-        {
-            self.forwarder
-                .credit_changed(&mut self.connections, now, slot.index);
-        }
-    }
-
-    /// Settles a delivery that a local receiver got.
-    pub(crate) fn local_settle(
-        &mut self,
-        connection: ConnectionId,
-        link: LocalLinkId,
-        delivery: u32,
-        state: DeliveryState,
-        now: Instant,
-    ) {
-        let Some(local) = self.connections.local(connection.0) else {
-            return;
-        };
-        if let Some(token) = local.settle(link, delivery) {
-            self.forwarder
-                .receiver_update(&mut self.connections, now, token, Some(state), true);
-        }
-    }
-
-    /// Detaches a local program's link.
-    pub(crate) fn local_detach(
-        &mut self,
-        connection: ConnectionId,
-        link: LocalLinkId,
-        now: Instant,
-    ) {
-        let Some(local) = self.connections.local(connection.0) else {
-            return;
-        };
-        if let Some((direction, slot)) = local.slot(link) {
-            self.remove_link(direction, slot, now);
-            if let Some(local) = self.connections.local(connection.0) {
-                local.remove_link(link);
-            }
-            let link = LinkRef {
-                worker: self.id,
-                direction,
-                slot,
-            };
-            self.events.push_back(WorkerEvent::Detached(link));
-        }
+/// Whether the target of a link has a capability.
+fn target_has(attach: &Attach, capability: &str) -> bool {
+    match &attach.target {
+        Some(Target::Node(node)) => node.capabilities.iter().any(|c| c.as_str() == capability),
+        _ => false,
     }
 }
-
-/// What an endpoint remembers with a link: direction and slot.
-fn token_of(direction: Direction, index: u32) -> u32 {
-    index << 1 | u32::from(direction == Direction::Outgoing)
-}
-
-fn link_of(token: u32) -> Option<(Direction, u32)> {
-    if token == NO_LINK {
-        return None;
-    }
-    let direction = if token & 1 == 1 {
-        Direction::Outgoing
-    } else {
-        Direction::Incoming
-    };
-    Some((direction, token >> 1))
-}
-
-/// The token of a link that forwarding does not know.
-const NO_LINK: u32 = u32::MAX;
 
 /// How often rates are taken and stalled receivers are looked for.
 const TICK: Duration = Duration::from_secs(1);

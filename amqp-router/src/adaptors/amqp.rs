@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::adaptors::trunk::Trunk;
 use crate::codec::{Fields, Symbol};
+use crate::control::role::{Role, peer_cost};
 use crate::control::table::{Direction, Slot};
-use crate::endpoint::{Connection, LinkId};
+use crate::endpoint::{Connection, Departure, LinkId};
 use crate::forwarding::wire::{Allowance, Head};
 
 /// One AMQP connection.
@@ -18,6 +20,10 @@ pub(crate) struct AmqpConnection {
     pub(crate) endpoint: Connection,
     pub(crate) settings: Arc<ConnectionSettings>,
     pub(crate) peer: Box<PeerInfo>,
+    /// What its two ends agree that it is for.
+    pub(crate) role: Role,
+    /// What a connection between routers has besides.
+    pub(crate) trunk: Option<Box<Trunk>>,
     /// The deadline that the worker has noted for it.
     pub(crate) timer: Option<Instant>,
     /// The forwarding halves of its links.
@@ -29,8 +35,9 @@ pub(crate) struct AmqpConnection {
 pub(crate) struct ConnectionSettings {
     /// The name of the listener or connector.
     pub(crate) name: String,
-    /// The word for its role, as configuration has it.
-    pub(crate) role: &'static str,
+    pub(crate) role: Role,
+    /// What the way over this connection costs a message between routers.
+    pub(crate) cost: u32,
     /// Credit for every incoming link; deliveries that an outgoing link takes before others are
     /// preferred.
     pub(crate) link_capacity: u32,
@@ -70,7 +77,9 @@ pub(crate) struct TlsInfo {
 pub(crate) struct ConnectionStatus {
     pub(crate) id: u64,
     pub(crate) name: String,
-    pub(crate) role: &'static str,
+    pub(crate) role: Role,
+    /// The higher of the two costs that its ends give it.
+    pub(crate) cost: u32,
     pub(crate) container: String,
     pub(crate) properties: Fields,
     pub(crate) opened: bool,
@@ -88,6 +97,8 @@ impl AmqpConnection {
         Self {
             id,
             endpoint,
+            role: settings.role,
+            trunk: None,
             settings,
             peer: Box::new(peer),
             timer: None,
@@ -118,7 +129,10 @@ impl AmqpConnection {
         ConnectionStatus {
             id: self.id,
             name: self.settings.name.clone(),
-            role: self.settings.role,
+            role: self.role,
+            cost: open.map_or(1, |open| {
+                self.settings.cost.max(peer_cost(&open.properties))
+            }),
             container: open
                 .map(|open| open.container_id.clone())
                 .unwrap_or_default(),
@@ -150,17 +164,16 @@ impl AmqpConnection {
         payload: &mut Bytes,
         more: bool,
     ) -> u32 {
+        let departure = Departure {
+            token: head.token,
+            tag: head.tag,
+            format: head.message_format,
+            settled: head.settled,
+            state: head.state,
+            prefix: head.prefix,
+        };
         self.endpoint
-            .start_delivery(
-                link,
-                head.token,
-                &head.tag,
-                head.message_format,
-                head.settled,
-                head.state,
-                payload,
-                more,
-            )
+            .start_delivery(link, departure, payload, more)
             .expect("forwarding has asked for the allowance before")
     }
 }

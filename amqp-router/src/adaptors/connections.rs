@@ -6,6 +6,7 @@ use slab::Slab;
 use crate::adaptors::amqp::AmqpConnection;
 use crate::adaptors::local::LocalConnection;
 use crate::codec::{DeliveryState, Error};
+use crate::control::table::{Direction, Slot};
 use crate::endpoint::DeliveryRef;
 use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
 
@@ -233,6 +234,33 @@ impl Wire for Connections {
         }
     }
 
+    fn open_stream(&mut self, beside: Terminal) -> Option<Terminal> {
+        let Peer::Amqp(amqp) = self.peer(beside) else {
+            return None;
+        };
+        let trunk = amqp.trunk.as_mut()?;
+        let (session, link) = trunk.open_stream(&mut amqp.endpoint).ok()?;
+        Some(Terminal {
+            connection: beside.connection,
+            session: session.0,
+            link: link.0,
+        })
+    }
+
+    fn bind(&mut self, at: Terminal, direction: Direction, slot: Slot) {
+        if let Peer::Amqp(amqp) = self.peer(at) {
+            amqp.endpoint
+                .set_token(link(at), token_of(direction, slot.index));
+            amqp.add_link(direction, slot);
+        }
+    }
+
+    fn close(&mut self, at: Terminal) {
+        if let Peer::Amqp(amqp) = self.peer(at) {
+            amqp.endpoint.detach(link(at), true, None);
+        }
+    }
+
     fn drained(&mut self, at: Terminal) {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.drained(link(at)),
@@ -255,3 +283,24 @@ fn incoming(at: Terminal, delivery: u32) -> DeliveryRef {
         id: delivery,
     }
 }
+
+/// What an endpoint remembers with a link: direction and slot.
+pub(crate) fn token_of(direction: Direction, index: u32) -> u32 {
+    index << 1 | u32::from(direction == Direction::Outgoing)
+}
+
+/// The link that a token stands for.
+pub(crate) fn link_of(token: u32) -> Option<(Direction, u32)> {
+    if token == NO_LINK {
+        return None;
+    }
+    let direction = if token & 1 == 1 {
+        Direction::Outgoing
+    } else {
+        Direction::Incoming
+    };
+    Some((direction, token >> 1))
+}
+
+/// The token of a link that forwarding does not know.
+pub(crate) const NO_LINK: u32 = u32::MAX;

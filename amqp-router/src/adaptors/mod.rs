@@ -6,3 +6,4 @@
 pub(crate) mod amqp;
 pub(crate) mod connections;
 pub(crate) mod local;
+pub(crate) mod trunk;

@@ -11,6 +11,7 @@ mod frame;
 mod message;
 mod performative;
 mod read;
+mod router_annotations;
 mod sasl;
 mod serial;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use performative::{
     TargetNode, TerminusDurability, Transfer, condition,
 };
 pub(crate) use read::Reader;
+pub(crate) use router_annotations::RouterAnnotations;
 pub use sasl::{
     SaslChallenge, SaslCode, SaslFrame, SaslInit, SaslMechanisms, SaslOutcome, SaslResponse,
 };

@@ -29,6 +29,17 @@ impl AddressKey {
         Self::of_class('L', text)
     }
 
+    /// The key of whatever is at another router.
+    pub(crate) fn router(id: &str) -> Self {
+        Self::of_class('R', id)
+    }
+
+    /// A key as routers write it to each other; none if it is not of a class that they share.
+    pub(crate) fn parse(key: &str) -> Option<Self> {
+        let shared = key.starts_with(['M', 'N', 'H']) && key.len() <= MAX_ADDRESS_LEN + 1;
+        shared.then(|| Self(key.into()))
+    }
+
     fn of_class(class: char, text: &str) -> Self {
         let mut key = String::with_capacity(text.len() + 1);
         key.push(class);

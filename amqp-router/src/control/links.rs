@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use slab::Slab;
 
 use crate::codec::{Attach, Error, Fields, Role, Source, Symbol, Target};
 use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN};
+use crate::control::network::Network;
 use crate::control::pattern::{PatternTree, prefix_pattern};
+use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{
     AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, TableUpdate, Treatment,
     WorkerId,
 };
+use crate::control::trunk::{Purpose, RouterLink};
 
 /// The one owner of links and addresses.
 ///
@@ -21,16 +26,18 @@ use crate::control::table::{
 /// the same commands.
 #[derive(Debug)]
 pub(crate) struct Control {
-    identity: Arc<Identity>,
+    pub(super) identity: Arc<Identity>,
     configured: PatternTree<AddressRule>,
     default_treatment: Treatment,
-    addresses: Slab<Address>,
-    by_key: HashMap<AddressKey, AddressId>,
+    pub(super) addresses: Slab<Address>,
+    pub(super) by_key: HashMap<AddressKey, AddressId>,
     links: BTreeMap<u64, Link>,
     link_ids: HashMap<LinkRef, u64>,
     next_link: u64,
     random: StdRng,
-    commands: VecDeque<(Recipient, Command)>,
+    pub(super) commands: VecDeque<(Recipient, Command)>,
+    /// The network that this router is in, unless it stands alone.
+    pub(super) network: Option<Box<Network>>,
 }
 
 /// How addresses that match a pattern are treated: one `address` entity.
@@ -53,6 +60,7 @@ pub(crate) struct AttachRequest {
     pub(crate) link: LinkRef,
     /// The identity of its connection.
     pub(crate) connection: u64,
+    pub(crate) role: ConnectionRole,
     pub(crate) attach: Box<Attach>,
     pub(crate) capacity: u32,
     /// The load record of an outgoing link.
@@ -79,6 +87,13 @@ pub(crate) enum Command {
     },
     /// The link may not be.
     Refuse { link: LinkRef, error: Error },
+    /// Send a neighbour a message on its control link.
+    Tell { link: LinkRef, message: Bytes },
+    /// Close the connection of this identity.
+    Close {
+        connection: u64,
+        error: Option<Error>,
+    },
 }
 
 /// The two ends of a link, as its attach is answered.
@@ -94,6 +109,8 @@ pub(crate) enum LeadsTo {
     Address(AddressId),
     /// Wherever each message says.
     EachMessage,
+    /// To the control plane itself.
+    Control,
     /// It is an outgoing link.
     ItsReceiver,
 }
@@ -108,6 +125,29 @@ pub(crate) struct Link {
     pub(crate) address: Option<AddressId>,
     pub(crate) capacity: u32,
     pub(crate) priority: u8,
+    pub(crate) kind: LinkKind,
+}
+
+/// What a link is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LinkKind {
+    #[default]
+    Endpoint,
+    /// Between routers, for what they tell each other.
+    RouterControl,
+    /// Between routers, for everybody's messages.
+    RouterData,
+}
+
+impl LinkKind {
+    /// The word that management uses.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::RouterControl => "router-control",
+            Self::RouterData => "inter-router",
+        }
+    }
 }
 
 /// An address with at least one link.
@@ -133,6 +173,7 @@ impl Control {
             next_link: 1,
             random: StdRng::from_seed(seed),
             commands: VecDeque::new(),
+            network: None,
         }
     }
 
@@ -172,6 +213,28 @@ impl Control {
         }
     }
 
+    /// How an address is to be treated that this router learns of from another one: as it is
+    /// configured here, if it is; else as the other treats it.
+    pub(super) fn learnt_treatment(
+        &self,
+        key: &AddressKey,
+        theirs: Option<Treatment>,
+    ) -> Treatment {
+        let configured = match key.class() {
+            'M' => self.configured.get(key.text()).map(|rule| rule.treatment),
+            _ => None,
+        };
+        configured
+            .or(theirs)
+            .unwrap_or_else(|| self.rule(key).treatment)
+    }
+
+    /// The identity of a link's connection.
+    pub(super) fn connection_of(&self, link: LinkRef) -> Option<u64> {
+        let id = self.link_ids.get(&link)?;
+        self.links.get(id).map(|link| link.connection)
+    }
+
     pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
     }
@@ -185,11 +248,12 @@ impl Control {
     }
 
     /// A peer wants to attach a link.
-    pub(crate) fn attach(&mut self, request: AttachRequest) {
+    pub(crate) fn attach(&mut self, request: AttachRequest, now: Instant) {
         let link = request.link;
-        let decision = match link.direction {
-            Direction::Incoming => self.attach_sender(&request),
-            Direction::Outgoing => self.attach_receiver(&request),
+        let decision = match (self.attach_router_link(&request, now), link.direction) {
+            (Some(decision), _) => decision,
+            (None, Direction::Incoming) => self.attach_sender(&request),
+            (None, Direction::Outgoing) => self.attach_receiver(&request),
         };
         let command = match decision {
             Ok(accepted) => {
@@ -200,10 +264,11 @@ impl Control {
                         source: accepted.source,
                         target: accepted.target,
                     }),
-                    leads_to: match (link.direction, accepted.address) {
-                        (Direction::Outgoing, _) => LeadsTo::ItsReceiver,
-                        (Direction::Incoming, Some(id)) => LeadsTo::Address(id),
-                        (Direction::Incoming, None) => LeadsTo::EachMessage,
+                    leads_to: match (link.direction, accepted.address, accepted.kind) {
+                        (Direction::Outgoing, _, _) => LeadsTo::ItsReceiver,
+                        (_, _, LinkKind::RouterControl) => LeadsTo::Control,
+                        (_, Some(id), _) => LeadsTo::Address(id),
+                        (_, None, _) => LeadsTo::EachMessage,
                     },
                 }
             }
@@ -211,10 +276,16 @@ impl Control {
         };
         self.commands
             .push_back((Recipient::Worker(link.worker), command));
+        self.follow_network();
     }
 
     /// A link is gone, or never came to be.
-    pub(crate) fn detached(&mut self, reference: LinkRef) {
+    pub(crate) fn detached(&mut self, reference: LinkRef, now: Instant) {
+        self.forget_link(reference, now);
+        self.follow_network();
+    }
+
+    fn forget_link(&mut self, reference: LinkRef, now: Instant) {
         let Some(id) = self.link_ids.remove(&reference) else {
             return;
         };
@@ -222,6 +293,9 @@ impl Control {
             return;
         };
         let Some(address_id) = link.address else {
+            if let Some(network) = &mut self.network {
+                network.link_lost(link.connection, reference, now);
+            }
             return;
         };
         let address = &mut self.addresses[address_id.index()];
@@ -240,6 +314,7 @@ impl Control {
                 self.publish(address_id);
             }
         }
+        self.advertise(address_id);
         self.remove_if_unused(address_id);
     }
 
@@ -273,6 +348,7 @@ impl Control {
             source,
             target: Some(Target::Node(node)),
             address,
+            kind: LinkKind::Endpoint,
         })
     }
 
@@ -304,6 +380,7 @@ impl Control {
             source: Some(source),
             target,
             address: Some(address),
+            kind: LinkKind::Endpoint,
         })
     }
 
@@ -326,7 +403,7 @@ impl Control {
         }
     }
 
-    fn find_or_make(&mut self, key: AddressKey, treatment: Treatment) -> AddressId {
+    pub(super) fn find_or_make(&mut self, key: AddressKey, treatment: Treatment) -> AddressId {
         if let Some(&id) = self.by_key.get(&key) {
             return id;
         }
@@ -339,6 +416,7 @@ impl Control {
             treatment,
             priority,
             destinations: Vec::new(),
+            remotes: Vec::new(),
         };
         vacant.insert(Address {
             entry: Arc::new(entry),
@@ -368,10 +446,12 @@ impl Control {
                             link: request.link.slot,
                             capacity: request.capacity,
                             load: Arc::clone(load),
+                            to_router: request.role.is_annotated(),
                         });
                     self.publish(address_id);
                 }
             }
+            self.advertise(address_id);
         }
         self.link_ids.insert(request.link, id);
         self.links.insert(
@@ -384,13 +464,40 @@ impl Control {
                 address: accepted.address,
                 capacity: request.capacity,
                 priority,
+                kind: accepted.kind,
             },
         );
     }
 
-    fn remove_if_unused(&mut self, id: AddressId) {
+    /// Files a link that this router has attached to a neighbour.
+    pub(super) fn add_router_link(&mut self, link: &RouterLink) {
+        let id = self.next_link;
+        self.next_link += 1;
+        let (kind, priority) = match link.purpose {
+            Purpose::Control => (LinkKind::RouterControl, 9),
+            Purpose::Data(priority) => (LinkKind::RouterData, priority),
+            Purpose::Stream => (LinkKind::RouterData, 4),
+        };
+        self.link_ids.insert(link.link, id);
+        self.links.insert(
+            id,
+            Link {
+                id,
+                name: link.name.clone(),
+                reference: link.link,
+                connection: link.connection,
+                address: None,
+                capacity: link.capacity,
+                priority,
+                kind,
+            },
+        );
+    }
+
+    pub(super) fn remove_if_unused(&mut self, id: AddressId) {
         let address = &self.addresses[id.index()];
-        if address.consumers.is_empty() && address.producers == 0 {
+        let remote = !address.entry.remotes.is_empty();
+        if address.consumers.is_empty() && address.producers == 0 && !remote {
             let address = self.addresses.remove(id.index());
             self.by_key.remove(&address.entry.key);
             let update = Command::Table(TableUpdate::Remove(id));
@@ -399,7 +506,7 @@ impl Control {
     }
 
     /// Tells every worker of an address as it is now.
-    fn publish(&mut self, id: AddressId) {
+    pub(super) fn publish(&mut self, id: AddressId) {
         let entry = Arc::clone(&self.addresses[id.index()].entry);
         self.commands
             .push_back((Recipient::Everyone, Command::Table(TableUpdate::Set(entry))));
@@ -429,10 +536,11 @@ impl Scope<'_> {
 }
 
 /// The termini that an attach is answered with.
-struct Accepted {
-    source: Option<Source>,
-    target: Option<Target>,
-    address: Option<AddressId>,
+pub(super) struct Accepted {
+    pub(super) source: Option<Source>,
+    pub(super) target: Option<Target>,
+    pub(super) address: Option<AddressId>,
+    pub(super) kind: LinkKind,
 }
 
 fn unavailable() -> Error {

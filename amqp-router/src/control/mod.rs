@@ -6,5 +6,10 @@
 
 pub(crate) mod address;
 pub(crate) mod links;
+pub(crate) mod network;
 pub(crate) mod pattern;
+pub(crate) mod recent;
+pub(crate) mod role;
 pub(crate) mod table;
+pub(crate) mod topology;
+pub(crate) mod trunk;

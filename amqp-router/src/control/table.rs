@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::control::address::AddressKey;
+use crate::control::topology::{RouterIndex, Topology};
 
 /// Deliveries that an outgoing link takes before it is no longer preferred, and the credit that an
 /// incoming link is granted, unless `linkCapacity` says otherwise.
@@ -126,6 +127,16 @@ pub(crate) struct Destination {
     pub(crate) link: Slot,
     pub(crate) capacity: u32,
     pub(crate) load: Arc<LinkLoad>,
+    /// Its peer is a router, which wants annotations.
+    pub(crate) to_router: bool,
+}
+
+/// Another router that has consumers of an address.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    pub(crate) router: RouterIndex,
+    /// Deliveries to the address that were sent towards it and are not settled.
+    pub(crate) load: Arc<LinkLoad>,
 }
 
 /// How deliveries to one address are to be forwarded, at one moment.
@@ -136,7 +147,10 @@ pub(crate) struct AddressEntry {
     pub(crate) treatment: Treatment,
     /// Beats the priority in the message's header.
     pub(crate) priority: Option<u8>,
+    /// Links of this router.
     pub(crate) destinations: Vec<Destination>,
+    /// Other routers.
+    pub(crate) remotes: Vec<Remote>,
 }
 
 /// One change to every worker's copy of the table.
@@ -144,4 +158,6 @@ pub(crate) struct AddressEntry {
 pub(crate) enum TableUpdate {
     Set(Arc<AddressEntry>),
     Remove(AddressId),
+    /// The network has another shape.
+    Topology(Arc<Topology>),
 }

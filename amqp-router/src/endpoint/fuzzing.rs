@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{AttachReply, Config, Connection, Event, Limits};
+use super::{AttachReply, Config, Connection, Departure, Event, Limits};
 use crate::codec::{DeliveryState, DeliveryTag, Role, SaslCode};
 
 /// Feeds `bytes` to a connection, in one piece and in pieces: it must not panic, must not write
@@ -93,16 +93,15 @@ fn agree(connection: &mut Connection, event: Event) {
             let (tag, body) = (DeliveryTag::from(1), &b"message"[..]);
             for n in 0..sendable.credit.min(sendable.window).min(2) {
                 let settled = n == 0;
-                let sent = connection.start_delivery(
-                    link,
-                    n,
-                    &tag,
-                    0,
+                let departure = Departure {
+                    token: n,
+                    tag,
+                    format: 0,
                     settled,
-                    None,
-                    &mut body.into(),
-                    false,
-                );
+                    state: None,
+                    prefix: &[],
+                };
+                let sent = connection.start_delivery(link, departure, &mut body.into(), false);
                 assert!(sent.is_ok(), "there is credit and window");
             }
             connection.drained(link);

@@ -45,4 +45,4 @@ pub(crate) use error::{ConnectionError, LimitReached, NoCredit};
 pub(crate) use event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEvent};
 pub(crate) use links::AttachReply;
 pub(crate) use output::OutBuf;
-pub(crate) use send::Sendable;
+pub(crate) use send::{Departure, Sendable};

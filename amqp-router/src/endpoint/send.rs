@@ -22,6 +22,20 @@ pub(crate) struct Sendable {
     pub(crate) window: u32,
 }
 
+/// How a delivery starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure<'a> {
+    /// Comes back in `Event::Updated` unless the delivery is settled.
+    pub(crate) token: u32,
+    pub(crate) tag: DeliveryTag,
+    /// The message-format.
+    pub(crate) format: u32,
+    pub(crate) settled: bool,
+    pub(crate) state: Option<&'a DeliveryState>,
+    /// Octets to be sent before the payload: sections of ours.
+    pub(crate) prefix: &'a [u8],
+}
+
 impl Connection {
     /// What a sending link may send now. Nothing unless it is attached.
     #[inline]
@@ -45,25 +59,20 @@ impl Connection {
     /// Starts a delivery, and ends it unless there is `more` or the window shuts; returns its
     /// delivery-number.
     ///
-    /// What could not leave yet stays in `payload` and goes with `continue_delivery`. `token`
-    /// comes back in `Event::Updated` unless the delivery is settled.
+    /// What could not leave yet stays in `payload` and goes with `continue_delivery`.
     ///
     /// # Errors
     /// Nothing happens without link-credit or session window, or while the link's last delivery
     /// has not ended.
     #[inline]
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn start_delivery(
         &mut self,
         link: LinkId,
-        token: u32,
-        tag: &DeliveryTag,
-        format: u32,
-        settled: bool,
-        state: Option<&DeliveryState>,
+        departure: Departure<'_>,
         payload: &mut Bytes,
         more: bool,
     ) -> Result<u32, NoCredit> {
+        let Departure { token, settled, .. } = departure;
         let link_index = self.links.index(link).ok_or(NoCredit)?;
         let link = self.links.get_mut(link_index).ok_or(NoCredit)?;
         let session = self.sessions.get_mut(link.session).ok_or(NoCredit)?;
@@ -88,10 +97,10 @@ impl Connection {
         let first = Transfer {
             handle,
             delivery_id: Some(id),
-            delivery_tag: Some(*tag),
-            message_format: Some(format),
+            delivery_tag: Some(departure.tag),
+            message_format: Some(departure.format),
             settled: Some(settled),
-            state: state.cloned(),
+            state: departure.state.cloned(),
             ..Transfer::default()
         };
         let channel = link.session;
@@ -101,7 +110,7 @@ impl Connection {
             channel,
             max: self.remote_max_frame_size,
         };
-        frames.send(link, first, payload, more);
+        frames.send(link, first, departure.prefix, payload, more);
         Ok(id)
     }
 
@@ -145,7 +154,7 @@ impl Connection {
             channel,
             max: self.remote_max_frame_size,
         };
-        frames.send(link, next, payload, more);
+        frames.send(link, next, &[], payload, more);
     }
 
     /// Gives up the delivery that the link has started; nothing happens if there is none.
@@ -250,9 +259,22 @@ struct Frames<'a> {
 impl Frames<'_> {
     /// Writes as many frames as the payload needs and the window, which is open, allows.
     #[inline]
-    fn send(&mut self, link: &mut Link, mut head: Transfer, payload: &mut Bytes, more: bool) {
+    fn send(
+        &mut self,
+        link: &mut Link,
+        mut head: Transfer,
+        prefix: &[u8],
+        payload: &mut Bytes,
+        more: bool,
+    ) {
+        let mut prefix = prefix;
+        if prefix.len() > self.max / 2 {
+            *payload = [prefix, &payload[..]].concat().into();
+            prefix = &[];
+        }
         loop {
-            let whole = self.write(&mut head, payload, more);
+            let whole = self.write(&mut head, prefix, payload, more);
+            prefix = &[];
             if whole
                 && !more
                 && let Some(sender) = link.sender_mut()
@@ -271,38 +293,53 @@ impl Frames<'_> {
 
     /// Writes one frame; true if it took all of the payload.
     #[inline]
-    fn write(&mut self, head: &mut Transfer, payload: &mut Bytes, more: bool) -> bool {
+    fn write(
+        &mut self,
+        head: &mut Transfer,
+        prefix: &[u8],
+        payload: &mut Bytes,
+        more: bool,
+    ) -> bool {
         self.session.window.send();
         head.more = more;
         let tail = self.out.tail();
         let start = tail.len();
-        head.encode_frame_head(self.channel, payload.len(), tail);
-        if tail.len() - start + payload.len() <= self.max {
+        let size = prefix.len() + payload.len();
+        head.encode_frame_head(self.channel, size, tail);
+        if tail.len() - start + size <= self.max {
+            tail.extend_from_slice(prefix);
             self.out.push_payload(std::mem::take(payload));
             return true;
         }
-        self.write_part(start, head, payload);
+        self.write_part(start, head, prefix, payload);
         false
     }
 
     /// Writes, in place of what follows `start`, a frame with as much payload as it takes.
     #[cold]
-    fn write_part(&mut self, start: usize, head: &mut Transfer, payload: &mut Bytes) {
+    fn write_part(
+        &mut self,
+        start: usize,
+        head: &mut Transfer,
+        prefix: &[u8],
+        payload: &mut Bytes,
+    ) {
         head.more = true;
         let tail = self.out.tail();
         tail.truncate(start);
         head.encode_frame_head(self.channel, 0, tail);
-        if tail.len() - start >= self.max {
+        if tail.len() - start + prefix.len() >= self.max {
             head.state = None; // the one part of a head that has no bound
             tail.truncate(start);
             head.encode_frame_head(self.channel, 0, tail);
         }
         let room = self
             .max
-            .saturating_sub(tail.len() - start)
+            .saturating_sub(tail.len() - start + prefix.len())
             .min(payload.len());
         tail.truncate(start);
-        head.encode_frame_head(self.channel, room, tail);
+        head.encode_frame_head(self.channel, prefix.len() + room, tail);
+        tail.extend_from_slice(prefix);
         self.out.push_payload(payload.split_to(room));
     }
 }

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::control::address::AddressKey;
-use crate::control::table::{AddressEntry, AddressId, Slot, TableUpdate, Treatment, WorkerId};
+use crate::control::table::{
+    AddressEntry, AddressId, Destination, LinkLoad, Slot, TableUpdate, Treatment, WorkerId,
+};
+use crate::control::topology::NeighbourRow;
 use crate::forwarding::stats::AddressCounts;
-use crate::forwarding::treatment;
+use crate::forwarding::treatment::{self, Chosen, Journey};
 
 /// The table, and what this worker alone keeps about each address.
 #[derive(Debug, Default)]
@@ -25,6 +28,41 @@ struct Row {
     producers: Vec<u32>,
 }
 
+/// A link that a delivery goes to.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) worker: WorkerId,
+    pub(super) link: Slot,
+    /// It leads to a router.
+    pub(super) to_router: bool,
+    /// Where the delivery is counted, if not on the link.
+    pub(super) load: Option<Arc<LinkLoad>>,
+}
+
+impl Choice {
+    fn local(destination: &Destination) -> Self {
+        destination.load.add();
+        Self {
+            worker: destination.worker,
+            link: destination.link,
+            to_router: destination.to_router,
+            load: None,
+        }
+    }
+
+    fn neighbour(row: &NeighbourRow, priority: u8, load: Option<&Arc<LinkLoad>>) -> Self {
+        if let Some(load) = load {
+            load.add();
+        }
+        Self {
+            worker: row.worker,
+            link: row.links[usize::from(priority)],
+            to_router: true,
+            load: load.cloned(),
+        }
+    }
+}
+
 impl Addresses {
     /// Applies a change. Names the address if it has just got its first destination.
     pub(super) fn apply(&mut self, update: TableUpdate) -> Option<AddressId> {
@@ -36,6 +74,7 @@ impl Addresses {
                 }
                 None
             }
+            TableUpdate::Topology(_) => None,
         }
     }
 
@@ -86,27 +125,49 @@ impl Addresses {
     }
 
     /// Puts in `chosen` the links that the next delivery goes to and counts it on each of them.
-    pub(super) fn choose(&mut self, id: AddressId, chosen: &mut Vec<(WorkerId, Slot)>) {
+    pub(super) fn choose(
+        &mut self,
+        id: AddressId,
+        journey: &Journey<'_>,
+        priority: u8,
+        chosen: &mut Vec<Choice>,
+    ) {
         chosen.clear();
         let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) else {
             return;
         };
-        row.counts.ingress += 1;
-        let one = match row.entry.treatment {
-            Treatment::Closest => treatment::closest(&row.entry, &mut row.turn),
-            Treatment::Balanced => treatment::balanced(&row.entry, &mut row.turn),
+        let entry = &*row.entry;
+        let one = match entry.treatment {
+            Treatment::Closest => treatment::closest(entry, &mut row.turn, journey),
+            Treatment::Balanced => treatment::balanced(entry, &mut row.turn, journey),
             Treatment::Unavailable => None,
             Treatment::Multicast => {
-                for destination in &row.entry.destinations {
-                    destination.load.add();
-                    chosen.push((destination.worker, destination.link));
-                }
+                chosen.extend(entry.destinations.iter().map(Choice::local));
+                let branches = treatment::branches(entry, journey).into_iter();
+                let branches = branches.filter_map(|to| journey.topology.neighbour(to));
+                chosen.extend(branches.map(|row| Choice::neighbour(row, priority, None)));
                 None
             }
         };
-        if let Some(destination) = one.and_then(|index| row.entry.destinations.get(index)) {
-            destination.load.add();
-            chosen.push((destination.worker, destination.link));
+        match one {
+            Some(Chosen::Local(destination)) => chosen.push(Choice::local(destination)),
+            Some(Chosen::Neighbour(neighbour, load)) => {
+                let row = journey.topology.neighbour(neighbour);
+                chosen.extend(row.map(|row| Choice::neighbour(row, priority, Some(load))));
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn count_ingress(&mut self, id: AddressId) {
+        if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) {
+            row.counts.ingress += 1;
+        }
+    }
+
+    pub(super) fn count_transit(&mut self, id: AddressId) {
+        if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) {
+            row.counts.transit += 1;
         }
     }
 
@@ -147,5 +208,6 @@ impl Addresses {
 }
 
 fn is_reachable(entry: &AddressEntry) -> bool {
-    !entry.destinations.is_empty() && entry.treatment != Treatment::Unavailable
+    let somewhere = !entry.destinations.is_empty() || !entry.remotes.is_empty();
+    somewhere && entry.treatment != Treatment::Unavailable
 }

@@ -45,24 +45,39 @@ impl Forwarder {
             body,
             number: None,
             aborted: false,
+            home: None,
+            held: false,
             sent: false,
         };
         let Some(outgoing) = self.outgoing.get(link) else {
+            if let Some(load) = outbound.envelope.load.take() {
+                load.remove();
+            }
             self.notify_lost(wire, &mut outbound, DeliveryState::Released);
             return None;
         };
+        if more && outgoing.to_router {
+            return Some(self.enqueue_unfinished(wire, link.index, outbound));
+        }
         let stalled = outgoing.stalled;
         if outbound.envelope.settled && outgoing.queue.len() >= outgoing.capacity as usize {
             self.drop_presettled(wire, outbound.envelope.arrived, link.index);
         }
-        let priority = outbound.envelope.priority;
         let slot = self.outbound.insert(outbound);
-        self.outgoing[link.index].queue.push_back(slot.index);
+        self.queue(link.index, slot.index);
         if stalled {
             self.stop_one_waiting(wire, slot.index);
         }
-        self.mark_ready(link.index, priority);
         Some(slot)
+    }
+
+    /// Puts a delivery at the end of a link's queue.
+    pub(super) fn queue(&mut self, link: u32, delivery: u32) {
+        let outbound = &mut self.outbound[delivery];
+        outbound.link = link;
+        let priority = outbound.envelope.priority;
+        self.outgoing[link].queue.push_back(delivery);
+        self.mark_ready(link, priority);
     }
 
     /// Adds a frame to a delivery that is queued on a link.
@@ -79,6 +94,13 @@ impl Forwarder {
             return self.chunk_through(wire, origin);
         }
         outbound.body.push(payload, more);
+        if outbound.held {
+            return self.review_held(wire, delivery);
+        }
+        if !more && outbound.number.is_none() && outbound.home.is_some() {
+            self.bring_home(delivery);
+            return;
+        }
         let (link, priority) = (outbound.link, outbound.envelope.priority);
         self.mark_ready(link, priority);
     }
@@ -100,6 +122,7 @@ impl Forwarder {
     /// A connection is gone, and all its links before it.
     pub(crate) fn connection_closed(&mut self, connection: u32) {
         self.blocked.remove(&connection);
+        self.streams.close(connection);
     }
 
     /// A connection's session window or output buffer has room again; true if a link waited for
@@ -257,10 +280,19 @@ impl Forwarder {
             message_format: envelope.message_format,
             settled: envelope.settled || outgoing.presettle,
             state: envelope.state.as_ref(),
+            prefix: match &envelope.passage {
+                Some(passage) if outgoing.to_router => passage.section(),
+                _ => &[],
+            },
         };
         outbound.number = Some(wire.start(outgoing.terminal, head, chunk, more));
-        self.addresses.count_egress(outbound.envelope.address);
-        self.counts.egress += 1;
+        if outgoing.to_router {
+            self.addresses.count_transit(outbound.envelope.address);
+            self.counts.transit += 1;
+        } else {
+            self.addresses.count_egress(outbound.envelope.address);
+            self.counts.egress += 1;
+        }
     }
 
     /// All of a delivery has left.
@@ -290,7 +322,11 @@ impl Forwarder {
     }
 
     fn pop_queue(&mut self, link: u32) {
-        self.outgoing[link].queue.pop_front();
+        let outgoing = &mut self.outgoing[link];
+        outgoing.queue.pop_front();
+        if outgoing.is_stream && outgoing.queue.is_empty() {
+            self.streams.free(outgoing.terminal.connection, link);
+        }
     }
 
     /// Drops every presettled delivery that a link has queued except the one at its head

@@ -24,6 +24,8 @@ pub(super) struct Inbound {
     pub(super) complete: bool,
     /// Frames that hold a place in the session's window.
     pub(super) unreleased: u32,
+    /// Octets that are counted on its link instead of such a place.
+    pub(super) early: usize,
     /// It came settled, so its copies' departure is all there is to wait for.
     pub(super) presettled: bool,
     pub(super) copies: SmallVec<[Copied; 1]>,
@@ -88,6 +90,10 @@ pub(super) struct Outbound {
     pub(super) number: Option<u32>,
     /// Its sender gave it up, or its receiver does not want the rest.
     pub(super) aborted: bool,
+    /// The link that it is for, if it was given another because it was not complete.
+    pub(super) home: Option<Slot>,
+    /// It waits to be complete before it is queued, so that it need not keep a link to itself.
+    pub(super) held: bool,
     /// All of it has been sent, and it waits in the link's chain for its outcome.
     pub(super) sent: bool,
 }

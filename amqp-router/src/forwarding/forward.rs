@@ -4,19 +4,23 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use crate::codec::{DeliveryState, Error};
+use crate::codec::{DeliveryState, Progress};
 use crate::control::address::Identity;
 use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
-use crate::forwarding::addresses::Addresses;
+use crate::control::topology::{Ingress, Topology};
+use crate::forwarding::addresses::{Addresses, Choice};
+use crate::forwarding::aim::rejected;
 use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
 use crate::forwarding::inspect::{self, Inspected};
-use crate::forwarding::links::{Incoming, LastTo, Outgoing, Target};
+use crate::forwarding::links::{Incoming, Outgoing, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::stats::{AddressCounts, WorkerCounts};
+use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
+use crate::forwarding::treatment::Journey;
 use crate::forwarding::wire::Wire;
 
 /// The data plane of one worker.
@@ -28,6 +32,7 @@ use crate::forwarding::wire::Wire;
 pub(crate) struct Forwarder {
     pub(super) settings: Settings,
     pub(super) addresses: Addresses,
+    pub(super) topology: Arc<Topology>,
     pub(super) incoming: Table<Incoming>,
     pub(super) outgoing: Table<Outgoing>,
     pub(super) inbound: Table<Inbound>,
@@ -38,14 +43,19 @@ pub(crate) struct Forwarder {
     pub(super) ready: [Vec<u32>; PRIORITIES],
     /// Outgoing links that wait for room, by connection.
     pub(super) blocked: HashMap<u32, Vec<u32>>,
+    /// Links to routers that wait for messages which are not complete.
+    pub(super) streams: Streams,
     /// Incoming links whose credit is to be looked at.
     pub(super) dirty: Vec<u32>,
     /// Incoming links that at the last tick were waited for with their window shut.
     pub(super) starving: Vec<u32>,
     pub(super) counts: WorkerCounts,
+    pub(super) ticks: u32,
+    /// Messages of neighbours for the control plane.
+    pub(super) heard: VecDeque<(Slot, Bytes)>,
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
-    chosen: Vec<(WorkerId, Slot)>,
+    chosen: Vec<Choice>,
 }
 
 /// What a forwarder must know of its router.
@@ -89,6 +99,8 @@ impl Forwarder {
         Self {
             settings,
             addresses: Addresses::default(),
+            topology: Arc::default(),
+            streams: Streams::default(),
             incoming: Table::default(),
             outgoing: Table::default(),
             inbound: Table::default(),
@@ -99,6 +111,8 @@ impl Forwarder {
             dirty: Vec::new(),
             starving: Vec::new(),
             counts: WorkerCounts::default(),
+            ticks: 0,
+            heard: VecDeque::new(),
             mail: VecDeque::new(),
             chosen: Vec::new(),
         }
@@ -133,17 +147,23 @@ impl Forwarder {
     pub(crate) fn transfer<W: Wire>(&mut self, wire: &mut W, now: Instant, arrival: Arrival) {
         let incoming = &mut self.incoming[arrival.link];
         incoming.unreleased += 1;
+        if incoming.target == Target::Control {
+            return self.hear(wire, arrival);
+        }
         match arrival.first {
             Some(message_format) => {
                 incoming.current = None;
                 incoming.counts.deliveries += 1;
-                self.counts.ingress += 1;
+                self.counts.ingress += u64::from(!incoming.from_router);
                 if arrival.aborted {
                     self.release(wire, arrival.link, 1);
                     self.touch(arrival.link);
                     return;
                 }
                 incoming.held += 1;
+                if incoming.from_router {
+                    self.touch(arrival.link);
+                }
                 let fresh = Fresh {
                     link: arrival.link,
                     number: arrival.number,
@@ -161,14 +181,29 @@ impl Forwarder {
 
     /// Looks at the start of a message and forwards it, or waits for more of it.
     fn begin<W: Wire>(&mut self, wire: &mut W, now: Instant, mut fresh: Fresh) {
-        let target = self.incoming[fresh.link].target;
-        if let (Target::Address(address), true) = (target, inspect::is_plain(&fresh.payload)) {
+        let whole = fresh.payload.clone();
+        if self.incoming[fresh.link].from_router {
+            match self.read_course(fresh.link, &fresh.payload) {
+                Progress::Complete(length) => fresh.payload.advance(length),
+                Progress::NeedMore if fresh.may_wait() => {
+                    return self.wait_for_sections(wire, fresh);
+                }
+                Progress::NeedMore | Progress::Malformed => {
+                    let outcome = rejected("amqp:invalid-field", "malformed router annotations");
+                    return self.refuse(wire, &fresh, outcome);
+                }
+            }
+        }
+        let aim = match self.aim(fresh.link) {
+            Ok(aim) => aim,
+            Err(outcome) => return self.refuse(wire, &fresh, outcome),
+        };
+        if let (Some(address), true) = (aim, inspect::is_plain(&fresh.payload)) {
             let envelope = self.envelope(now, address, &mut fresh, None, None);
             return self.dispatch(wire, fresh, envelope);
         }
-        let anonymous = target == Target::Anonymous;
         let inspected = if fresh.message_format == 0 {
-            inspect::inspect(&fresh.payload, anonymous)
+            inspect::inspect(&fresh.payload, aim.is_none())
         } else {
             Inspected::opaque()
         };
@@ -179,10 +214,9 @@ impl Forwarder {
                 time_to_live,
                 to,
             } => {
-                let address = match target {
-                    Target::Address(address) => Ok(address),
-                    Target::Anonymous => self.resolve(fresh.link, to.as_deref()),
-                    Target::Undecided => Err(DeliveryState::Released),
+                let address = match aim {
+                    Some(address) => Ok(address),
+                    None => self.resolve(fresh.link, to.as_deref()),
                 };
                 if let Some(strip) = strip {
                     fresh.payload = strip.apply(&fresh.payload);
@@ -196,12 +230,12 @@ impl Forwarder {
                     Err(outcome) => self.refuse(wire, &fresh, outcome),
                 }
             }
-            Inspected::NeedMore if fresh.more && fresh.payload.len() < inspect::MAX_SECTIONS => {
+            Inspected::NeedMore if fresh.may_wait() => {
+                fresh.payload = whole;
                 self.wait_for_sections(wire, fresh);
             }
             Inspected::NeedMore | Inspected::Malformed => {
-                let error = Error::new("amqp:decode-error", "the message's sections are malformed");
-                let outcome = DeliveryState::Rejected(Some(Box::new(error)));
+                let outcome = rejected("amqp:decode-error", "the message's sections are malformed");
                 self.refuse(wire, &fresh, outcome);
             }
         }
@@ -227,62 +261,60 @@ impl Forwarder {
             arrived: now,
             expires: time_to_live.and_then(|ttl| now.checked_add(ttl)),
             state: fresh.state.take(),
-        }
-    }
-
-    /// Finds the address that a message on an anonymous link names, or what to tell its sender.
-    fn resolve(&mut self, link: u32, to: Option<&str>) -> Result<AddressId, DeliveryState> {
-        let Some(to) = to else {
-            let error = Error::new(
-                "amqp:precondition-failed",
-                "Routing failure: no address present",
-            );
-            return Err(DeliveryState::Rejected(Some(Box::new(error))));
-        };
-        if let Some(last) = &self.incoming[link].last_to
-            && *last.to == *to
-            && self.addresses.key(last.id) == Some(&last.key)
-        {
-            return self.available(last.id);
-        }
-        let key = self.settings.identity.key(to);
-        match self.addresses.find(key.as_str()) {
-            Some(id) => {
-                let to = to.into();
-                self.incoming[link].last_to = Some(LastTo { to, id, key });
-                self.available(id)
-            }
-            None if self.settings.default_treatment == Treatment::Unavailable => Err(not_found()),
-            None => Err(DeliveryState::Released),
-        }
-    }
-
-    fn available(&self, id: AddressId) -> Result<AddressId, DeliveryState> {
-        match self.addresses.treatment(id) {
-            Some(Treatment::Unavailable) => Err(not_found()),
-            _ => Ok(id),
+            passage: None,
+            load: None,
         }
     }
 
     /// Hands a delivery to the links that its address's treatment chooses.
-    fn dispatch<W: Wire>(&mut self, wire: &mut W, fresh: Fresh, envelope: Envelope) {
+    fn dispatch<W: Wire>(&mut self, wire: &mut W, fresh: Fresh, mut envelope: Envelope) {
         let mut chosen = std::mem::take(&mut self.chosen);
-        self.addresses.choose(envelope.address, &mut chosen);
-        match *chosen {
+        let incoming = &self.incoming[fresh.link];
+        let from_router = incoming.from_router;
+        let course = incoming.course.as_deref().filter(|_| from_router);
+        let journey = Journey {
+            topology: &self.topology,
+            ingress: course.map_or(Ingress::Here, |course| course.ingress),
+            passed: course.map_or(&[], |course| &course.passed),
+        };
+        let (address, priority) = (envelope.address, envelope.priority);
+        self.addresses
+            .choose(address, &journey, priority, &mut chosen);
+        if !from_router {
+            self.addresses.count_ingress(address);
+        }
+        if chosen.iter().any(|choice| choice.to_router) {
+            envelope.passage = Some(self.passage(fresh.link));
+        }
+        match &mut *chosen {
             [] => {
-                let terminal = self.incoming[fresh.link].terminal;
-                if self.incoming[fresh.link].target != Target::Anonymous {
-                    wire.drain(terminal);
+                let incoming = &self.incoming[fresh.link];
+                if incoming.target != Target::Anonymous && !from_router {
+                    wire.drain(incoming.terminal);
                 }
                 self.refuse(wire, &fresh, DeliveryState::Released);
             }
-            [(worker, link)] if fresh.settled && !fresh.more && worker == self.settings.worker => {
-                let origin = Origin::Link(self.incoming.slot(fresh.link));
-                self.enqueue(wire, link, origin, envelope, fresh.payload, false);
+            [choice] if fresh.settled && !fresh.more && choice.worker == self.settings.worker => {
+                envelope.load = choice.load.take();
+                let origin = self.presettled_origin(wire, &fresh);
+                self.enqueue(wire, choice.link, origin, envelope, fresh.payload, false);
             }
-            _ => self.fan_out(wire, fresh, envelope, &chosen),
+            _ => self.fan_out(wire, fresh, envelope, &mut chosen),
         }
         self.chosen = chosen;
+    }
+
+    /// Who waits for a presettled delivery that is complete. A router does not: it has others'
+    /// to send, too.
+    fn presettled_origin<W: Wire>(&mut self, wire: &mut W, fresh: &Fresh) -> Origin {
+        let slot = self.incoming.slot(fresh.link);
+        let incoming = &mut self.incoming[fresh.link];
+        if !incoming.from_router {
+            return Origin::Link(slot);
+        }
+        self.origin_done(wire, Origin::Link(slot));
+        self.release(wire, fresh.link, 1);
+        Origin::Gone
     }
 
     /// Makes the incoming half and a copy for every chosen link.
@@ -291,10 +323,10 @@ impl Forwarder {
         wire: &mut W,
         fresh: Fresh,
         envelope: Envelope,
-        chosen: &[(WorkerId, Slot)],
+        chosen: &mut [Choice],
     ) {
         let links = u16::try_from(chosen.len()).unwrap_or(u16::MAX);
-        let chosen = &chosen[..usize::from(links)];
+        let chosen = &mut chosen[..usize::from(links)];
         let mut multicast = None;
         if links > 1 {
             let mut held = Box::<Multicast>::default();
@@ -310,41 +342,63 @@ impl Forwarder {
                 settled: fresh.settled,
                 complete: !fresh.more,
                 unreleased: 1,
+                early: 0,
                 presettled: fresh.settled,
                 copies: chosen
                     .iter()
-                    .map(|&(worker, _)| Copied::new(worker))
+                    .map(|choice| Copied::new(choice.worker))
                     .collect(),
                 multicast,
                 undecided: None,
             },
         );
-        for (copy, &(worker, link)) in (0..links).zip(chosen) {
+        if !fresh.more {
+            self.release_early(wire, delivery.index, fresh.payload.len());
+        }
+        for (copy, choice) in (0..links).zip(chosen) {
             let branch = Branch {
                 worker: self.settings.worker,
                 delivery,
                 copy,
             };
             let (payload, more) = (fresh.payload.clone(), fresh.more);
-            if worker == self.settings.worker {
+            let envelope = Envelope {
+                load: choice.load.take(),
+                ..envelope.clone()
+            };
+            if choice.worker == self.settings.worker {
                 let origin = Origin::Branch(branch);
-                let outbound = self.enqueue(wire, link, origin, envelope.clone(), payload, more);
+                let outbound = self.enqueue(wire, choice.link, origin, envelope, payload, more);
                 if let Some(inbound) = self.inbound.get_mut(delivery) {
                     inbound.copies[usize::from(copy)].outbound = outbound;
                 }
             } else {
-                let envelope = Box::new(envelope.clone());
                 self.post(
-                    worker,
+                    choice.worker,
                     Mail::Start {
-                        link,
+                        link: choice.link,
                         branch,
-                        envelope,
+                        envelope: Box::new(envelope),
                         payload,
                         more,
                     },
                 );
             }
+        }
+    }
+
+    /// Lets a complete delivery's place in the window go although it waits, if it came from a
+    /// router: its session is shared, and one slow consumer must not stop it for all. Up to a
+    /// bound, for each link.
+    fn release_early<W: Wire>(&mut self, wire: &mut W, delivery: u32, octets: usize) {
+        let inbound = &mut self.inbound[delivery];
+        let incoming = &mut self.incoming[inbound.link];
+        let octets = octets + EARLY_OVERHEAD;
+        if incoming.from_router && incoming.early + octets <= EARLY_MAX {
+            incoming.early += octets;
+            inbound.early = octets;
+            let (link, frames) = (inbound.link, std::mem::take(&mut inbound.unreleased));
+            self.release(wire, link, frames);
         }
     }
 
@@ -433,6 +487,7 @@ impl Forwarder {
                 settled: fresh.settled,
                 complete: false,
                 unreleased: 1,
+                early: 0,
                 presettled: fresh.settled,
                 copies: SmallVec::new(),
                 multicast: None,
@@ -518,14 +573,20 @@ impl Forwarder {
     }
 }
 
-fn not_found() -> DeliveryState {
-    DeliveryState::Rejected(Some(Box::new(Error::new(
-        "amqp:not-found",
-        "Node not found",
-    ))))
+impl Fresh {
+    /// Whether what is missing of its first sections may still come.
+    fn may_wait(&self) -> bool {
+        self.more && self.payload.len() < inspect::MAX_SECTIONS
+    }
 }
 
 /// Of a message whose header says nothing and whose address has none.
 const DEFAULT_PRIORITY: u8 = 4;
 const MAX_PRIORITY: u8 = 9;
 pub(super) const PRIORITIES: usize = 10;
+
+/// Octets of unsettled deliveries from one link of a router that hold no place in its session's
+/// window.
+const EARLY_MAX: usize = 64 * 1024 * 1024;
+/// What each of them counts beside its message.
+const EARLY_OVERHEAD: usize = 256;

@@ -74,7 +74,7 @@ impl Forwarder {
             };
             if (terminal.connection, terminal.session) == session {
                 held += outbound.body.chunks();
-                if outbound.number.is_none() && !outbound.aborted {
+                if outbound.number.is_none() && !outbound.aborted && !outbound.held {
                     waiting.push((outbound.envelope.arrived, delivery, outbound.body.chunks()));
                 }
             }
@@ -96,6 +96,11 @@ impl Forwarder {
         let queue = &mut self.outgoing[self.outbound[delivery].link].queue;
         if let Some(at) = queue.iter().rposition(|&queued| queued == delivery) {
             queue.remove(at);
+        }
+        let link = self.outbound[delivery].link;
+        let outgoing = &self.outgoing[link];
+        if outgoing.is_stream && outgoing.queue.is_empty() {
+            self.streams.free(outgoing.terminal.connection, link);
         }
     }
 }

@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::BytesMut;
+
 use crate::codec::{DeliveryState, Modified};
 use crate::control::address::AddressKey;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId};
 use crate::forwarding::Forwarder;
+use crate::forwarding::passage::{Course, Passage};
 use crate::forwarding::stats::{DeliveryCounts, Rate};
 use crate::forwarding::table::Chain;
 use crate::forwarding::wire::{Terminal, Wire};
@@ -17,6 +20,13 @@ use crate::forwarding::wire::{Terminal, Wire};
 pub(crate) struct Incoming {
     pub(super) terminal: Terminal,
     pub(super) target: Target,
+    /// The target's address, as the peer wrote it.
+    pub(super) address: Option<Box<str>>,
+    /// Its peer is a router: messages may have annotations, and credit does not wait for
+    /// settlement, which is for whoever let them into the network to wait for.
+    pub(super) from_router: bool,
+    /// The sender says that it streams: what it sends must not wait to be complete.
+    pub(super) streaming: bool,
     pub(super) capacity: u32,
     /// Its sender settles after the receiver: the link's rcv-settle-mode is second.
     pub(super) confirms: bool,
@@ -24,14 +34,22 @@ pub(crate) struct Incoming {
     pub(super) held: u32,
     /// Frames that hold a place in the session's window.
     pub(super) unreleased: u32,
+    /// Octets of deliveries that hold no such place though they could wait.
+    pub(super) early: usize,
     /// Its deliveries that have an incoming half.
     pub(super) deliveries: Chain,
+    /// The message for the control plane whose frames are arriving.
+    pub(super) hearing: BytesMut,
     /// The delivery whose frames are arriving.
     pub(super) current: Option<u32>,
     /// Whether credit is to be looked at when the turn ends.
     pub(super) dirty: bool,
     /// Where the last message on an anonymous link went.
     pub(super) last_to: Option<LastTo>,
+    /// What the last annotations meant.
+    pub(super) course: Option<Box<Course>>,
+    /// What goes ahead of messages that enter the network by this link.
+    pub(super) passage: Option<Arc<Passage>>,
     pub(super) counts: DeliveryCounts,
     pub(super) rate: Rate,
     /// Since when the peer has had no credit.
@@ -46,6 +64,8 @@ pub(super) struct LastTo {
     pub(super) id: AddressId,
     /// Tells a later address with the same id from the one that was meant.
     pub(super) key: AddressKey,
+    /// What goes ahead of it to another router.
+    pub(super) passage: Option<Arc<Passage>>,
 }
 
 /// Where an incoming link leads.
@@ -56,6 +76,8 @@ pub(crate) enum Target {
     Address(AddressId),
     /// Wherever each message's `to` says.
     Anonymous,
+    /// To this router's control plane.
+    Control,
 }
 
 /// A link that deliveries leave by.
@@ -63,6 +85,12 @@ pub(crate) enum Target {
 pub(crate) struct Outgoing {
     pub(super) terminal: Terminal,
     pub(super) capacity: u32,
+    /// Its peer is a router.
+    pub(super) to_router: bool,
+    /// It is one of those that are there for messages that are not complete.
+    pub(super) is_stream: bool,
+    /// Deliveries that are to be queued when they are complete.
+    pub(super) held: Vec<u32>,
     /// The receiver asked for everything presettled: deliveries count as accepted once sent.
     pub(super) presettle: bool,
     pub(super) load: Arc<LinkLoad>,
@@ -82,6 +110,24 @@ pub(crate) struct Outgoing {
     pub(super) stalled: bool,
     pub(super) counts: DeliveryCounts,
     pub(super) rate: Rate,
+}
+
+/// What is known of an incoming link when it is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IncomingTraits {
+    pub(crate) capacity: u32,
+    pub(crate) confirms: bool,
+    pub(crate) from_router: bool,
+    pub(crate) streaming: bool,
+}
+
+/// What is known of an outgoing link when it is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OutgoingTraits {
+    pub(crate) capacity: u32,
+    pub(crate) presettle: bool,
+    pub(crate) to_router: bool,
+    pub(crate) is_stream: bool,
 }
 
 /// What management shows of a link's traffic.
@@ -127,35 +173,38 @@ impl Outgoing {
 impl Forwarder {
     /// Makes an incoming link. It leads nowhere and has no credit until it is
     /// [opened](Self::open_incoming).
-    pub(crate) fn add_incoming(
-        &mut self,
-        terminal: Terminal,
-        capacity: u32,
-        confirms: bool,
-    ) -> Slot {
+    pub(crate) fn add_incoming(&mut self, terminal: Terminal, traits: IncomingTraits) -> Slot {
         self.incoming.insert(Incoming {
             terminal,
             target: Target::Undecided,
-            capacity,
-            confirms,
+            address: None,
+            from_router: traits.from_router,
+            streaming: traits.streaming,
+            capacity: traits.capacity,
+            confirms: traits.confirms,
             held: 0,
             unreleased: 0,
+            early: 0,
             deliveries: Chain::default(),
+            hearing: BytesMut::new(),
             current: None,
             dirty: false,
             last_to: None,
+            course: None,
+            passage: None,
             counts: DeliveryCounts::default(),
             rate: Rate::default(),
             dry_since: None,
         })
     }
 
-    /// The control plane has decided where an incoming link leads.
-    pub(crate) fn open_incoming(&mut self, slot: Slot, target: Target) {
+    /// The control plane has decided where an incoming link leads, which its peer calls `address`.
+    pub(crate) fn open_incoming(&mut self, slot: Slot, target: Target, address: Option<&str>) {
         let Some(incoming) = self.incoming.get_mut(slot) else {
             return;
         };
         incoming.target = target;
+        incoming.address = address.map(Box::from);
         if let Target::Address(id) = target {
             self.addresses.add_producer(id, slot.index);
         }
@@ -176,14 +225,16 @@ impl Forwarder {
     pub(crate) fn add_outgoing(
         &mut self,
         terminal: Terminal,
-        capacity: u32,
-        presettle: bool,
+        traits: OutgoingTraits,
     ) -> (Slot, Arc<LinkLoad>) {
         let load = Arc::new(LinkLoad::default());
         let slot = self.outgoing.insert(Outgoing {
             terminal,
-            capacity,
-            presettle,
+            capacity: traits.capacity,
+            to_router: traits.to_router,
+            is_stream: traits.is_stream,
+            held: Vec::new(),
+            presettle: traits.presettle,
             load: Arc::clone(&load),
             queue: VecDeque::new(),
             sent: Chain::default(),
@@ -222,8 +273,14 @@ impl Forwarder {
             return;
         };
         let queue = std::mem::take(&mut outgoing.queue);
+        let held = std::mem::take(&mut outgoing.held);
+        let (is_stream, terminal) = (outgoing.is_stream, outgoing.terminal);
+        if is_stream {
+            self.streams.forget(terminal.connection, slot.index);
+        }
         for delivery in queue
             .into_iter()
+            .chain(held)
             .chain(self.outbound.chained(&self.outgoing[slot.index].sent))
         {
             let number = self.outbound[delivery].number;
@@ -243,6 +300,10 @@ impl Forwarder {
     /// Applies a change of the forwarding table; producers of an address that has just become
     /// reachable get their credit.
     pub(crate) fn update_table(&mut self, update: TableUpdate) {
+        if let TableUpdate::Topology(topology) = update {
+            self.topology = topology;
+            return;
+        }
         if let Some(id) = self.addresses.apply(update) {
             for index in 0..self.addresses.producers(id).len() {
                 let link = self.addresses.producers(id)[index];
@@ -276,12 +337,18 @@ impl Forwarder {
             incoming.dirty = false;
             let open = match incoming.target {
                 Target::Undecided => false,
-                Target::Anonymous => true,
+                Target::Anonymous | Target::Control => true,
                 Target::Address(id) => self.addresses.is_reachable(id),
             };
             let have = wire.credit(incoming.terminal);
+            let taken = if incoming.from_router {
+                // So many that only a router that lies can have them outstanding.
+                (incoming.held / ROUTER_HELD).saturating_mul(incoming.capacity)
+            } else {
+                incoming.held
+            };
             let want = if open {
-                incoming.capacity.saturating_sub(incoming.held)
+                incoming.capacity.saturating_sub(taken)
             } else {
                 0
             };
@@ -353,6 +420,10 @@ impl Forwarder {
             self.stop_waiting(wire, link);
         }
         self.clear_jams(wire, now);
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(CLOSE_STREAMS_EVERY) {
+            self.close_surplus_streams(wire);
+        }
         self.end_turn(wire, now);
     }
 }
@@ -370,6 +441,12 @@ pub(super) fn failed() -> DeliveryState {
 fn worth_granting(have: u32, want: u32, capacity: u32) -> bool {
     want > have && (have < capacity / 2 || want - have >= capacity.div_ceil(4))
 }
+
+/// Ticks between looks at links that are of no use any more.
+const CLOSE_STREAMS_EVERY: u32 = 30;
+
+/// Unsettled deliveries that one link from a router may have.
+const ROUTER_HELD: u32 = 65_536;
 
 #[cfg(test)]
 mod tests {

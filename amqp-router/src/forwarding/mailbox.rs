@@ -4,12 +4,14 @@
 //! and gets an outgoing half where its link lives. The two know each other by [`Branch`]: the slot
 //! of the incoming half, and which of its copies this is.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::codec::DeliveryState;
-use crate::control::table::{AddressId, Slot, WorkerId};
+use crate::control::table::{AddressId, LinkLoad, Slot, WorkerId};
+use crate::forwarding::passage::Passage;
 
 /// One copy of an incoming delivery, named so that both its halves can speak of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +36,10 @@ pub(crate) struct Envelope {
     pub(crate) expires: Option<Instant>,
     /// The state that the sender gave with the transfer.
     pub(crate) state: Option<DeliveryState>,
+    /// What is to be written ahead of it, if it goes to a router.
+    pub(crate) passage: Option<Arc<Passage>>,
+    /// What counts it until it is settled, if not its outgoing link.
+    pub(crate) load: Option<Arc<LinkLoad>>,
 }
 
 /// A message from one worker to another.

@@ -8,6 +8,8 @@
 //! different workers.
 
 mod addresses;
+mod aim;
+mod control_links;
 mod deliver;
 mod delivery;
 mod forward;
@@ -15,9 +17,11 @@ mod inspect;
 mod jam;
 pub(crate) mod links;
 pub(crate) mod mailbox;
+mod passage;
 mod settle;
 pub(crate) mod stats;
 mod stream;
+mod streams;
 mod table;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // tests start their clock somewhere

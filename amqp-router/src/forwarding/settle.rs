@@ -277,6 +277,7 @@ impl Forwarder {
         let incoming = &mut self.incoming[link];
         self.inbound.unchain(&mut incoming.deliveries, delivery);
         let inbound = self.inbound.remove(delivery);
+        incoming.early -= inbound.early;
         if incoming.current == Some(delivery) {
             incoming.current = None;
         }
@@ -331,6 +332,11 @@ impl Forwarder {
         outbound.envelope.settled = true;
         let (link, priority) = (outbound.link, outbound.envelope.priority);
         self.discard_body(wire, slot.index);
+        if self.outbound[slot.index].held {
+            self.let_go(slot.index);
+            self.remove_outbound(slot.index);
+            return;
+        }
         self.outbound[slot.index].origin = Origin::Gone;
         self.mark_ready(link, priority);
     }
@@ -384,7 +390,10 @@ impl Forwarder {
     pub(super) fn remove_outbound(&mut self, delivery: u32) -> Outbound {
         let (link, sent) = (self.outbound[delivery].link, self.outbound[delivery].sent);
         let outgoing = &mut self.outgoing[link];
-        outgoing.load.remove();
+        match &self.outbound[delivery].envelope.load {
+            Some(load) => load.remove(),
+            None => outgoing.load.remove(),
+        }
         if sent {
             outgoing.unsettled -= 1;
             self.outbound.unchain(&mut outgoing.sent, delivery);

@@ -64,6 +64,8 @@ pub(crate) struct AddressCounts {
     pub(crate) ingress: u64,
     /// Went out to clients of this router.
     pub(crate) egress: u64,
+    /// Went on to other routers.
+    pub(crate) transit: u64,
 }
 
 /// One worker's totals.
@@ -72,6 +74,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) outcomes: DeliveryCounts,
     pub(crate) ingress: u64,
     pub(crate) egress: u64,
+    pub(crate) transit: u64,
 }
 
 /// Events per second, over the last five.

@@ -16,11 +16,13 @@ pub(super) struct Body {
     first: Option<Bytes>,
     rest: VecDeque<Bytes>,
     complete: bool,
+    octets: usize,
 }
 
 impl Body {
     pub(super) fn push(&mut self, chunk: Bytes, more: bool) {
         debug_assert!(!self.complete, "nothing follows the last frame");
+        self.octets += chunk.len();
         if self.first.is_none() {
             self.first = Some(chunk);
         } else {
@@ -40,6 +42,11 @@ impl Body {
         let chunk = self.first.take()?;
         self.first = self.rest.pop_front();
         Some(chunk)
+    }
+
+    /// All that has ever arrived, in octets.
+    pub(super) fn octets(&self) -> usize {
+        self.octets
     }
 
     /// Whether a chunk waits.

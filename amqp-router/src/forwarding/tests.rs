@@ -1,5 +1,7 @@
 //! One worker's forwarding between scripted links.
 
+mod network;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +13,9 @@ use super::{Arrival, Forwarder, Settings};
 use crate::codec::{DeliveryState, Error};
 use crate::control::address::{AddressKey, Identity};
 use crate::control::table::{
-    AddressEntry, AddressId, Destination, Slot, TableUpdate, Treatment, WorkerId,
+    AddressEntry, AddressId, Destination, Direction, Slot, TableUpdate, Treatment, WorkerId,
 };
-use crate::forwarding::links::Target;
+use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
 
 /// What links were told, in order, in words.
 #[derive(Default)]
@@ -23,6 +25,8 @@ struct Script {
     room: bool,
     window_left: u32,
     next: u32,
+    /// Links opened for messages that are not complete.
+    streams: u32,
     /// Bytes that the session's window lets through before it closes.
     window: Option<usize>,
 }
@@ -98,7 +102,8 @@ impl Wire for Script {
         let text = self.take(payload);
         let settled = if head.settled { " settled" } else { "" };
         let more = if more { "…" } else { "" };
-        self.say(format!("{}: start {text}{more}{settled}", at.link));
+        let ahead = network::describe(head.prefix);
+        self.say(format!("{}: start {ahead}{text}{more}{settled}", at.link));
         number
     }
 
@@ -113,6 +118,19 @@ impl Wire for Script {
 
     fn abort(&mut self, at: Terminal) {
         self.say(format!("{}: abort", at.link));
+    }
+
+    fn open_stream(&mut self, beside: Terminal) -> Option<Terminal> {
+        self.streams += 1;
+        let link = 100 + self.streams;
+        self.say(format!("{link}: open"));
+        Some(Terminal { link, ..beside })
+    }
+
+    fn bind(&mut self, _: Terminal, _: Direction, _: Slot) {}
+
+    fn close(&mut self, at: Terminal) {
+        self.say(format!("{}: close", at.link));
     }
 
     fn update_sent(
@@ -225,6 +243,7 @@ impl Scene {
             treatment: self.treatment,
             priority: None,
             destinations,
+            remotes: Vec::new(),
         };
         self.forwarder
             .update_table(TableUpdate::Set(Arc::new(entry)));
@@ -232,22 +251,35 @@ impl Scene {
 
     fn producer(&mut self, address: u32) -> Slot {
         let terminal = self.terminal();
-        let slot = self.forwarder.add_incoming(terminal, 250, false);
+        let slot = self.forwarder.add_incoming(
+            terminal,
+            IncomingTraits {
+                capacity: 250,
+                ..IncomingTraits::default()
+            },
+        );
         self.publish(AddressId(address));
         self.forwarder
-            .open_incoming(slot, Target::Address(AddressId(address)));
+            .open_incoming(slot, Target::Address(AddressId(address)), None);
         slot
     }
 
     fn consumer(&mut self, address: u32, credit: u32) -> Slot {
         let terminal = self.terminal();
-        let (slot, load) = self.forwarder.add_outgoing(terminal, 250, false);
+        let (slot, load) = self.forwarder.add_outgoing(
+            terminal,
+            OutgoingTraits {
+                capacity: 250,
+                ..OutgoingTraits::default()
+            },
+        );
         self.script.credit.insert(terminal.link, credit);
         let destination = Destination {
             worker: WORKER,
             link: slot,
             capacity: 250,
             load,
+            to_router: false,
         };
         self.consumers.push((AddressId(address), destination));
         self.publish(AddressId(address));

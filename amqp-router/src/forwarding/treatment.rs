@@ -1,122 +1,350 @@
 //! Which destination gets a delivery (`reference/router/inter-router-protocol.md` §6).
 
-use crate::control::table::{AddressEntry, Destination};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::control::table::{AddressEntry, Destination, LinkLoad};
+use crate::control::topology::{Hop, Ingress, NeighbourIndex, RouterIndex, Topology};
 
 /// How many destinations one choice compares. More than anyone attaches to one address, and a
 /// bound on what a delivery can cost when somebody does.
 const COMPARED: usize = 64;
 
-/// The next destination in turn.
-pub(super) fn closest(entry: &AddressEntry, turn: &mut usize) -> Option<usize> {
+/// What a treatment has to know of a message and the network.
+#[derive(Debug)]
+pub(super) struct Journey<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) ingress: Ingress,
+    /// Neighbours where the message has been.
+    pub(super) passed: &'a [NeighbourIndex],
+}
+
+/// One of an address's destinations.
+#[derive(Debug)]
+pub(super) enum Chosen<'a> {
+    Local(&'a Destination),
+    /// By way of a neighbour, to be counted on `load`.
+    Neighbour(NeighbourIndex, &'a Arc<LinkLoad>),
+}
+
+/// The next destination in turn: of this router's links if there are any, else of the routers
+/// that are nearest.
+pub(super) fn closest<'a>(
+    entry: &'a AddressEntry,
+    turn: &mut usize,
+    journey: &Journey<'_>,
+) -> Option<Chosen<'a>> {
     let count = entry.destinations.len();
-    if count == 0 {
-        return None;
+    if count > 0 {
+        let chosen = *turn % count;
+        *turn = chosen + 1;
+        return entry.destinations.get(chosen).map(Chosen::Local);
     }
-    let chosen = *turn % count;
+    let reachable = || {
+        entry
+            .remotes
+            .iter()
+            .filter_map(|remote| Some((journey.hop(remote.router)?, remote)))
+    };
+    let lowest = reachable().map(|(hop, _)| hop.cost).min()?;
+    let nearest = || reachable().filter(|(hop, _)| hop.cost == lowest);
+    let chosen = *turn % nearest().count().max(1);
     *turn = chosen + 1;
-    Some(chosen)
+    let (hop, remote) = nearest().nth(chosen)?;
+    Some(Chosen::Neighbour(hop.neighbour, &remote.load))
 }
 
 /// The least loaded destination, in turn among equals.
 ///
-/// A destination with no load at all is taken at once. One whose load has reached its capacity is
-/// taken only when all have.
-pub(super) fn balanced(entry: &AddressEntry, turn: &mut usize) -> Option<usize> {
+/// A link's load is what waits on it; a router's is what is outstanding on the way to its
+/// neighbour, and the cost of the path. A destination with no load at all is taken at once. One
+/// whose load has reached its capacity is taken only when all have.
+pub(super) fn balanced<'a>(
+    entry: &'a AddressEntry,
+    turn: &mut usize,
+    journey: &Journey<'_>,
+) -> Option<Chosen<'a>> {
     let count = entry.destinations.len();
-    if count == 0 {
-        return None;
-    }
-    let start = *turn % count;
-    let mut best: Option<((bool, u32), usize)> = None;
+    let start = *turn % count.max(1);
+    let mut best: Option<((bool, u32), Chosen<'a>)> = None;
     for index in (start..count).chain(0..start).take(COMPARED) {
-        let load = entry.destinations[index].load.get();
-        if load == 0 {
-            best = Some(((false, 0), index));
-            break;
+        let destination = &entry.destinations[index];
+        let load = destination.load.get();
+        let rank = (load >= destination.capacity, load);
+        if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
+            best = Some((rank, Chosen::Local(destination)));
+            *turn = index + 1;
         }
-        let rank = (is_full(&entry.destinations[index], load), load);
-        if best.is_none_or(|(lowest, _)| rank < lowest) {
-            best = Some((rank, index));
+        if load == 0 {
+            return best.map(|(_, chosen)| chosen);
         }
     }
-    let (_, chosen) = best?;
-    *turn = chosen + 1;
-    Some(chosen)
+    if !entry.remotes.is_empty() {
+        balanced_remotes(entry, journey, &mut best);
+    }
+    best.map(|(_, chosen)| chosen)
 }
 
-fn is_full(destination: &Destination, load: u32) -> bool {
-    load >= destination.capacity
+/// Compares the routers that have consumers with the best link.
+fn balanced_remotes<'a>(
+    entry: &'a AddressEntry,
+    journey: &Journey<'_>,
+    best: &mut Option<((bool, u32), Chosen<'a>)>,
+) {
+    let mut outstanding: SmallVec<[(NeighbourIndex, u32); 8]> = SmallVec::new();
+    let of = |remote: RouterIndex| journey.topology.hop(remote, Ingress::Here);
+    for remote in entry.remotes.iter().take(COMPARED) {
+        let Some(hop) = of(remote.router) else {
+            continue;
+        };
+        let load = remote.load.get();
+        match outstanding.iter_mut().find(|(n, _)| *n == hop.neighbour) {
+            Some((_, sum)) => *sum = sum.saturating_add(load),
+            None => outstanding.push((hop.neighbour, load)),
+        }
+    }
+    for remote in entry.remotes.iter().take(COMPARED) {
+        let Some(hop) = journey.hop(remote.router) else {
+            continue;
+        };
+        let Some(neighbour) = journey.topology.neighbour(hop.neighbour) else {
+            continue;
+        };
+        let load = outstanding
+            .iter()
+            .find(|(n, _)| *n == hop.neighbour)
+            .map_or(0, |(_, load)| *load);
+        let rank = (load >= neighbour.capacity, load.saturating_add(hop.cost));
+        if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
+            *best = Some((rank, Chosen::Neighbour(hop.neighbour, &remote.load)));
+        }
+    }
+}
+
+/// The neighbours that lead to routers with consumers, each once.
+pub(super) fn branches(entry: &AddressEntry, journey: &Journey<'_>) -> Vec<NeighbourIndex> {
+    let mut branches = Vec::new();
+    if journey.ingress == Ingress::Unknown {
+        return branches;
+    }
+    for remote in &entry.remotes {
+        if let Some(hop) = journey.hop(remote.router)
+            && !journey.passed.contains(&hop.neighbour)
+            && !branches.contains(&hop.neighbour)
+        {
+            branches.push(hop.neighbour);
+        }
+    }
+    branches
+}
+
+impl Journey<'_> {
+    fn hop(&self, router: RouterIndex) -> Option<Hop> {
+        self.topology.hop(router, self.ingress)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::control::address::AddressKey;
-    use crate::control::table::{AddressId, LinkLoad, Slot, Treatment, WorkerId};
+    use crate::control::table::{AddressId, Remote, Slot, Treatment, WorkerId};
+    use crate::control::topology::{NeighbourRow, PRIORITIES, RouterRow};
 
-    fn entry(loads: &[(u32, u32)]) -> AddressEntry {
+    const LINK: Slot = Slot {
+        index: 0,
+        serial: 0,
+    };
+
+    fn loaded(load: u32) -> Arc<LinkLoad> {
+        let shared = Arc::new(LinkLoad::default());
+        (0..load).for_each(|_| shared.add());
+        shared
+    }
+
+    fn entry(loads: &[(u32, u32)], remotes: &[u32]) -> AddressEntry {
         let destinations = loads
             .iter()
-            .map(|&(load, capacity)| {
-                let shared = Arc::new(LinkLoad::default());
-                (0..load).for_each(|_| shared.add());
-                let link = Slot {
-                    index: 0,
-                    serial: 0,
-                };
-                Destination {
-                    worker: WorkerId(0),
-                    link,
-                    capacity,
-                    load: shared,
-                }
+            .map(|&(load, capacity)| Destination {
+                worker: WorkerId(0),
+                link: LINK,
+                capacity,
+                load: loaded(load),
+                to_router: false,
             })
             .collect();
+        let remotes = (0..).map(RouterIndex).zip(remotes);
         AddressEntry {
             id: AddressId(0),
             key: AddressKey::mobile("a"),
             treatment: Treatment::Balanced,
             priority: None,
             destinations,
+            remotes: remotes
+                .map(|(router, &load)| Remote {
+                    router,
+                    load: loaded(load),
+                })
+                .collect(),
         }
+    }
+
+    /// Routers by their neighbour and cost.
+    fn network(routers: &[(u32, u32)]) -> Topology {
+        let row = |&(neighbour, cost): &(u32, u32)| {
+            Some(RouterRow {
+                hop: Some(Hop {
+                    neighbour: NeighbourIndex(neighbour),
+                    cost,
+                }),
+                valid_origins: Arc::default(),
+            })
+        };
+        let neighbour = NeighbourRow {
+            router: None,
+            worker: WorkerId(0),
+            links: [LINK; PRIORITIES],
+            capacity: 250,
+        };
+        Topology {
+            routers: routers.iter().map(row).collect(),
+            neighbours: vec![Some(neighbour); 8],
+            ..Topology::default()
+        }
+    }
+
+    fn journey(topology: &Topology) -> Journey<'_> {
+        Journey {
+            topology,
+            ingress: Ingress::Here,
+            passed: &[],
+        }
+    }
+
+    /// What a treatment chooses, link by its place and neighbour by `-1 - number`.
+    fn place(entry: &AddressEntry, chosen: Option<Chosen<'_>>) -> Option<i32> {
+        Some(match chosen? {
+            Chosen::Neighbour(neighbour, _) => -1 - neighbour.0 as i32,
+            Chosen::Local(one) => {
+                let at = entry.destinations.iter().position(|d| std::ptr::eq(d, one));
+                at.expect("it is one of them") as i32
+            }
+        })
+    }
+
+    fn choose_closest(entry: &AddressEntry, turn: &mut usize, net: &Topology) -> Option<i32> {
+        place(entry, closest(entry, turn, &journey(net)))
+    }
+
+    fn choose_balanced(entry: &AddressEntry, turn: &mut usize, net: &Topology) -> Option<i32> {
+        place(entry, balanced(entry, turn, &journey(net)))
     }
 
     #[test]
     fn nobody_means_nobody() {
-        let mut turn = 7;
-        assert_eq!(closest(&entry(&[]), &mut turn), None);
-        assert_eq!(balanced(&entry(&[]), &mut turn), None);
+        let (nobody, net) = (entry(&[], &[0]), network(&[]));
+        assert_eq!(choose_closest(&nobody, &mut 7, &net), None);
+        assert_eq!(choose_balanced(&nobody, &mut 7, &net), None);
+        assert!(branches(&nobody, &journey(&net)).is_empty());
     }
 
     #[test]
     fn closest_takes_turns() {
-        let (entry, mut turn) = (entry(&[(9, 250), (0, 250), (5, 250)]), 0);
-        let chosen: Vec<_> = (0..5).filter_map(|_| closest(&entry, &mut turn)).collect();
+        let (entry, mut turn) = (entry(&[(9, 250), (0, 250), (5, 250)], &[0]), 0);
+        let net = network(&[(0, 1)]);
+        let chosen: Vec<_> = (0..5)
+            .filter_map(|_| choose_closest(&entry, &mut turn, &net))
+            .collect();
         assert_eq!(chosen, [0, 1, 2, 0, 1]);
     }
 
     #[test]
+    fn closest_goes_to_the_nearest_routers_in_turn() {
+        let (entry, mut turn) = (entry(&[], &[0, 0, 0]), 0);
+        let net = network(&[(0, 5), (1, 2), (2, 2)]);
+        let chosen: Vec<_> = (0..3)
+            .filter_map(|_| choose_closest(&entry, &mut turn, &net))
+            .collect();
+        assert_eq!(chosen, [-2, -3, -2]);
+    }
+
+    #[test]
     fn balanced_takes_the_least_loaded() {
-        let (entry, mut turn) = (entry(&[(4, 250), (2, 250), (3, 250)]), 0);
-        assert_eq!(balanced(&entry, &mut turn), Some(1));
+        let (entry, mut turn) = (entry(&[(4, 250), (2, 250), (3, 250)], &[]), 0);
+        let net = network(&[]);
+        assert_eq!(choose_balanced(&entry, &mut turn, &net), Some(1));
         entry.destinations[1].load.add();
         entry.destinations[1].load.add();
-        assert_eq!(balanced(&entry, &mut turn), Some(2));
+        assert_eq!(choose_balanced(&entry, &mut turn, &net), Some(2));
     }
 
     #[test]
     fn idle_destinations_take_turns() {
-        let (entry, mut turn) = (entry(&[(0, 250), (0, 250)]), 0);
-        let chosen: Vec<_> = (0..4).filter_map(|_| balanced(&entry, &mut turn)).collect();
+        let (entry, mut turn) = (entry(&[(0, 250), (0, 250)], &[]), 0);
+        let net = network(&[]);
+        let chosen: Vec<_> = (0..4)
+            .filter_map(|_| choose_balanced(&entry, &mut turn, &net))
+            .collect();
         assert_eq!(chosen, [0, 1, 0, 1]);
     }
 
     #[test]
     fn a_full_destination_waits_until_all_are_full() {
-        let mut turn = 0;
-        assert_eq!(balanced(&entry(&[(5, 5), (90, 250)]), &mut turn), Some(1));
-        assert_eq!(balanced(&entry(&[(5, 5), (251, 250)]), &mut turn), Some(0));
+        let net = network(&[]);
+        let choose = |loads| choose_balanced(&entry(loads, &[]), &mut 0, &net);
+        assert_eq!(choose(&[(5, 5), (90, 250)]), Some(1));
+        assert_eq!(choose(&[(5, 5), (251, 250)]), Some(0));
+    }
+
+    #[test]
+    fn balanced_weighs_load_here_against_load_and_cost_there() {
+        let net = network(&[(0, 1), (1, 20)]);
+        let choose =
+            |here, there: &[u32]| choose_balanced(&entry(&[(here, 250)], there), &mut 0, &net);
+        assert_eq!(choose(0, &[0, 0]), Some(0), "an idle link is taken at once");
+        assert_eq!(choose(1, &[0, 0]), Some(0), "a link wins a tie");
+        assert_eq!(choose(5, &[3, 0]), Some(-1));
+        assert_eq!(choose(30, &[40, 2]), Some(-2));
+        assert_eq!(choose(250, &[250, 229]), Some(-2), "who is full comes last");
+        assert_eq!(choose(250, &[249, 230]), Some(-1), "cost does not fill");
+    }
+
+    #[test]
+    fn routers_behind_one_neighbour_share_its_load() {
+        let net = network(&[(0, 1), (0, 1), (1, 5)]);
+        let choose = |there: &[u32]| choose_balanced(&entry(&[], there), &mut 0, &net);
+        assert_eq!(choose(&[3, 0, 0]), Some(-1));
+        assert_eq!(choose(&[3, 2, 0]), Some(-2));
+    }
+
+    #[test]
+    fn what_entered_elsewhere_goes_only_where_its_path_leads() {
+        let mut net = network(&[(0, 1), (1, 2)]);
+        let from = RouterIndex(5);
+        if let Some(row) = &mut net.routers[1] {
+            row.valid_origins = Arc::new([from].into_iter().collect());
+        }
+        let entry = entry(&[], &[0, 0]);
+        let ingress = Ingress::Router(from);
+        let journey = Journey {
+            ingress,
+            ..journey(&net)
+        };
+        assert_eq!(place(&entry, closest(&entry, &mut 0, &journey)), Some(-2));
+        assert_eq!(place(&entry, balanced(&entry, &mut 0, &journey)), Some(-2));
+        assert_eq!(branches(&entry, &journey), [NeighbourIndex(1)]);
+    }
+
+    #[test]
+    fn a_multicast_goes_to_each_neighbour_once_and_not_back() {
+        let net = network(&[(0, 1), (0, 2), (1, 1), (2, 1)]);
+        let journey = Journey {
+            passed: &[NeighbourIndex(1)],
+            ..journey(&net)
+        };
+        let entry = entry(&[], &[0, 0, 0, 0]);
+        let expected = [NeighbourIndex(0), NeighbourIndex(2)];
+        assert_eq!(branches(&entry, &journey), expected);
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::codec::{DeliveryState, DeliveryTag, Error};
+use crate::control::table::{Direction, Slot};
 
 /// Where a link ends: a connection of this worker, a session of that connection, and the link, in
 /// the numbers of whoever implements [`Wire`].
@@ -33,6 +34,8 @@ pub(crate) struct Head<'a> {
     pub(crate) message_format: u32,
     pub(crate) settled: bool,
     pub(crate) state: Option<&'a DeliveryState>,
+    /// Sections of ours that go before the payload.
+    pub(crate) prefix: &'a [u8],
 }
 
 /// The connections of a worker, as forwarding sees them. Each call takes effect at once or at the
@@ -89,6 +92,16 @@ pub(crate) trait Wire {
 
     /// Forgets a delivery that was sent to a receiver without a word.
     fn forget_sent(&mut self, at: Terminal, delivery: u32);
+
+    /// Attaches a sending link for messages that are not complete, to the router that `beside`
+    /// leads to. None if that cannot be done.
+    fn open_stream(&mut self, beside: Terminal) -> Option<Terminal>;
+
+    /// Ends a link that has done its work.
+    fn close(&mut self, at: Terminal);
+
+    /// Tells which of forwarding's links a terminal is of.
+    fn bind(&mut self, at: Terminal, direction: Direction, link: Slot);
 
     /// Spends what credit is left on a link whose receiver asked it to drain.
     fn drained(&mut self, at: Terminal);

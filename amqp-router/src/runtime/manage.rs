@@ -1,7 +1,7 @@
 //! The management agent at work: requests that arrive at `$management`, and the router that they
 //! are about.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
@@ -15,6 +15,7 @@ use crate::forwarding::links::LinkStatus;
 use crate::forwarding::stats::{AddressCounts, DeliveryCounts, WorkerCounts};
 use crate::management::agent::{self, Backend, Refusal};
 use crate::management::{Config, Entity, Schema, unsupported};
+use crate::mesh::RouterStatus;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::{Levels, Log, Module, Settings};
@@ -110,7 +111,7 @@ impl Manager<'_> {
         let Some(status) = status else { return entity };
         let peer = &status.peer;
         entity.set("container", status.container.as_str());
-        entity.set("role", status.role);
+        entity.set("role", status.role.as_str());
         entity.set("dir", if peer.incoming { "in" } else { "out" });
         entity.set("isAuthenticated", peer.authenticated);
         entity.set("isEncrypted", peer.tls.is_some());
@@ -153,7 +154,7 @@ impl Manager<'_> {
                 entity.set("identity", link.id.to_string());
                 entity.set("operStatus", "up");
                 entity.set("linkName", link.name.as_str());
-                entity.set("linkType", "endpoint");
+                entity.set("linkType", link.kind.as_str());
                 let direction = match link.reference.direction {
                     Direction::Incoming => "in",
                     Direction::Outgoing => "out",
@@ -179,6 +180,47 @@ impl Manager<'_> {
             .collect()
     }
 
+    /// The routers of the network, this one first; none if it stands alone.
+    fn routers(&self) -> Vec<Entity> {
+        let control = &self.service.control;
+        let texts = |texts: &[String]| {
+            Value::List(
+                texts
+                    .iter()
+                    .map(|text| Value::from(text.as_str()))
+                    .collect(),
+            )
+        };
+        let node = |router: RouterStatus| {
+            let mut entity = of_type("router.node");
+            let address = format!("amqp:/_topo/0/{}", router.id);
+            entity.set("name", format!("router.node/{}", router.id));
+            entity.set("identity", format!("router.node/{}", router.id));
+            entity.set("id", router.id.as_str());
+            entity.set("index", i64::from(router.index));
+            entity.set("protocolVersion", 1i64);
+            entity.set("instance", router.instance);
+            entity.set("linkState", texts(&router.link_state));
+            let next_hop = match router.is_self {
+                true => Some("(self)".to_owned()),
+                false => router.next_hop,
+            };
+            entity.set("nextHop", next_hop);
+            entity.set("validOrigins", texts(&router.valid_origins));
+            entity.set("address", address);
+            let link = router.neighbour.map(|neighbour| neighbour.0.to_string());
+            entity.set("routerLink", link);
+            entity.set("cost", router.cost.map(i64::from));
+            if let Some(at) = router.last_change {
+                let at = SystemTime::now().checked_sub(at.elapsed());
+                let seconds = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                entity.set("lastTopoChange", seconds.map_or(0, |s| s.as_secs() as i64));
+            }
+            entity
+        };
+        control.routers().into_iter().map(node).collect()
+    }
+
     fn addresses(&self) -> Vec<Entity> {
         self.service
             .control
@@ -190,6 +232,7 @@ impl Manager<'_> {
                     if *id == entry.id {
                         counts.ingress += of_worker.ingress;
                         counts.egress += of_worker.egress;
+                        counts.transit += of_worker.transit;
                     }
                 }
                 let mut entity = of_type("router.address");
@@ -203,11 +246,16 @@ impl Manager<'_> {
                 entity.set("priority", entry.priority.map_or(-1, i64::from));
                 entity.set("deliveriesIngress", integer(counts.ingress));
                 entity.set("deliveriesEgress", integer(counts.egress));
+                entity.set("deliveriesTransit", integer(counts.transit));
                 entity.set("watch", false);
+                let remotes = entry.remotes.iter();
+                let remotes =
+                    remotes.filter_map(|remote| self.service.control.router(remote.router));
+                let remotes: Vec<Value> = remotes.map(Value::from).collect();
+                entity.set("remoteCount", remotes.len() as i64);
+                entity.set("remoteHostRouters", Value::List(remotes));
                 for attribute in [
-                    "remoteCount",
                     "containerCount",
-                    "deliveriesTransit",
                     "deliveriesToContainer",
                     "deliveriesFromContainer",
                     "deliveriesIngressRouteContainer",
@@ -361,6 +409,7 @@ impl Backend for Manager<'_> {
             }
             "router.link" => self.links(),
             "router.address" => self.addresses(),
+            "router.node" => self.routers(),
             "routerMetrics" => vec![self.metrics()],
             "log" => self.logs(),
             _ => self.configured(schema),
@@ -446,7 +495,14 @@ impl Backend for Manager<'_> {
             .singleton("router")
             .word("id")
             .unwrap_or_default();
-        vec![format!("amqp:/_topo/0/{id}/$management")]
+        let others = self.service.control.routers().into_iter();
+        let others = others
+            .filter(|router| !router.is_self)
+            .map(|router| router.id);
+        std::iter::once(id.to_owned())
+            .chain(others)
+            .map(|id| format!("amqp:/_topo/0/{id}/$management"))
+            .collect()
     }
 
     fn log(&mut self, limit: usize) -> Vec<Value> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_rustls::TlsAcceptor;
 
@@ -10,9 +10,11 @@ use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Symbol, Value};
 use crate::control::address::Identity;
 use crate::control::links::{AddressRule, anonymous_relay};
+use crate::control::role::Role;
 use crate::control::table::{DEFAULT_LINK_CAPACITY, Treatment};
 use crate::endpoint::{self, ClientSasl, SaslPolicy};
 use crate::management::{Config, Entity, Invalid};
+use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
 use crate::runtime::listen::ListenerTls;
 use crate::runtime::listener::{AddressFamily, BindAddress};
@@ -231,6 +233,19 @@ impl<'a> Planner<'a> {
         if let Some(list) = entity.word("failoverUrls") {
             properties.insert("failover-server-list", failover_servers(list));
         }
+        let role = Role::of(entity.text("role"));
+        let cost = number("cost").unwrap_or(1);
+        let mut capabilities = vec![anonymous_relay()];
+        if role.is_annotated() {
+            capabilities.push(Symbol::from_static("qd.streaming-links"));
+            if cost > 1 {
+                properties.insert(
+                    "qd.inter-router-cost",
+                    i32::try_from(cost).unwrap_or(i32::MAX),
+                );
+            }
+            properties.insert("qd.annotations-version", 2);
+        }
         let defaults = endpoint::Config::default();
         let endpoint = endpoint::Config {
             container_id: self.identity().id,
@@ -246,18 +261,15 @@ impl<'a> Planner<'a> {
                 .unwrap_or(window_octets / max_frame_size)
                 .max(2),
             sasl,
-            offered_capabilities: vec![anonymous_relay()],
-            desired_capabilities: vec![anonymous_relay()],
+            offered_capabilities: capabilities.clone(),
+            desired_capabilities: capabilities,
             properties,
             ..defaults
         };
         ConnectionSettings {
             name: entity.name().to_owned(),
-            role: match entity.text("role") {
-                Some("route-container") => "route-container",
-                Some("inter-network") => "inter-network",
-                _ => "normal",
-            },
+            role,
+            cost,
             link_capacity: number("linkCapacity").unwrap_or(DEFAULT_LINK_CAPACITY),
             max_message_size: policy
                 .and_then(|n| u64::try_from(n).ok())
@@ -321,6 +333,32 @@ pub(crate) fn address_rule(entity: &Entity) -> AddressRule {
     }
 }
 
+/// How the routing protocol is to go, if the router is part of a network.
+pub(crate) fn mesh_settings(config: &Config) -> Option<mesh::Settings> {
+    let router = config.singleton("router");
+    if router.text("mode") != Some("interior") {
+        return None;
+    }
+    let started = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = |attribute: &str, usual: u64| {
+        let given = router
+            .integer(attribute)
+            .and_then(|n| u64::try_from(n).ok());
+        Duration::from_secs(given.unwrap_or(usual).max(1))
+    };
+    Some(mesh::Settings {
+        id: router.word("id").unwrap_or_default().to_owned(),
+        instance: started.map_or(0, |started| started.as_secs() as i64),
+        hello_interval: seconds("helloIntervalSeconds", 1),
+        hello_max_age: seconds("helloMaxAgeSeconds", 3),
+        ra_interval: seconds("raIntervalSeconds", 30),
+        ra_interval_flux: seconds("raIntervalFluxSeconds", 4),
+        remote_ls_max_age: seconds("remoteLsMaxAgeSeconds", 60),
+        unreachable_holdoff: seconds("unreachableHoldoffSeconds", 1),
+        max_routers: MAX_ROUTERS,
+    })
+}
+
 pub(crate) fn treatment(word: Option<&str>) -> Treatment {
     match word {
         Some("multicast") => Treatment::Multicast,
@@ -370,3 +408,5 @@ fn wrong(entity: &Entity, problem: String) -> Invalid {
 const NORMAL_WINDOW: u32 = 8 * 1024 * 1024;
 /// The same between routers.
 const ROUTER_WINDOW: u32 = 128 * 1024 * 1024;
+/// Other routers that one router knows at most.
+const MAX_ROUTERS: usize = 4096;

@@ -5,8 +5,8 @@
 //!  Waiting ───────────────▶ Connecting ──────▶ Open
 //!     ▲                         │ lost           │ lost
 //!     └─────────────────────────┴────────────────┘
-//!       5 s after a failure, 2 s after a connection that was open,
-//!       1 s when there are other servers to try
+//!       half a second after a connection that was open; after failures a quarter of a second,
+//!       twice as long after each, up to 5 s; at most 1 s when there are other servers to try
 //! ```
 
 use std::fmt;
@@ -20,6 +20,8 @@ pub(crate) struct Reconnect {
     current: usize,
     /// Attempts at the current server since it last was connected.
     tries: u32,
+    /// Attempts in a row that failed.
+    failures: u32,
     state: State,
     message: String,
 }
@@ -38,6 +40,7 @@ impl Reconnect {
             servers: vec![server],
             current: 0,
             tries: 0,
+            failures: 0,
             state: State::Waiting {
                 until: now,
                 failed: false,
@@ -85,6 +88,7 @@ impl Reconnect {
             }
         }
         self.tries = 0;
+        self.failures = 0;
         self.state = State::Open;
         self.message = message.into();
     }
@@ -93,9 +97,16 @@ impl Reconnect {
     /// reason is another than the last one.
     pub(crate) fn lost(&mut self, reason: impl Into<String>, now: Instant) -> bool {
         let delay = match self.state {
-            _ if self.servers.len() > 1 => AFTER_ONE_OF_MANY,
             State::Open => AFTER_OPEN,
-            _ => AFTER_FAILURE,
+            _ => {
+                let delay = AFTER_FAILURE * (1 << self.failures.min(5));
+                self.failures += 1;
+                let longest = match self.servers.len() {
+                    1 => LONGEST,
+                    _ => AFTER_ONE_OF_MANY,
+                };
+                delay.min(longest)
+            }
         };
         if self.tries >= TRIES_PER_SERVER {
             self.current = (self.current + 1) % self.servers.len();
@@ -172,8 +183,9 @@ impl Status {
     }
 }
 
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
-const AFTER_OPEN: Duration = Duration::from_secs(2);
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(5);
+const AFTER_OPEN: Duration = Duration::from_millis(500);
 const AFTER_ONE_OF_MANY: Duration = Duration::from_secs(1);
 const TRIES_PER_SERVER: u32 = 2;
 /// How many servers a peer can make us remember.
@@ -184,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_attempt_is_due_at_once_and_the_next_five_seconds_after_it_failed() {
+    fn the_first_attempt_is_due_at_once_and_the_next_a_moment_after_it_failed() {
         let (mut connector, start) = connector();
         assert_eq!(connector.status().as_str(), "CONNECTING");
         assert_eq!(connector.poll_attempt(start), Some(&server("a")));
@@ -196,42 +208,48 @@ mod tests {
             (connector.status(), connector.message()),
             (Status::Failed, "refused")
         );
-        assert_eq!(
-            connector.poll_attempt(start + Duration::from_millis(4999)),
-            None
-        );
-        assert_eq!(
-            connector.poll_timeout(),
-            Some(start + Duration::from_secs(5))
-        );
-        assert!(
-            connector
-                .poll_attempt(start + Duration::from_secs(5))
-                .is_some()
-        );
+        let due = start + Duration::from_millis(250);
+        assert_eq!(connector.poll_timeout(), Some(due));
+        assert_eq!(connector.poll_attempt(due - Duration::from_millis(1)), None);
+        assert!(connector.poll_attempt(due).is_some());
         assert_eq!(connector.status(), Status::Connecting);
     }
 
     #[test]
-    fn a_connection_that_was_open_is_tried_again_after_two_seconds() {
-        let (mut connector, start) = connector();
-        connector.poll_attempt(start);
+    fn failures_make_it_patient() {
+        let (mut connector, mut now) = connector();
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            connector.poll_attempt(now);
+            connector.lost("refused", now);
+            let due = connector.poll_timeout().unwrap();
+            waits.push((due - now).as_millis());
+            now = due;
+        }
+        assert_eq!(waits, [250, 500, 1000, 2000, 4000, 5000, 5000]);
+    }
+
+    #[test]
+    fn a_connection_that_was_open_is_soon_tried_again() {
+        let (mut connector, mut now) = connector();
+        for _ in 0..3 {
+            connector.poll_attempt(now);
+            connector.lost("refused", now);
+            now = connector.poll_timeout().unwrap();
+        }
+        connector.poll_attempt(now);
         connector.opened("opened", vec![]);
         assert_eq!(
             (connector.status(), connector.message()),
             (Status::Success, "opened")
         );
-        connector.lost("closed", start);
-        assert_eq!(
-            connector.poll_timeout(),
-            Some(start + Duration::from_secs(2))
-        );
-        connector.poll_attempt(start + Duration::from_secs(2));
-        connector.lost("refused", start + Duration::from_secs(2));
-        assert_eq!(
-            connector.poll_timeout(),
-            Some(start + Duration::from_secs(7))
-        );
+        connector.lost("closed", now);
+        let due = now + Duration::from_millis(500);
+        assert_eq!(connector.poll_timeout(), Some(due));
+        connector.poll_attempt(due);
+        connector.lost("refused", due);
+        let next = due + Duration::from_millis(250);
+        assert_eq!(connector.poll_timeout(), Some(next));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{
@@ -14,6 +15,7 @@ use tracing::info;
 use crate::codec::Message;
 use crate::control::links::Control;
 use crate::management::{Config, Invalid, agent};
+use crate::mesh::Mesh;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
@@ -112,7 +114,10 @@ impl Router {
         let identity = Arc::new(Planner::new(&config)?.identity());
         let (workers, events, mut threads) =
             start_workers(workers.unwrap_or(1), &identity, default)?;
-        let control = Control::new(identity, default, rand::random());
+        let mut control = Control::new(identity, default, rand::random());
+        if let Some(settings) = plan::mesh_settings(&config) {
+            control.join(Mesh::new(settings, Instant::now()));
+        }
         let (requests, inbox) = unbounded_channel();
         let (ready, started) = std::sync::mpsc::channel();
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -277,7 +282,9 @@ impl ControlPlane {
         requests: &mut UnboundedReceiver<Request>,
     ) -> Option<oneshot::Sender<()>> {
         loop {
+            let due = self.service.poll_timeout();
             tokio::select! {
+                () = until(due) => self.service.handle_timeout(),
                 Some((worker, events)) = inputs.events.recv() => {
                     self.service.handle_events(worker, events);
                 }
@@ -339,5 +346,13 @@ impl ControlPlane {
             }
             Request::Stop(_) => unreachable!("the loop above takes it"),
         }
+    }
+}
+
+/// Waits until a deadline; without one, for ever.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }

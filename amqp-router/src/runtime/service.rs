@@ -20,8 +20,10 @@ use zeroize::Zeroizing;
 use crate::adaptors::amqp::{self, ConnectionSettings, ConnectionStatus, PeerInfo};
 use crate::codec::{Error, Symbol};
 use crate::control::links::{Command, Control, Recipient};
+use crate::control::network::Opened;
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
+use crate::mesh::Notice;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::http::{Answer, HttpListener, Pages};
@@ -373,10 +375,13 @@ impl Service {
 
     /// Takes what a worker has to tell.
     pub(crate) fn handle_events(&mut self, worker: WorkerId, events: Vec<WorkerEvent>) {
+        let now = Instant::now();
         for event in events {
             match event {
-                WorkerEvent::Attach(request) => self.control.attach(*request),
-                WorkerEvent::Detached(link) => self.control.detached(link),
+                WorkerEvent::Attach(request) => self.control.attach(*request, now),
+                WorkerEvent::Attached(link) => self.control.attached(&link, now),
+                WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
+                WorkerEvent::Detached(link) => self.control.detached(link, now),
                 WorkerEvent::Authenticate {
                     connection,
                     id,
@@ -385,8 +390,11 @@ impl Service {
                 } => {
                     self.authenticate(worker.index(), connection, id, &mechanism, response);
                 }
-                WorkerEvent::Opened(status) => self.opened(status),
-                WorkerEvent::Closed { id, reason } => self.closed(id, reason),
+                WorkerEvent::Opened(status) => self.opened(worker, status),
+                WorkerEvent::Closed { id, reason } => {
+                    self.control.closed(id, now);
+                    self.closed(id, reason);
+                }
                 // The driver delivers these itself.
                 WorkerEvent::Local { .. } => {}
             }
@@ -394,8 +402,22 @@ impl Service {
         self.send_commands();
     }
 
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.control.poll_timeout()
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self) {
+        self.control.handle_timeout(Instant::now());
+        self.send_commands();
+    }
+
     /// Sends every worker what the control plane has decided.
     pub(crate) fn send_commands(&mut self) {
+        while let Some(notice) = self.control.poll_notice() {
+            log_notice(&notice);
+        }
         let mut batches: Vec<Vec<Command>> = self.workers.iter().map(|_| Vec::new()).collect();
         while let Some((recipient, command)) = self.control.poll_command() {
             match recipient {
@@ -504,7 +526,14 @@ impl Service {
         }
     }
 
-    fn opened(&mut self, status: Box<ConnectionStatus>) {
+    fn opened(&mut self, worker: WorkerId, status: Box<ConnectionStatus>) {
+        self.control.opened(&Opened {
+            connection: status.id,
+            worker,
+            role: status.role,
+            cost: status.cost,
+            container: status.container.clone(),
+        });
         let Some(row) = self.connections.get_mut(&status.id) else {
             return;
         };
@@ -611,3 +640,10 @@ fn forced(text: &str) -> Error {
 /// Thousandths of its time that a worker may be working and still be given connections that
 /// others could have.
 const BUSY: u32 = 700;
+
+fn log_notice(notice: &Notice) {
+    match notice.is_trouble() {
+        true => warn!(target: "ROUTER", "{notice}"),
+        false => info!(target: "ROUTER", "{notice}"),
+    }
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rand::Rng;
 
 use crate::codec::DeliveryTag;
-use crate::endpoint::{Connection, LinkId};
+use crate::endpoint::{Connection, Departure, LinkId};
 
 use super::client::Scope;
 use super::ledger::{AddressNo, LinkNo, MessageNo, Phase};
@@ -81,19 +81,17 @@ impl Sender {
             shape.pieces,
         );
         let mut piece = rest.pop_front().unwrap_or_default();
-        let tag = DeliveryTag::from(message.0 as u64);
+        let departure = Departure {
+            token: message.0 as u32,
+            tag: DeliveryTag::from(message.0 as u64),
+            format: 0,
+            settled,
+            state: None,
+            prefix: &[],
+        };
         let more = !rest.is_empty();
         let delivery = endpoint
-            .start_delivery(
-                id,
-                message.0 as u32,
-                &tag,
-                0,
-                settled,
-                None,
-                &mut piece,
-                more,
-            )
+            .start_delivery(id, departure, &mut piece, more)
             .expect("there is credit");
         if !settled {
             self.unsettled.push((message, delivery));

@@ -14,6 +14,7 @@ use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
 use crate::codec::Symbol;
 use crate::control::address::Identity;
 use crate::control::links::{AddressRule, Command, Control, Recipient, Scope as Named};
+use crate::control::role::Role;
 use crate::control::table::{Direction, Treatment, WorkerId};
 use crate::endpoint::{ClientSasl, Config, Connection, SaslPolicy};
 use crate::forwarding::Settings;
@@ -149,7 +150,8 @@ impl World {
         };
         let settings = ConnectionSettings {
             name: "listener".into(),
-            role: "normal",
+            role: Role::Normal,
+            cost: 1,
             link_capacity: climate.link_capacity,
             max_message_size: None,
             endpoint: Arc::new(climate.endpoint.clone()),
@@ -534,7 +536,8 @@ impl World {
                     Direction::Incoming => self.granted += request.capacity as usize,
                     Direction::Outgoing => self.introduced.push(number),
                 }
-                self.control.attach(*request);
+                let now = self.now();
+                self.control.attach(*request, now);
             }
             WorkerEvent::Detached(reference) => {
                 let link = self
@@ -544,7 +547,8 @@ impl World {
                 if let Some(number) = link.and_then(|link| link.name.parse().ok()) {
                     self.mourning.push(number);
                 }
-                self.control.detached(reference);
+                let now = self.now();
+                self.control.detached(reference, now);
             }
             WorkerEvent::Closed { id, reason } => {
                 self.ledger
@@ -555,6 +559,9 @@ impl World {
                 assert!(eof, "the router closed a connection: {reason:?}");
             }
             WorkerEvent::Opened(_) => {}
+            WorkerEvent::Attached(_) | WorkerEvent::Heard { .. } => {
+                panic!("there are no other routers")
+            }
             WorkerEvent::Local { .. } => panic!("there are no local programs"),
         }
     }

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::pair::{Attached, Pair, client_config, server_config};
+use super::pair::{Attached, Pair, client_config, departure, server_config};
 use super::raw::{Raw, credit, delivery, open};
 use crate::codec::{
     Attach, DeliveryState, DeliveryTag, Disposition, Error, Fields, Modified, Performative,
     ReceiverSettleMode, Role, Transfer, condition,
 };
-use crate::endpoint::{AttachReply, Config, DeliveryRef, Event, LinkId, SessionId};
+use crate::endpoint::{AttachReply, Config, DeliveryRef, Departure, Event, LinkId, SessionId};
 
 /// A link on which the client sends, with credit.
 fn sending(credit: u32) -> (Pair, Attached) {
@@ -28,10 +28,9 @@ fn receiving() -> (Raw, LinkId) {
 }
 
 fn start(pair: &mut Pair, link: LinkId, payload: &mut Bytes, more: bool) -> u32 {
-    let tag = DeliveryTag::from(7);
     pair.client
         .connection
-        .start_delivery(link, 1, &tag, 0, false, None, payload, more)
+        .start_delivery(link, departure(1, false), payload, more)
         .expect("there is credit")
 }
 
@@ -105,17 +104,12 @@ fn every_outcome_reaches_the_sender_with_its_fields() {
 #[test]
 fn tokens_come_back() {
     let (mut pair, link) = sending(10);
-    let tag = DeliveryTag::from(1);
     for token in [11, 22] {
         pair.client
             .connection
             .start_delivery(
                 link.client,
-                token,
-                &tag,
-                0,
-                false,
-                None,
+                departure(token, false),
                 &mut Bytes::new(),
                 false,
             )
@@ -697,4 +691,26 @@ fn forgotten_deliveries_are_not_told_of() {
     }
     pair.drive();
     assert!(pair.client.updates().is_empty());
+}
+
+#[test]
+fn a_prefix_goes_before_the_payload_whatever_the_frames_are() {
+    for (prefix, payload) in [(3, 4), (100, 10), (100, 2000), (600, 900)] {
+        let (mut pair, link) = sending(10);
+        pair.client.connection.remote_max_frame_size = 512;
+        let (prefix, payload) = (vec![b'p'; prefix], vec![b'b'; payload]);
+        let departure = Departure {
+            prefix: &prefix,
+            ..departure(1, false)
+        };
+        let mut rest = Bytes::from(payload.clone());
+        pair.client
+            .connection
+            .start_delivery(link.client, departure, &mut rest, false)
+            .expect("there is credit");
+        assert!(rest.is_empty());
+        pair.drive();
+        let arrived = pair.server.bodies().concat();
+        assert_eq!(arrived.as_bytes(), [prefix, payload].concat());
+    }
 }

@@ -10,8 +10,8 @@ use crate::codec::{
     Attach, DeliveryState, DeliveryTag, Role, SaslCode, Source, Symbol, TargetNode,
 };
 use crate::endpoint::{
-    AttachReply, ClientSasl, Config, Connection, DeliveryRef, Event, LinkId, NoCredit, OutBuf,
-    SaslPolicy, SessionId, TransferEvent,
+    AttachReply, ClientSasl, Config, Connection, DeliveryRef, Departure, Event, LinkId, NoCredit,
+    OutBuf, SaslPolicy, SessionId, TransferEvent,
 };
 
 pub(super) struct Pair {
@@ -228,21 +228,12 @@ impl End {
         settled: bool,
         body: &str,
     ) -> Result<u32, NoCredit> {
-        let (tag, mut payload) = (
-            DeliveryTag::from(1),
-            Bytes::copy_from_slice(body.as_bytes()),
-        );
+        let mut payload = Bytes::copy_from_slice(body.as_bytes());
         let token = u32::try_from(body.len()).expect("bodies are short");
-        let sent = self.connection.start_delivery(
-            link,
-            token,
-            &tag,
-            0,
-            settled,
-            None,
-            &mut payload,
-            false,
-        );
+        let departure = departure(token, settled);
+        let sent = self
+            .connection
+            .start_delivery(link, departure, &mut payload, false);
         assert!(payload.is_empty() || sent.is_err());
         sent
     }
@@ -308,4 +299,16 @@ pub(super) fn take(out: &mut OutBuf) -> Vec<u8> {
         out.advance(taken.len() - before);
     }
     taken
+}
+
+/// How a delivery with nothing special about it starts.
+pub(super) fn departure(token: u32, settled: bool) -> Departure<'static> {
+    Departure {
+        token,
+        tag: DeliveryTag::from(1),
+        format: 0,
+        settled,
+        state: None,
+        prefix: &[],
+    }
 }

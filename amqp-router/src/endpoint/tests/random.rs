@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
-use super::pair::{Attached, Pair, client_config, server_config};
+use super::pair::{Attached, Pair, client_config, departure, server_config};
 use crate::codec::{
     Attach, Begin, DeliveryState, DeliveryTag, Detach, Disposition, End, Flow, LinkFlow,
     Performative, ReceiverSettleMode, Role, Source, Transfer,
@@ -328,10 +328,10 @@ impl World {
         if client.is_sending(flight.link.client) {
             return;
         }
-        let (tag, mut payload) = (DeliveryTag::from(1), Bytes::from(vec![at as u8; length]));
+        let mut payload = Bytes::from(vec![at as u8; length]);
         let token = self.next_token;
         let link = flight.link.client;
-        let sent = client.start_delivery(link, token, &tag, 0, settled, None, &mut payload, more);
+        let sent = client.start_delivery(link, departure(token, settled), &mut payload, more);
         assert_eq!(sent.is_ok(), able, "sendable tells the truth");
         if sent.is_err() {
             return;

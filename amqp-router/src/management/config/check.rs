@@ -8,9 +8,9 @@ use crate::management::entity::{Entity, Invalid, closest};
 pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
     let says = |problem: &str| Some(entity.invalid(problem.into()));
     match entity.schema().name {
-        "router" if entity.text("mode") != Some("standalone") => {
-            says("the attribute 'mode' must be standalone: this version does not join networks")
-        }
+        "router" if entity.text("mode") == Some("edge") => says(
+            "the attribute 'mode' must be standalone or interior: this version is no edge router",
+        ),
         "tcpListener" | "tcpConnector" | "listenerAddress" => {
             says("TCP services are not supported by this version")
         }
@@ -23,10 +23,13 @@ pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
             says("the attribute 'proxyProfile' is not supported by this version")
         }
         "listener" | "connector"
-            if !matches!(entity.text("role"), Some("normal" | "route-container")) =>
+            if !matches!(
+                entity.text("role"),
+                Some("normal" | "route-container" | "inter-router")
+            ) =>
         {
             says(
-                "the attribute 'role' must be normal or route-container: this version does not join networks",
+                "the attribute 'role' must be normal, route-container or inter-router: this version knows no others",
             )
         }
         "listener" if entity.word("httpRootDir").is_some() => {

@@ -82,14 +82,14 @@ fn names_are_unique_within_a_type() {
 #[test]
 fn what_is_not_supported_yet_is_said_so() {
     let config = parse(
-        "router {\n mode: interior\n id: A\n}\ntcpListener {\n name: t\n address: x\n port: 1\n}\n",
+        "router {\n mode: edge\n id: A\n}\ntcpListener {\n name: t\n address: x\n port: 1\n}\n",
     );
     let problems = config.expect("valid").unsupported();
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(
         problems,
         [
-            "router: the attribute 'mode' must be standalone: this version does not join networks",
+            "router: the attribute 'mode' must be standalone or interior: this version is no edge router",
             "tcpListener 't': TCP services are not supported by this version",
         ]
     );

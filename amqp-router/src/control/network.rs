@@ -1,0 +1,623 @@
+//! This router in its network: neighbours, what they tell each other, and what follows for the
+//! forwarding table.
+//!
+//! The routing protocol itself is [`mesh`](crate::mesh), which knows neither links nor frames.
+//! Here its messages find their way (`reference/router/inter-router-protocol.md` §4, §5), and what
+//! it learns becomes addresses and a [`Topology`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::codec::{Error, MessageView, Progress, RouterAnnotations, Source, Symbol, Target};
+use crate::control::address::{AddressKey, Identity};
+use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
+use crate::control::recent::Recent;
+use crate::control::role::{Role, control_capability, data_capability};
+use crate::control::table::{
+    Direction, LinkLoad, LinkRef, Remote, TableUpdate, Treatment, WorkerId,
+};
+use crate::control::topology::{
+    Hop, Ingress, NeighbourIndex, RouterIndex, RouterRow, RouterSet, Topology,
+};
+use crate::control::trunk::{Purpose, RouterLink, Trunk};
+use crate::mesh::{
+    LocalAddress, Mesh, NeighbourId, Notice, Output, RemoteAddress, RouterStatus, Routes, To,
+};
+
+/// A connection that has just been opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub(crate) connection: u64,
+    pub(crate) worker: WorkerId,
+    pub(crate) role: Role,
+    pub(crate) cost: u32,
+    /// What the peer calls itself.
+    pub(crate) container: String,
+}
+
+/// The network, seen from this router.
+#[derive(Debug)]
+pub(super) struct Network {
+    identity: Arc<Identity>,
+    /// `0/<id>`.
+    me: Arc<str>,
+    mesh: Mesh,
+    /// By the identity of their connections.
+    trunks: BTreeMap<u64, Trunk>,
+    /// The connection of each neighbour.
+    neighbours: Vec<Option<u64>>,
+    topology: Arc<Topology>,
+    /// What goes ahead of this router's own messages.
+    heading: Bytes,
+    routes: Arc<Routes>,
+    /// Routers that messages can be sent to by name.
+    reachable: BTreeSet<(Arc<str>, RouterIndex)>,
+    recent: Recent,
+    effects: VecDeque<Effect>,
+    notices: VecDeque<Notice>,
+}
+
+/// What the network asks of the control plane around it.
+#[derive(Debug)]
+enum Effect {
+    Tell {
+        link: LinkRef,
+        message: Bytes,
+    },
+    Topology(Arc<Topology>),
+    Remote(RouterIndex, AddressKey, Option<RemoteAddress>),
+    /// A router can be reached, or no longer.
+    Router(AddressKey, RouterIndex, bool),
+}
+
+impl Network {
+    fn new(identity: Arc<Identity>, mesh: Mesh) -> Self {
+        let me: Arc<str> = format!("0/{}", identity.id).into();
+        let mut heading = bytes::BytesMut::new();
+        let own = RouterAnnotations {
+            ingress: Some(&me),
+            ..RouterAnnotations::default()
+        };
+        own.encode(Some(&me), &mut heading);
+        let mut network = Self {
+            identity,
+            me,
+            mesh,
+            trunks: BTreeMap::new(),
+            neighbours: Vec::new(),
+            topology: Arc::default(),
+            heading: heading.freeze(),
+            routes: Arc::default(),
+            reachable: BTreeSet::new(),
+            recent: Recent::default(),
+            effects: VecDeque::new(),
+            notices: VecDeque::new(),
+        };
+        network.publish();
+        network
+    }
+
+    fn opened(&mut self, opened: &Opened) {
+        if opened.role != Role::InterRouter {
+            return;
+        }
+        let free = self.neighbours.iter().position(Option::is_none);
+        let at = free.unwrap_or(self.neighbours.len());
+        if at == self.neighbours.len() {
+            self.neighbours.push(None);
+        }
+        self.neighbours[at] = Some(opened.connection);
+        let neighbour = NeighbourIndex(at as u32);
+        let container = opened.container.clone();
+        let trunk = Trunk::new(neighbour, opened.worker, opened.cost, container);
+        self.trunks.insert(opened.connection, trunk);
+    }
+
+    fn closed(&mut self, connection: u64, now: Instant) {
+        let Some(trunk) = self.trunks.remove(&connection) else {
+            return;
+        };
+        if trunk.up {
+            self.mesh.neighbour_down(of(trunk.neighbour), now);
+        }
+        self.neighbours[trunk.neighbour.0 as usize] = None;
+        self.changed(now);
+        self.publish();
+    }
+
+    /// A link to a neighbour is there.
+    fn add_link(
+        &mut self,
+        connection: u64,
+        link: LinkRef,
+        purpose: Purpose,
+        capacity: u32,
+        now: Instant,
+    ) {
+        let Some(trunk) = self.trunks.get_mut(&connection) else {
+            return;
+        };
+        let was_up = trunk.up;
+        trunk.add(link, purpose, capacity);
+        if trunk.up && !was_up {
+            let (neighbour, cost) = (of(trunk.neighbour), trunk.cost);
+            self.mesh.neighbour_up(neighbour, cost, now);
+            self.changed(now);
+        }
+        if matches!(purpose, Purpose::Data(_)) && link.direction == Direction::Outgoing {
+            self.publish();
+        }
+    }
+
+    /// A link that serves no address is gone.
+    pub(super) fn link_lost(&mut self, connection: u64, link: LinkRef, now: Instant) {
+        let Some(trunk) = self.trunks.get_mut(&connection) else {
+            return;
+        };
+        let was_up = trunk.up;
+        let before = trunk.row().is_some();
+        trunk.remove(link);
+        if was_up && !trunk.up {
+            let neighbour = of(trunk.neighbour);
+            self.mesh.neighbour_down(neighbour, now);
+        }
+        if was_up || before {
+            self.changed(now);
+            self.publish();
+        }
+    }
+
+    /// A neighbour says something.
+    fn heard(&mut self, connection: u64, message: &Bytes, now: Instant) {
+        let Some(trunk) = self.trunks.get(&connection) else {
+            return;
+        };
+        let from = trunk.neighbour;
+        let Progress::Complete(length) = RouterAnnotations::measure(message) else {
+            return self.mesh.malformed(of(from), "router annotations");
+        };
+        let annotations = match length {
+            0 => Ok(RouterAnnotations::default()),
+            _ => RouterAnnotations::decode(&message[..length]),
+        };
+        let Ok(annotations) = annotations else {
+            return self.mesh.malformed(of(from), "router annotations");
+        };
+        let bare = message.slice(length..);
+        let Some(key) = self.destination(&annotations, &bare) else {
+            return self.mesh.malformed(of(from), "an address");
+        };
+        let letter = Letter {
+            from,
+            annotations,
+            bare,
+        };
+        match key.as_str() {
+            "Lqdhello" | "Lqdrouter" | "Lqdrouter.ma" => self.read(&letter, now),
+            "Tqdrouter" | "Tqdrouter.ma" => {
+                if self.recent.is_new(&letter.bare, now) {
+                    self.flood(&letter, key.as_str() == "Tqdrouter");
+                }
+                self.read(&letter, now);
+            }
+            _ => self.send_on(&letter, &key),
+        }
+    }
+
+    /// Takes a message that is for this router.
+    fn read(&mut self, letter: &Letter<'_>, now: Instant) {
+        self.mesh.receive(of(letter.from), &letter.bare, now);
+        self.changed(now);
+    }
+
+    fn destination(&self, annotations: &RouterAnnotations<'_>, bare: &[u8]) -> Option<AddressKey> {
+        if let Some(to) = annotations.to {
+            return Some(self.identity.key(to));
+        }
+        let Progress::Complete(view) = MessageView::parse_annotations(bare) else {
+            return None;
+        };
+        match view.to() {
+            Progress::Complete(Some(to)) => Some(self.identity.key(to)),
+            _ => None,
+        }
+    }
+
+    /// Gives a message for every router to those neighbours that it has not been to. `everywhere`
+    /// is for those who must hear of a change before paths are known that follow from it.
+    fn flood(&mut self, letter: &Letter<'_>, everywhere: bool) {
+        let trace = letter.annotations.trace;
+        if self.circles(&letter.annotations) {
+            return;
+        }
+        let passed = self.topology.passed(trace.iter());
+        let ingress = match everywhere {
+            true => Ingress::Here,
+            false => self.topology.ingress(letter.annotations.ingress),
+        };
+        for neighbour in self.branches(ingress) {
+            if neighbour != letter.from && !passed.contains(&neighbour) {
+                self.pass(letter, neighbour);
+            }
+        }
+    }
+
+    /// The neighbours that lead anywhere.
+    fn branches(&self, ingress: Ingress) -> BTreeSet<NeighbourIndex> {
+        let routers = (0..self.topology.routers.len() as u32).map(RouterIndex);
+        routers
+            .filter_map(|router| self.topology.hop(router, ingress))
+            .map(|hop| hop.neighbour)
+            .collect()
+    }
+
+    /// Passes a message for another router on.
+    fn send_on(&mut self, letter: &Letter<'_>, key: &AddressKey) {
+        if key.class() != 'R' || self.circles(&letter.annotations) {
+            return;
+        }
+        let name = format!("0/{}", key.text());
+        let ingress = self.topology.ingress(letter.annotations.ingress);
+        let hop = self
+            .topology
+            .by_name
+            .get(&*name)
+            .and_then(|router| self.topology.hop(*router, ingress));
+        if let Some(hop) = hop {
+            self.pass(letter, hop.neighbour);
+        }
+    }
+
+    fn circles(&self, annotations: &RouterAnnotations<'_>) -> bool {
+        let trace = annotations.trace;
+        trace.len() > self.topology.radius + 1 || trace.iter().any(|hop| *hop == *self.me)
+    }
+
+    fn pass(&mut self, letter: &Letter<'_>, to: NeighbourIndex) {
+        let mut message = bytes::BytesMut::with_capacity(letter.bare.len() + 128);
+        letter.annotations.encode(Some(&self.me), &mut message);
+        message.extend_from_slice(&letter.bare);
+        self.tell(to, message.freeze());
+    }
+
+    fn tell(&mut self, neighbour: NeighbourIndex, message: Bytes) {
+        let connection = self.neighbours.get(neighbour.0 as usize).copied().flatten();
+        let link = connection
+            .and_then(|connection| self.trunks.get(&connection))
+            .and_then(Trunk::control_out);
+        if let Some(link) = link {
+            self.effects.push_back(Effect::Tell { link, message });
+        }
+    }
+
+    /// Takes what the protocol has to say after something has happened.
+    fn changed(&mut self, _now: Instant) {
+        while let Some(output) = self.mesh.poll_output() {
+            match output {
+                Output::Send { to, message } => self.send(&to, &message),
+                Output::Routes(routes) => {
+                    self.routes = routes;
+                    self.publish();
+                }
+                Output::RemoteAddress { router, key, info } => {
+                    let router = RouterIndex(router.0);
+                    self.effects.push_back(Effect::Remote(router, key, info));
+                }
+                Output::Notice(notice) => self.notices.push_back(notice),
+            }
+        }
+    }
+
+    /// Sends a message of this router.
+    fn send(&mut self, to: &To, message: &[u8]) {
+        let message = Bytes::from([&self.heading, message].concat());
+        match to {
+            To::Neighbour(neighbour) => self.tell(NeighbourIndex(neighbour.0), message),
+            To::AllRouters => {
+                for neighbour in self.branches(Ingress::Here) {
+                    self.tell(neighbour, message.clone());
+                }
+            }
+            To::Router(router, otherwise) => {
+                let hop = self.topology.hop(RouterIndex(router.0), Ingress::Here);
+                let otherwise = otherwise.map(|neighbour| NeighbourIndex(neighbour.0));
+                if let Some(neighbour) = hop.map(|hop| hop.neighbour).or(otherwise) {
+                    self.tell(neighbour, message);
+                }
+            }
+        }
+    }
+
+    /// Works the topology out anew.
+    fn publish(&mut self) {
+        let routes = Arc::clone(&self.routes);
+        let mut topology = Topology {
+            me: Arc::clone(&self.me),
+            radius: routes.radius,
+            ..Topology::default()
+        };
+        for connection in &self.neighbours {
+            let trunk = connection.and_then(|connection| self.trunks.get(&connection));
+            topology.neighbours.push(trunk.and_then(Trunk::row));
+        }
+        let mut reachable = BTreeSet::new();
+        for (index, route) in routes.iter() {
+            let index = RouterIndex(index.0);
+            let at = index.0 as usize;
+            if topology.routers.len() <= at {
+                topology.routers.resize(at + 1, None);
+            }
+            let hop = route.next_hop.map(|next| Hop {
+                neighbour: NeighbourIndex(next.neighbour.0),
+                cost: next.cost,
+            });
+            if hop.is_some() {
+                reachable.insert((Arc::from(&*route.id), index));
+            }
+            let origins: RouterSet = route
+                .valid_origins
+                .iter()
+                .map(|o| RouterIndex(o.0))
+                .collect();
+            topology.routers[at] = Some(RouterRow {
+                hop,
+                valid_origins: Arc::new(origins),
+            });
+            let name: Arc<str> = format!("0/{}", route.id).into();
+            topology.by_name.insert(name, index);
+        }
+        for (neighbour, router) in routes.direct() {
+            let row = topology.neighbours.get_mut(neighbour.0 as usize);
+            if let Some(Some(row)) = row {
+                row.router = Some(RouterIndex(router.0));
+            }
+        }
+        self.topology = Arc::new(topology);
+        let topology = Arc::clone(&self.topology);
+        self.effects.push_back(Effect::Topology(topology));
+        for (id, index) in self.reachable.difference(&reachable) {
+            let key = AddressKey::router(id);
+            self.effects.push_back(Effect::Router(key, *index, false));
+        }
+        for (id, index) in reachable.difference(&self.reachable) {
+            let key = AddressKey::router(id);
+            self.effects.push_back(Effect::Router(key, *index, true));
+        }
+        self.reachable = reachable;
+    }
+}
+
+/// A message between control planes.
+struct Letter<'a> {
+    from: NeighbourIndex,
+    annotations: RouterAnnotations<'a>,
+    /// The message without its annotations.
+    bare: Bytes,
+}
+
+/// What the control plane does about the network.
+impl Control {
+    /// Joins a network.
+    pub(crate) fn join(&mut self, mesh: Mesh) {
+        self.network = Some(Box::new(Network::new(Arc::clone(&self.identity), mesh)));
+        self.follow_network();
+    }
+
+    /// A connection has been opened.
+    pub(crate) fn opened(&mut self, opened: &Opened) {
+        if let Some(network) = &mut self.network {
+            network.opened(opened);
+        }
+    }
+
+    /// A connection is gone, and all its links before it.
+    pub(crate) fn closed(&mut self, connection: u64, now: Instant) {
+        if let Some(network) = &mut self.network {
+            network.closed(connection, now);
+        }
+        self.follow_network();
+    }
+
+    /// A neighbour has accepted a link.
+    pub(crate) fn attached(&mut self, link: &RouterLink, now: Instant) {
+        self.add_router_link(link);
+        if let Some(network) = &mut self.network {
+            network.add_link(link.connection, link.link, link.purpose, link.capacity, now);
+        }
+        self.follow_network();
+    }
+
+    /// A neighbour says something on its control link.
+    pub(crate) fn heard(&mut self, link: LinkRef, message: &Bytes, now: Instant) {
+        let connection = self.connection_of(link);
+        if let (Some(network), Some(connection)) = (&mut self.network, connection) {
+            network.heard(connection, message, now);
+        }
+        self.follow_network();
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.network.as_ref()?.mesh.poll_timeout()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(network) = &mut self.network {
+            network.mesh.handle_timeout(now);
+            network.changed(now);
+        }
+        self.follow_network();
+    }
+
+    /// Something about the network that an operator wants to read.
+    pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
+        self.network.as_mut()?.notices.pop_front()
+    }
+
+    /// Every other router that is known.
+    pub(crate) fn routers(&self) -> Vec<RouterStatus> {
+        let network = self.network.as_ref();
+        network.map_or_else(Vec::new, |network| network.mesh.routers().collect())
+    }
+
+    /// The id of a router.
+    pub(crate) fn router(&self, index: RouterIndex) -> Option<String> {
+        let network = self.network.as_ref()?;
+        let route = network.routes.get(crate::mesh::RouterIndex(index.0))?;
+        Some(route.id.to_string())
+    }
+
+    /// Decides about a link of the kind that only routers have; `None` if it is not of this kind.
+    pub(super) fn attach_router_link(
+        &mut self,
+        request: &AttachRequest,
+        now: Instant,
+    ) -> Option<Result<Accepted, Error>> {
+        let control = has_capability(request, &control_capability());
+        if !control && !has_capability(request, &data_capability()) {
+            let premature = request.role == Role::InterRouter
+                && !self.network.as_ref().is_some_and(|network| {
+                    let trunk = network.trunks.get(&request.connection);
+                    trunk.is_some_and(Trunk::has_control)
+                });
+            let error = || Error::new("qd:connection-role", "this connection is for routers");
+            return premature.then(|| Err(error()));
+        }
+        let trunk = self
+            .network
+            .as_mut()
+            .filter(|_| request.role == Role::InterRouter)
+            .and_then(|network| network.trunks.get_mut(&request.connection));
+        let Some(trunk) = trunk else {
+            let text = "links of routers are for connections of the role inter-router";
+            return Some(Err(Error::new("qd:forbidden", text)));
+        };
+        let purpose = match control {
+            true => Purpose::Control,
+            false => trunk.next_data(request.link.direction),
+        };
+        if let Some(network) = &mut self.network {
+            network.add_link(
+                request.connection,
+                request.link,
+                purpose,
+                request.capacity,
+                now,
+            );
+        }
+        Some(Ok(Accepted {
+            source: request.attach.source.clone(),
+            target: request.attach.target.clone(),
+            address: None,
+            kind: match purpose {
+                Purpose::Control => LinkKind::RouterControl,
+                Purpose::Data(_) | Purpose::Stream => LinkKind::RouterData,
+            },
+        }))
+    }
+
+    /// Tells the network whether this router has consumers of an address.
+    pub(super) fn advertise(&mut self, id: crate::control::table::AddressId) {
+        let (Some(network), Some(address)) = (&mut self.network, self.addresses.get(id.index()))
+        else {
+            return;
+        };
+        let entry = &address.entry;
+        // Every router has a management agent of its own under this name.
+        if !matches!(entry.key.class(), 'M' | 'N' | 'H') || entry.key.text() == "$management" {
+            return;
+        }
+        if address.consumers() == 0 {
+            network.mesh.remove_local_address(&entry.key);
+        } else {
+            let local = LocalAddress {
+                treatment: entry.treatment,
+                in_links: u32::try_from(address.producers).unwrap_or(u32::MAX),
+                mesh: None,
+            };
+            network.mesh.set_local_address(entry.key.clone(), local);
+        }
+    }
+
+    /// Carries out what the network asks for.
+    pub(super) fn follow_network(&mut self) {
+        while let Some(effect) = self
+            .network
+            .as_mut()
+            .and_then(|network| network.effects.pop_front())
+        {
+            match effect {
+                Effect::Tell { link, message } => {
+                    let command = Command::Tell { link, message };
+                    self.commands
+                        .push_back((Recipient::Worker(link.worker), command));
+                }
+                Effect::Topology(topology) => {
+                    let update = Command::Table(TableUpdate::Topology(topology));
+                    self.commands.push_back((Recipient::Everyone, update));
+                }
+                Effect::Remote(router, key, info) => {
+                    let treatment = info.map(|info| info.treatment);
+                    self.set_remote(router, key, treatment);
+                }
+                Effect::Router(key, router, reachable) => {
+                    let treatment = reachable.then_some(Some(Treatment::Closest));
+                    self.set_remote(router, key, treatment);
+                }
+            }
+        }
+    }
+
+    /// A router has consumers of an address, which it treats so, or no longer has any.
+    fn set_remote(
+        &mut self,
+        router: RouterIndex,
+        key: AddressKey,
+        treatment: Option<Option<Treatment>>,
+    ) {
+        let id = match (treatment, self.by_key.get(&key)) {
+            (_, Some(&id)) => id,
+            (Some(treatment), None) => {
+                let treatment = self.learnt_treatment(&key, treatment);
+                self.find_or_make(key, treatment)
+            }
+            (None, None) => return,
+        };
+        let address = &mut self.addresses[id.index()];
+        let known = address
+            .entry
+            .remotes
+            .iter()
+            .position(|remote| remote.router == router);
+        match (treatment, known) {
+            (Some(_), None) => {
+                let load = Arc::new(LinkLoad::default());
+                let remote = Remote { router, load };
+                Arc::make_mut(&mut address.entry).remotes.push(remote);
+            }
+            (None, Some(at)) => {
+                Arc::make_mut(&mut address.entry).remotes.remove(at);
+            }
+            _ => return,
+        }
+        self.publish(id);
+        self.remove_if_unused(id);
+    }
+}
+
+fn of(neighbour: NeighbourIndex) -> NeighbourId {
+    NeighbourId(neighbour.0)
+}
+
+fn has_capability(request: &AttachRequest, wanted: &Symbol) -> bool {
+    let source = |source: &Source| source.capabilities.contains(wanted);
+    let target = |target: &Target| match target {
+        Target::Node(node) => node.capabilities.contains(wanted),
+        Target::Coordinator { .. } => false,
+    };
+    request.attach.source.as_ref().is_some_and(source)
+        || request.attach.target.as_ref().is_some_and(target)
+}

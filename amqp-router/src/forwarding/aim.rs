@@ -1,0 +1,152 @@
+//! Where a message goes: its link's address, what a router has written ahead of it, or its `to`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::{DeliveryState, Error, Progress, RouterAnnotations};
+use crate::control::table::{AddressId, Treatment};
+use crate::forwarding::Forwarder;
+use crate::forwarding::links::{LastTo, Target};
+use crate::forwarding::passage::{Course, Passage};
+
+impl Forwarder {
+    /// The address that messages of a link go to as far as can be said without looking into them,
+    /// or what to tell their sender.
+    pub(super) fn aim(&mut self, link: u32) -> Result<Option<AddressId>, DeliveryState> {
+        let incoming = &self.incoming[link];
+        match (incoming.target, &incoming.course) {
+            (Target::Undecided | Target::Control, _) => Err(DeliveryState::Released),
+            (_, Some(course)) if course.circles => Err(DeliveryState::Released),
+            (Target::Address(address), _) => Ok(Some(address)),
+            (Target::Anonymous, Some(course)) if course.to.is_some() => {
+                self.course_address(link).map(Some)
+            }
+            (Target::Anonymous, _) => Ok(None),
+        }
+    }
+
+    /// Finds the address that a message on an anonymous link names, or what to tell its sender.
+    pub(super) fn resolve(
+        &mut self,
+        link: u32,
+        to: Option<&str>,
+    ) -> Result<AddressId, DeliveryState> {
+        let Some(to) = to else {
+            return Err(rejected(
+                "amqp:precondition-failed",
+                "Routing failure: no address present",
+            ));
+        };
+        if let Some(last) = &self.incoming[link].last_to
+            && *last.to == *to
+            && self.addresses.key(last.id) == Some(&last.key)
+        {
+            return self.available(last.id);
+        }
+        let key = self.settings.identity.key(to);
+        match self.addresses.find(key.as_str()) {
+            Some(id) => {
+                let to = to.into();
+                self.incoming[link].last_to = Some(LastTo {
+                    to,
+                    id,
+                    key,
+                    passage: None,
+                });
+                self.available(id)
+            }
+            None => Err(self.nowhere()),
+        }
+    }
+
+    /// Reads what a router has written ahead of a message, unless it is the same as last time;
+    /// says how long it is.
+    pub(super) fn read_course(&mut self, link: u32, message: &Bytes) -> Progress<usize> {
+        let known = self.incoming[link].course.as_ref();
+        if let Some(length) = known.and_then(|known| known.covers(message, &self.topology)) {
+            return Progress::Complete(length);
+        }
+        match RouterAnnotations::measure(message) {
+            Progress::Complete(length) => {
+                // A copy, so that it does not keep what was read with it.
+                let section = Bytes::copy_from_slice(&message[..length]);
+                let Ok(course) = Course::read(section, &self.topology) else {
+                    return Progress::Malformed;
+                };
+                self.incoming[link].course = Some(Box::new(course));
+                Progress::Complete(length)
+            }
+            other => other,
+        }
+    }
+
+    /// The address that the annotations of a link's current message name.
+    fn course_address(&mut self, link: u32) -> Result<AddressId, DeliveryState> {
+        let Some(course) = &self.incoming[link].course else {
+            return Err(DeliveryState::Released);
+        };
+        if let Some((id, key)) = &course.address
+            && self.addresses.key(*id) == Some(key)
+        {
+            return self.available(*id);
+        }
+        let key = self
+            .settings
+            .identity
+            .key(course.to.as_deref().unwrap_or_default());
+        let Some(id) = self.addresses.find(key.as_str()) else {
+            return Err(self.nowhere());
+        };
+        if let Some(course) = &mut self.incoming[link].course {
+            course.address = Some((id, key));
+        }
+        self.available(id)
+    }
+
+    /// What goes ahead of a link's current message to another router.
+    pub(super) fn passage(&mut self, link: u32) -> Arc<Passage> {
+        let incoming = &mut self.incoming[link];
+        if incoming.from_router
+            && let Some(course) = &incoming.course
+        {
+            return Arc::clone(&course.passage);
+        }
+        let me = &*self.topology.me;
+        let streaming = incoming.streaming;
+        match (&mut incoming.last_to, incoming.target) {
+            (Some(last), Target::Anonymous) => {
+                let entering = || Passage::entering(Some(&last.to), me, streaming);
+                Arc::clone(last.passage.get_or_insert_with(entering))
+            }
+            _ => {
+                let to = incoming.address.as_deref();
+                let entering = || Passage::entering(to, me, streaming);
+                Arc::clone(incoming.passage.get_or_insert_with(entering))
+            }
+        }
+    }
+
+    fn available(&self, id: AddressId) -> Result<AddressId, DeliveryState> {
+        match self.addresses.treatment(id) {
+            Some(Treatment::Unavailable) => Err(not_found()),
+            _ => Ok(id),
+        }
+    }
+
+    /// Of an address that nobody has attached to.
+    fn nowhere(&self) -> DeliveryState {
+        match self.settings.default_treatment {
+            Treatment::Unavailable => not_found(),
+            _ => DeliveryState::Released,
+        }
+    }
+}
+
+fn not_found() -> DeliveryState {
+    rejected("amqp:not-found", "Node not found")
+}
+
+pub(super) fn rejected(condition: &'static str, text: &str) -> DeliveryState {
+    DeliveryState::Rejected(Some(Box::new(Error::new(condition, text))))
+}

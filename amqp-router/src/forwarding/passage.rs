@@ -1,0 +1,162 @@
+//! What a router writes ahead of a message that goes to another router.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::codec::{DecodeError, RouterAnnotations};
+use crate::control::address::AddressKey;
+use crate::control::table::AddressId;
+use crate::control::topology::{Ingress, Passed, Topology};
+
+/// The router annotations of a message as it leaves this router.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    section: Bytes,
+    streaming: bool,
+}
+
+impl Passage {
+    /// Of a message that enters the network here.
+    pub(super) fn entering(to: Option<&str>, me: &str, streaming: bool) -> Arc<Self> {
+        let flags = if streaming {
+            RouterAnnotations::STREAMING
+        } else {
+            0
+        };
+        let annotations = RouterAnnotations {
+            flags,
+            to,
+            ..RouterAnnotations::default()
+        };
+        Self::onward(&annotations, me)
+    }
+
+    /// Of a message that came with annotations.
+    fn onward(annotations: &RouterAnnotations<'_>, me: &str) -> Arc<Self> {
+        let mut annotations = annotations.clone();
+        // An edge router leaves no traces: the network begins behind it.
+        let me = Some(me).filter(|me| !me.is_empty());
+        match me {
+            Some(_) => annotations.ingress = annotations.ingress.or(me),
+            None => (annotations.ingress, annotations.trace) = Default::default(),
+        }
+        let mut section = BytesMut::new();
+        annotations.encode(me, &mut section);
+        Arc::new(Self {
+            section: section.freeze(),
+            streaming: annotations.flags & RouterAnnotations::STREAMING != 0,
+        })
+    }
+
+    pub(super) fn section(&self) -> &[u8] {
+        &self.section
+    }
+
+    /// Its body comes for as long as its sender likes: it must not wait to be complete.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming
+    }
+}
+
+/// What annotations mean here: kept with the link that they came by, as the next message often
+/// has the same.
+#[derive(Debug)]
+pub(super) struct Course {
+    /// The annotations as they came.
+    section: Bytes,
+    /// The network as it was when they were read.
+    topology: Arc<Topology>,
+    pub(super) ingress: Ingress,
+    pub(super) passed: Passed,
+    /// It has been here before, or has come further than the network is wide.
+    pub(super) circles: bool,
+    /// Where it goes, if the annotations say so.
+    pub(super) to: Option<Box<str>>,
+    /// The address that this was when last looked up.
+    pub(super) address: Option<(AddressId, AddressKey)>,
+    pub(super) passage: Arc<Passage>,
+}
+
+impl Course {
+    /// Reads the annotations that a message came with; an empty section if it came without.
+    pub(super) fn read(section: Bytes, topology: &Arc<Topology>) -> Result<Self, DecodeError> {
+        let annotations = if section.is_empty() {
+            RouterAnnotations::default()
+        } else {
+            RouterAnnotations::decode(&section)?
+        };
+        let trace = annotations.trace;
+        let mine = trace.iter().any(|hop| *hop == *topology.me);
+        Ok(Self {
+            ingress: topology.ingress(annotations.ingress),
+            passed: topology.passed(trace.iter()),
+            circles: mine || trace.len() > topology.radius + 1,
+            to: annotations.to.map(Box::from),
+            address: None,
+            passage: Passage::onward(&annotations, &topology.me),
+            topology: Arc::clone(topology),
+            section,
+        })
+    }
+
+    /// How long the section is with which `message` starts, if it means what this one does.
+    pub(super) fn covers(&self, message: &[u8], topology: &Arc<Topology>) -> Option<usize> {
+        let same = !self.section.is_empty()
+            && message.starts_with(&self.section)
+            && Arc::ptr_eq(&self.topology, topology);
+        same.then_some(self.section.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology(me: &str) -> Arc<Topology> {
+        Arc::new(Topology {
+            me: me.into(),
+            radius: 5,
+            ..Topology::default()
+        })
+    }
+
+    #[test]
+    fn each_router_adds_itself_to_the_trace() {
+        let first = Passage::entering(Some("a"), "0/A", true);
+        let course = Course::read(first.section.clone(), &topology("0/B")).unwrap();
+        assert_eq!(course.to.as_deref(), Some("a"));
+        assert!(!course.circles && course.passage.is_streaming());
+        let annotations = RouterAnnotations::decode(course.passage.section()).unwrap();
+        assert_eq!(annotations.ingress, Some("0/A"));
+        assert_eq!(annotations.trace.iter().collect::<Vec<_>>(), ["0/A", "0/B"]);
+    }
+
+    #[test]
+    fn what_an_edge_router_sends_enters_the_network_here() {
+        let mut section = BytesMut::new();
+        RouterAnnotations::default().encode(None, &mut section);
+        let course = Course::read(section.freeze(), &topology("0/B")).unwrap();
+        assert_eq!(course.ingress, Ingress::Here);
+        let onward = RouterAnnotations::decode(course.passage.section()).unwrap();
+        assert_eq!(onward.ingress, Some("0/B"));
+    }
+
+    #[test]
+    fn what_has_been_here_goes_in_circles() {
+        let first = Passage::entering(Some("a"), "0/A", false);
+        let back = Course::read(first.section.clone(), &topology("0/A")).unwrap();
+        assert!(back.circles);
+    }
+
+    #[test]
+    fn another_network_gives_another_meaning() {
+        let (before, after) = (topology("0/B"), topology("0/B"));
+        let section = Passage::entering(Some("a"), "0/A", false).section.clone();
+        let course = Course::read(section.clone(), &before).unwrap();
+        let message = [&section[..], b"body"].concat();
+        assert_eq!(course.covers(&message, &before), Some(section.len()));
+        assert_eq!(course.covers(&message, &after), None);
+        assert_eq!(course.covers(b"body", &before), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! Links to routers for messages that are not complete.
+//!
+//! A message keeps its link to itself until all of it has been sent (AMQP 2.6.14), so between
+//! routers, where a link serves everybody, one that is still arriving must not use it. It gets a
+//! link of its own, from those that are free or a new one
+//! (`reference/router/inter-router-protocol.md` §2). What is likely to be complete in a moment
+//! waits for that first, so that messages are not overtaken by their successors while a new link
+//! has no credit.
+
+use std::collections::HashMap;
+
+use crate::control::table::{Direction, Slot};
+use crate::forwarding::Forwarder;
+use crate::forwarding::delivery::Outbound;
+use crate::forwarding::links::OutgoingTraits;
+use crate::forwarding::wire::Wire;
+
+/// The links of each connection that have nothing to do.
+#[derive(Debug, Default)]
+pub(super) struct Streams(HashMap<u32, Vec<u32>>);
+
+impl Streams {
+    pub(super) fn free(&mut self, connection: u32, link: u32) {
+        self.0.entry(connection).or_default().push(link);
+    }
+
+    /// A link is gone.
+    pub(super) fn forget(&mut self, connection: u32, link: u32) {
+        if let Some(free) = self.0.get_mut(&connection) {
+            free.retain(|&other| other != link);
+        }
+    }
+
+    pub(super) fn close(&mut self, connection: u32) {
+        self.0.remove(&connection);
+    }
+
+    /// Takes the free link that `wanted` is true of, the most recently used first.
+    fn take(&mut self, connection: u32, wanted: impl Fn(u32) -> bool) -> Option<u32> {
+        let free = self.0.get_mut(&connection)?;
+        let at = free.iter().rposition(|&link| wanted(link))?;
+        Some(free.remove(at))
+    }
+
+    /// Takes some of the free links that have been of no use for longest, where there are many.
+    fn take_surplus(&mut self) -> Vec<u32> {
+        let surplus = |free: &mut Vec<u32>| {
+            let surplus = free.len().saturating_sub(FREE_MAX).min(CLOSED_AT_ONCE);
+            free.drain(..surplus).collect::<Vec<_>>()
+        };
+        self.0.values_mut().flat_map(surplus).collect()
+    }
+
+    fn is_empty(&self, connection: u32) -> bool {
+        self.0.get(&connection).is_none_or(Vec::is_empty)
+    }
+}
+
+impl Forwarder {
+    /// Takes a delivery for a router that is not complete, and that was to go by `link`.
+    pub(super) fn enqueue_unfinished<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        link: u32,
+        outbound: Outbound,
+    ) -> Slot {
+        let passage = outbound.envelope.passage.as_ref();
+        let streaming = passage.is_some_and(|passage| passage.is_streaming());
+        let home = self.outgoing.slot(link);
+        let outbound = Outbound {
+            home: Some(home),
+            ..outbound
+        };
+        let slot = self.outbound.insert(outbound);
+        let connection = self.outgoing[link].terminal.connection;
+        let ready = self.streams.take(connection, |link| {
+            wire.allowance(self.outgoing[link].terminal).credit > 0
+        });
+        match ready {
+            Some(stream) => self.queue(stream, slot.index),
+            None if streaming => self.stream(wire, link, slot.index),
+            None => {
+                if self.streams.is_empty(connection)
+                    && let Some(stream) = self.open_stream(wire, link)
+                {
+                    self.streams.free(connection, stream);
+                }
+                self.outbound[slot.index].held = true;
+                self.outgoing[link].held.push(slot.index);
+            }
+        }
+        slot
+    }
+
+    /// More has arrived of a delivery that is held.
+    pub(super) fn review_held<W: Wire>(&mut self, wire: &mut W, delivery: u32) {
+        let body = &self.outbound[delivery].body;
+        let (complete, octets) = (body.is_complete(), body.octets());
+        if complete || octets > HOLD_MAX {
+            let link = self.outbound[delivery].link;
+            self.let_go(delivery);
+            if complete {
+                self.outbound[delivery].home = None;
+                self.queue(link, delivery);
+            } else {
+                self.stream(wire, link, delivery);
+            }
+        }
+    }
+
+    /// A delivery has become complete before it could begin to leave by a link of its own: it
+    /// goes by the one that it was for, ahead of what comes after it.
+    pub(super) fn bring_home(&mut self, delivery: u32) {
+        let home = self.outbound[delivery].home.take();
+        match home.filter(|home| self.outgoing.get(*home).is_some()) {
+            Some(home) => {
+                self.unqueue(delivery);
+                self.queue(home.index, delivery);
+            }
+            None => {
+                let outbound = &self.outbound[delivery];
+                self.mark_ready(outbound.link, outbound.envelope.priority);
+            }
+        }
+    }
+
+    /// No longer holds a delivery.
+    pub(super) fn let_go(&mut self, delivery: u32) {
+        let outbound = &mut self.outbound[delivery];
+        outbound.held = false;
+        let held = &mut self.outgoing[outbound.link].held;
+        held.retain(|&other| other != delivery);
+    }
+
+    /// Closes links that nothing has used for a while. To be called now and then.
+    pub(super) fn close_surplus_streams<W: Wire>(&mut self, wire: &mut W) {
+        for link in self.streams.take_surplus() {
+            wire.close(self.outgoing[link].terminal);
+        }
+    }
+
+    /// Sends a delivery on a link of its own if one can be had, else on the one that it was for.
+    fn stream<W: Wire>(&mut self, wire: &mut W, link: u32, delivery: u32) {
+        let connection = self.outgoing[link].terminal.connection;
+        let stream = self.streams.take(connection, |_| true);
+        let stream = stream.or_else(|| self.open_stream(wire, link));
+        self.queue(stream.unwrap_or(link), delivery);
+    }
+
+    /// Attaches a link beside another.
+    fn open_stream<W: Wire>(&mut self, wire: &mut W, beside: u32) -> Option<u32> {
+        let outgoing = &self.outgoing[beside];
+        let capacity = outgoing.capacity;
+        let terminal = wire.open_stream(outgoing.terminal)?;
+        let traits = OutgoingTraits {
+            capacity,
+            presettle: false,
+            to_router: true,
+            is_stream: true,
+        };
+        let (slot, _) = self.add_outgoing(terminal, traits);
+        wire.bind(terminal, Direction::Outgoing, slot);
+        Some(slot.index)
+    }
+}
+
+/// Links with nothing to do that one connection keeps.
+const FREE_MAX: usize = 128;
+/// How many are closed at a time.
+const CLOSED_AT_ONCE: usize = 10;
+
+/// Octets of an incomplete message that are held before it gets a link of its own.
+const HOLD_MAX: usize = 256 * 1024;

@@ -1,0 +1,360 @@
+//! Deliveries to and from other routers.
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::codec::RouterAnnotations;
+use crate::control::table::{LinkLoad, Remote};
+use crate::control::topology::{
+    Hop, NeighbourIndex, NeighbourRow, PRIORITIES, RouterIndex, RouterRow, RouterSet, Topology,
+};
+
+/// Annotations in words: `to|ingress|trace `.
+pub(super) fn describe(prefix: &[u8]) -> String {
+    if prefix.is_empty() {
+        return String::new();
+    }
+    let annotations = RouterAnnotations::decode(prefix).expect("it is well formed");
+    let trace: Vec<&str> = annotations.trace.iter().collect();
+    format!(
+        "{}|{}|{} ",
+        annotations.to.unwrap_or("-"),
+        annotations.ingress.unwrap_or("-"),
+        trace.join(",")
+    )
+}
+
+fn annotated(to: &str, ingress: &str, trace: &[&str], flags: u32) -> Vec<u8> {
+    let mut section = BytesMut::new();
+    let mut annotations = RouterAnnotations {
+        flags,
+        to: Some(to),
+        ingress: Some(ingress),
+        ..RouterAnnotations::default()
+    };
+    let (last, others) = trace.split_last().expect("it came from somewhere");
+    let mut before;
+    for hop in others {
+        let mut out = BytesMut::new();
+        annotations.encode(Some(hop), &mut out);
+        before = out.to_vec().leak();
+        annotations = RouterAnnotations::decode(before).expect("just written");
+    }
+    annotations.encode(Some(last), &mut section);
+    section.to_vec()
+}
+
+/// A scene whose address 7 has consumers at router 0, behind a neighbour.
+struct Net {
+    scene: Scene,
+    load: Arc<LinkLoad>,
+    /// The link to the neighbour.
+    out: Slot,
+}
+
+impl Net {
+    fn new(credit: u32) -> Self {
+        let mut scene = Scene::new(Treatment::Balanced);
+        let terminal = scene.terminal();
+        let traits = OutgoingTraits {
+            capacity: 250,
+            to_router: true,
+            ..OutgoingTraits::default()
+        };
+        let (out, _) = scene.forwarder.add_outgoing(terminal, traits);
+        scene.script.credit.insert(terminal.link, credit);
+        let load = Arc::new(LinkLoad::default());
+        let mut net = Self { scene, load, out };
+        net.connect(&[RouterIndex(1)]);
+        net.address();
+        net
+    }
+
+    fn connect(&mut self, valid_origins: &[RouterIndex]) {
+        let row = |hop| RouterRow {
+            hop,
+            valid_origins: Arc::new(valid_origins.iter().copied().collect::<RouterSet>()),
+        };
+        let hop = Hop {
+            neighbour: NeighbourIndex(0),
+            cost: 1,
+        };
+        let neighbour = NeighbourRow {
+            router: Some(RouterIndex(0)),
+            worker: WORKER,
+            links: [self.out; PRIORITIES],
+            capacity: 250,
+        };
+        let topology = Topology {
+            me: "0/R".into(),
+            routers: vec![Some(row(Some(hop))), Some(row(None))],
+            by_name: [
+                ("0/B".into(), RouterIndex(0)),
+                ("0/C".into(), RouterIndex(1)),
+            ]
+            .into(),
+            neighbours: vec![Some(neighbour)],
+            radius: 2,
+        };
+        self.scene
+            .forwarder
+            .update_table(TableUpdate::Topology(Arc::new(topology)));
+    }
+
+    fn address(&mut self) {
+        let entry = AddressEntry {
+            id: AddressId(7),
+            key: AddressKey::mobile("7"),
+            treatment: Treatment::Balanced,
+            priority: None,
+            destinations: Vec::new(),
+            remotes: vec![Remote {
+                router: RouterIndex(0),
+                load: Arc::clone(&self.load),
+            }],
+        };
+        self.scene
+            .forwarder
+            .update_table(TableUpdate::Set(Arc::new(entry)));
+    }
+
+    fn producer(&mut self) -> Slot {
+        let terminal = self.scene.terminal();
+        let traits = IncomingTraits {
+            capacity: 250,
+            ..IncomingTraits::default()
+        };
+        let slot = self.scene.forwarder.add_incoming(terminal, traits);
+        let target = Target::Address(AddressId(7));
+        self.scene.forwarder.open_incoming(slot, target, Some("7"));
+        slot
+    }
+
+    /// A link from a router.
+    fn trunk(&mut self) -> Slot {
+        let terminal = self.scene.terminal();
+        let traits = IncomingTraits {
+            capacity: 250,
+            from_router: true,
+            ..IncomingTraits::default()
+        };
+        let slot = self.scene.forwarder.add_incoming(terminal, traits);
+        self.scene
+            .forwarder
+            .open_incoming(slot, Target::Anonymous, None);
+        slot
+    }
+
+    fn arrive(&mut self, link: Slot, number: u32, ahead: &[u8], text: &str, more: bool) {
+        let payload = [ahead, BODY, text.as_bytes()].concat();
+        let arrival = Arrival {
+            link: link.index,
+            number,
+            first: Some(0),
+            settled: false,
+            state: None,
+            payload: payload.into(),
+            more,
+            aborted: false,
+        };
+        let Scene {
+            forwarder,
+            script,
+            now,
+            ..
+        } = &mut self.scene;
+        forwarder.transfer(script, *now, arrival);
+    }
+}
+
+#[test]
+fn what_enters_here_is_annotated_for_the_neighbour() {
+    let mut net = Net::new(10);
+    let producer = net.producer();
+    assert_eq!(net.scene.turn(), ["2: credit 250"]);
+    net.scene.send(producer, 1, "x");
+    assert_eq!(net.scene.turn(), ["1: start 7|0/R|0/R x", "2: release 1"]);
+    assert_eq!(net.load.get(), 1);
+    net.scene.outcome(0, DeliveryState::Accepted);
+    assert_eq!(net.scene.turn(), ["2: 1 accepted settled"]);
+    assert_eq!(net.load.get(), 0);
+    assert!(net.scene.is_at_rest());
+}
+
+#[test]
+fn in_transit_a_router_adds_itself() {
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    net.scene.turn();
+    for number in [1, 2] {
+        let ahead = annotated("7", "0/C", &["0/C"], 0);
+        net.arrive(trunk, number, &ahead, "x", false);
+        let said = net.scene.turn();
+        assert_eq!(said[..], ["2: release 1", "1: start 7|0/C|0/C,0/R x"]);
+    }
+}
+
+#[test]
+fn what_came_the_wrong_way_is_not_sent_on() {
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    net.connect(&[]);
+    net.scene.turn();
+    let ahead = annotated("7", "0/C", &["0/C"], 0);
+    net.arrive(trunk, 1, &ahead, "x", false);
+    let said = net.scene.turn();
+    assert_eq!(said, ["2: 1 released settled", "2: release 1"]);
+    assert!(net.scene.is_at_rest());
+}
+
+#[test]
+fn a_consumer_here_sees_no_annotations() {
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    net.scene.consumer(7, 10);
+    net.scene.turn();
+    let ahead = annotated("7", "0/C", &["0/C"], 0);
+    net.arrive(trunk, 1, &ahead, "x", false);
+    assert_eq!(net.scene.turn(), ["2: release 1", "3: start x"]);
+}
+
+#[test]
+fn a_message_that_has_been_here_is_released() {
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    net.scene.turn();
+    let been_here = annotated("7", "0/C", &["0/R", "0/C"], 0);
+    let too_far = annotated("7", "0/C", &["0/C", "0/D", "0/E", "0/F"], 0);
+    for (number, ahead) in [(1, been_here), (2, too_far)] {
+        net.arrive(trunk, number, &ahead, "x", false);
+        let released = format!("2: {number} released settled");
+        assert_eq!(net.scene.turn(), [&*released, "2: release 1"]);
+    }
+    assert!(net.scene.is_at_rest());
+}
+
+#[test]
+fn malformed_annotations_are_rejected() {
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    net.scene.turn();
+    let ahead = b"\x00\x80SKPR--RA\xc0\x02\x01\x43";
+    net.arrive(trunk, 1, ahead, "x", false);
+    let said = net.scene.turn();
+    assert_eq!(said, ["2: 1 rejected settled", "2: release 1"]);
+    assert!(net.scene.is_at_rest());
+}
+
+#[test]
+fn a_routers_credit_does_not_wait_for_settlement() {
+    let mut net = Net::new(1000);
+    let trunk = net.trunk();
+    net.scene.turn();
+    let ahead = annotated("7", "0/C", &["0/C"], 0);
+    for number in 0..300 {
+        let credit = net.scene.script.credit.get_mut(&2).expect("it has credit");
+        *credit -= 1;
+        net.arrive(trunk, number, &ahead, "x", false);
+        net.scene.turn();
+    }
+    assert!(net.scene.script.credit[&2] > 100);
+}
+
+#[test]
+fn an_incomplete_message_does_not_hold_up_others() {
+    let mut net = Net::new(10);
+    let producers = [net.producer(), net.producer()];
+    net.scene.turn();
+    net.scene.frame(producers[0], 1, true, "a", true, false);
+    assert_eq!(net.scene.turn(), ["101: open"]);
+    net.scene.send(producers[1], 2, "x");
+    assert_eq!(net.scene.turn(), ["1: start 7|0/R|0/R x", "3: release 1"]);
+    net.scene.frame(producers[0], 1, false, "b", false, false);
+    let said = net.scene.turn();
+    assert_eq!(said[0], "1: start 7|0/R|0/R a…");
+    assert!(said.contains(&"1: go on b".to_owned()), "{said:?}");
+}
+
+#[test]
+fn a_long_message_gets_a_link_of_its_own() {
+    let mut net = Net::new(10);
+    let producer = net.producer();
+    net.scene.turn();
+    net.scene.frame(producer, 1, true, "a", true, false);
+    net.scene.turn();
+    net.scene.script.credit.insert(101, 10);
+    let long = "b".repeat(300 * 1024);
+    net.scene.frame(producer, 1, false, &long, true, false);
+    let said = net.scene.turn();
+    assert_eq!(said[0], "101: start 7|0/R|0/R a…");
+    net.scene.frame(producer, 1, false, "c", false, false);
+    assert_eq!(net.scene.turn(), ["101: go on c", "2: release 1"]);
+    // The link is free again, and has credit: the next one need not wait.
+    net.scene.frame(producer, 2, true, "d", true, false);
+    assert_eq!(
+        net.scene.turn(),
+        ["101: start 7|0/R|0/R d…", "2: release 1"]
+    );
+}
+
+#[test]
+fn a_stream_does_not_wait_to_be_complete() {
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    net.scene.turn();
+    let ahead = annotated("7", "0/C", &["0/C"], RouterAnnotations::STREAMING);
+    net.arrive(trunk, 1, &ahead, "a", true);
+    assert_eq!(net.scene.turn(), ["101: open"]);
+    net.scene.script.credit.insert(101, 1);
+    let stream = net.scene.forwarder.outgoing.iter().map(|(n, _)| n).max();
+    net.scene.forwarder.credit_changed(
+        &mut net.scene.script,
+        net.scene.now,
+        stream.expect("it is there"),
+    );
+    let said = net.scene.turn();
+    assert_eq!(said, ["101: start 7|0/C|0/C,0/R a…", "2: release 1"]);
+}
+
+#[test]
+fn what_is_held_and_given_up_leaves_nothing() {
+    let mut net = Net::new(10);
+    let producer = net.producer();
+    net.scene.turn();
+    net.scene.frame(producer, 1, true, "a", true, false);
+    net.scene.abort(producer, 1);
+    net.scene.turn();
+    assert!(net.scene.is_at_rest());
+    net.scene.frame(producer, 2, true, "a", true, false);
+    net.scene
+        .forwarder
+        .remove_outgoing(&mut net.scene.script, net.scene.now, net.out);
+    net.scene.frame(producer, 2, false, "b", false, false);
+    let said = net.scene.turn();
+    assert!(
+        said.contains(&"2: 2 released settled".to_owned()),
+        "{said:?}"
+    );
+    assert!(net.scene.is_at_rest());
+    assert_eq!(net.load.get(), 0);
+}
+
+#[test]
+fn what_is_complete_before_its_own_link_has_credit_keeps_its_place() {
+    let mut net = Net::new(10);
+    let producer = net.producer();
+    net.scene.turn();
+    net.scene.frame(producer, 1, true, "a", true, false);
+    let long = "b".repeat(300 * 1024);
+    net.scene.frame(producer, 1, false, &long, true, false);
+    assert_eq!(net.scene.turn(), ["101: open"]);
+    net.scene.frame(producer, 1, false, "c", false, false);
+    net.scene.send(producer, 2, "x");
+    let said = net.scene.turn();
+    let started: Vec<&str> = said
+        .iter()
+        .filter(|line| line.contains("start"))
+        .map(|line| &**line)
+        .collect();
+    assert_eq!(started, ["1: start 7|0/R|0/R a…", "1: start 7|0/R|0/R x"]);
+}
