@@ -8,7 +8,6 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio_rustls::TlsConnector;
 use tracing::{info, warn};
 
 use crate::adaptors::amqp::ConnectionSettings;
@@ -18,14 +17,15 @@ use crate::runtime::listener::port_number;
 use crate::runtime::reconnect::{Reconnect, Server, Status};
 use crate::runtime::service::Workers;
 use crate::runtime::stream::Stream;
-use crate::runtime::tls::{TlsInfo, UidFormat};
+use crate::runtime::tls::TlsInfo;
+use crate::runtime::tls::live::LiveConnector;
 
 /// A connector entity made ready to work.
 pub(crate) struct ConnectorPlan {
     pub(crate) name: String,
     pub(crate) server: Server,
     pub(crate) settings: Arc<ConnectionSettings>,
-    pub(crate) tls: Option<(TlsConnector, UidFormat)>,
+    pub(crate) tls: Option<Arc<LiveConnector>>,
 }
 
 /// A connection that a connector has made.
@@ -117,7 +117,7 @@ pub(crate) async fn run_connector(
         let host = format!("{}:{}", server.host, server.port);
         // The socket belongs to the runtime of the worker that will drive it.
         let dialled = runtime.spawn(async move {
-            tokio::time::timeout(CONNECT_TIME_OUT, dial(&server, tls.as_ref()))
+            tokio::time::timeout(CONNECT_TIME_OUT, dial(&server, tls.as_deref()))
                 .await
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")))
         });
@@ -146,16 +146,17 @@ pub(crate) async fn run_connector(
 
 async fn dial(
     server: &Server,
-    tls: Option<&(TlsConnector, UidFormat)>,
+    tls: Option<&LiveConnector>,
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let stream = TcpStream::connect((&*server.host, port_number(&server.port)?)).await?;
     stream.set_nodelay(true)?;
-    let Some((connector, format)) = tls else {
+    let Some(tls) = tls else {
         return Ok((Stream::Tcp(stream), None));
     };
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
-    let stream = connector.connect(name, stream).await?;
-    let info = TlsInfo::of(stream.get_ref().1, format);
+    let tls = tls.current(Instant::now());
+    let stream = tls.tls.connect(name, stream).await?;
+    let info = TlsInfo::of(stream.get_ref().1, &tls);
     Ok((Stream::TlsClient(Box::new(stream)), Some(info)))
 }
 

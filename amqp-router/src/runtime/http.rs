@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use http_body_util::Full;
@@ -19,10 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::shutdown::Shutdown;
+use super::tls::live::LiveAcceptor;
 
 /// What the router tells over HTTP. Methods that return `None` leave their path out.
 pub(crate) trait Pages: Send + Sync {
@@ -42,7 +42,7 @@ pub(crate) struct HttpListener {
     /// For log lines.
     pub(crate) name: String,
     pub(crate) sockets: Vec<TcpListener>,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) pages: Arc<dyn Pages>,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Debug for HttpListener {
 
 struct Shared {
     name: String,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<LiveAcceptor>>,
     pages: Arc<dyn Pages>,
     permits: Arc<Semaphore>,
 }
@@ -109,7 +109,10 @@ async fn connection(stream: TcpStream, listener: &Shared) -> io::Result<()> {
     match &listener.tls {
         None => exchange(stream, listener).await,
         Some(tls) => {
-            let stream = timeout(HANDSHAKE_TIME_OUT, tls.accept(stream)).await??;
+            let stream = {
+                let tls = tls.current(Instant::now()).tls;
+                timeout(HANDSHAKE_TIME_OUT, tls.accept(stream)).await??
+            };
             exchange(stream, listener).await
         }
     }

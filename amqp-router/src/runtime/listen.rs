@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -13,19 +13,16 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::runtime::stream::Stream;
-use crate::runtime::tls::{TlsInfo, UidFormat, begins_handshake};
+use crate::runtime::tls::live::{LiveAcceptor, Ready};
+use crate::runtime::tls::{TlsInfo, begins_handshake};
 
 /// How a listener secures what it accepts.
 #[derive(Clone)]
 pub(crate) struct ListenerTls {
-    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) live: Arc<LiveAcceptor>,
     /// Peers that do not start with TLS are refused.
     pub(crate) required: bool,
-    pub(crate) uid_format: UidFormat,
 }
-
-/// How a listener secures what it accepts, changeable while it does.
-pub(crate) type SharedTls = Arc<RwLock<Option<ListenerTls>>>;
 
 /// A connection that a listener has accepted and secured.
 pub(crate) struct Accepted {
@@ -45,7 +42,7 @@ pub(crate) trait Placement: Send + Sync + 'static {
 pub(crate) fn accept(
     name: Arc<str>,
     socket: std::net::TcpListener,
-    tls: SharedTls,
+    tls: Option<ListenerTls>,
     placement: Arc<dyn Placement>,
     accepted: UnboundedSender<(usize, Accepted)>,
 ) -> io::Result<JoinHandle<()>> {
@@ -56,7 +53,9 @@ pub(crate) fn accept(
                 Ok((stream, peer)) => {
                     let (worker, runtime) = placement.place();
                     let name = Arc::clone(&name);
-                    let tls = tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    let tls = tls
+                        .as_ref()
+                        .map(|tls| (tls.live.current(Instant::now()), tls.required));
                     let accepted = accepted.clone();
                     let Ok(stream) = stream.into_std() else {
                         continue;
@@ -87,22 +86,22 @@ pub(crate) fn accept(
 
 async fn secure(
     stream: std::net::TcpStream,
-    tls: Option<&ListenerTls>,
+    tls: Option<&(Ready<TlsAcceptor>, bool)>,
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    let Some(tls) = tls else {
+    let Some((ready, required)) = tls else {
         return Ok((Stream::Tcp(stream), None));
     };
     let handshake = async {
-        if !tls.required {
+        if !required {
             let mut first = [0; 1];
             if stream.peek(&mut first).await? == 0 || !begins_handshake(&first) {
                 return Ok((Stream::Tcp(stream), None));
             }
         }
-        let stream = tls.acceptor.accept(stream).await?;
-        let info = TlsInfo::of(stream.get_ref().1, &tls.uid_format);
+        let stream = ready.tls.accept(stream).await?;
+        let info = TlsInfo::of(stream.get_ref().1, ready);
         Ok((Stream::TlsServer(Box::new(stream)), Some(info)))
     };
     tokio::time::timeout(HANDSHAKE_TIME_OUT, handshake)

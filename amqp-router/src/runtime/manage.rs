@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::{Error, Message, Value};
@@ -18,7 +18,7 @@ use crate::management::{Config, Entity, Schema, unsupported};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::{Levels, Log, Module, Settings};
-use crate::runtime::plan::{Listening, Planner, address_rule, load_profile};
+use crate::runtime::plan::{Listening, Planner, address_rule, profile_source};
 use crate::runtime::router::Request;
 use crate::runtime::service::{ConnectionRow, Service};
 use crate::worker::WorkerStatus;
@@ -107,6 +107,8 @@ impl Manager<'_> {
         entity.set("host", row.host.as_str());
         entity.set("opened", row.status.is_some());
         entity.set("uptimeSeconds", seconds(now, row.opened));
+        let ordinal = row.tls.as_ref().map(|tls| integer(tls.ordinal));
+        entity.set("tlsOrdinal", ordinal);
         let Some(status) = status else { return entity };
         let peer = &status.peer;
         entity.set("container", status.container.as_str());
@@ -325,7 +327,7 @@ impl Manager<'_> {
 
     /// Puts a new entity to work.
     fn start(&mut self, entity: &Entity) -> Result<(), Refusal> {
-        let planner = Planner::new(self.config)?;
+        let planner = Planner::new(self.config, &self.service.profiles)?;
         match entity.schema().name {
             "listener" => match planner.listener(entity)? {
                 Listening::Amqp(plan) => {
@@ -339,7 +341,9 @@ impl Manager<'_> {
             },
             "connector" => self.service.connect(planner.connector(entity)?),
             "sslProfile" => {
-                load_profile(entity)?;
+                let source = profile_source(entity);
+                let profiles = &self.service.profiles;
+                profiles.update(entity.name(), source, Instant::now())?;
             }
             "router.config.address" => {
                 if let Some(scope) = scope(entity) {
@@ -405,9 +409,13 @@ impl Backend for Manager<'_> {
                 configure_log(log, &updated)?;
             }
             "sslProfile" => {
-                load_profile(&updated)?;
+                let source = profile_source(&updated);
+                let profiles = &self.service.profiles;
+                profiles.update(updated.name(), source, Instant::now())?;
                 self.config.replace(updated.clone());
-                self.restart_users_of(updated.name());
+                let oldest = updated.integer("oldestValidOrdinal").unwrap_or(0);
+                let oldest = u64::try_from(oldest).unwrap_or(0);
+                self.service.retire_ordinals(updated.name(), oldest);
             }
             _ => self.config.replace(updated.clone()),
         }
@@ -428,6 +436,7 @@ impl Backend for Manager<'_> {
                     let text = format!("{} is in use by {}", entity.label(), user.label());
                     return Err(Refusal::forbidden(text));
                 }
+                self.service.profiles.remove(entity.name());
             }
             "router.config.address" => {
                 if let Some(scope) = scope(entity) {
@@ -466,28 +475,6 @@ impl Backend for Manager<'_> {
                 ])
             })
             .collect()
-    }
-}
-
-impl Manager<'_> {
-    /// Has listeners secure new connections with what their profile says now.
-    fn restart_users_of(&mut self, profile: &str) {
-        let users: Vec<Entity> = self
-            .config
-            .of("listener")
-            .filter(|listener| listener.word("sslProfile") == Some(profile))
-            .cloned()
-            .collect();
-        for listener in users {
-            let Ok(planner) = Planner::new(self.config) else {
-                continue;
-            };
-            match planner.listener(&listener) {
-                Ok(Listening::Amqp(plan)) => self.service.resecure(*plan),
-                Ok(Listening::Http(_)) => {}
-                Err(error) => warn!(target: "AGENT", "{error}"),
-            }
-        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio_rustls::TlsAcceptor;
+use tracing::warn;
 
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Symbol, Value};
@@ -21,6 +21,7 @@ use crate::runtime::router::StartError;
 use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
 use crate::runtime::secret;
 use crate::runtime::service::ListenerPlan;
+use crate::runtime::tls::live::{Derived, LiveAcceptor, LiveProfile, Profiles, Source};
 use crate::runtime::tls::{ClientCertificate, ProfileSettings, TlsProfile};
 use crate::runtime::users::UsersFile;
 
@@ -28,13 +29,14 @@ use crate::runtime::users::UsersFile;
 pub(crate) struct Planner<'a> {
     config: &'a Config,
     users: Option<Arc<Logins>>,
+    profiles: Profiles,
 }
 
 /// A listener entity that speaks HTTP, made ready to work.
 pub(crate) struct HttpPlan {
     pub(crate) name: String,
     pub(crate) bind: BindAddress,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) healthz: bool,
 }
 
@@ -47,7 +49,7 @@ pub(crate) enum Listening {
 impl<'a> Planner<'a> {
     /// # Errors
     /// The users file that the router entity leads to cannot be read.
-    pub(crate) fn new(config: &'a Config) -> Result<Self, Invalid> {
+    pub(crate) fn new(config: &'a Config, profiles: &Profiles) -> Result<Self, Invalid> {
         let router = config.singleton("router");
         let directory = router.word("saslConfigDir").map(PathBuf::from);
         let name = router.word("saslConfigName").unwrap_or("skrouterd");
@@ -60,7 +62,11 @@ impl<'a> Planner<'a> {
                 Some(Arc::new(Logins::new(users)))
             }
         };
-        Ok(Self { config, users })
+        Ok(Self {
+            config,
+            users,
+            profiles: profiles.clone(),
+        })
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -103,27 +109,28 @@ impl<'a> Planner<'a> {
             None => None,
             Some(profile) => {
                 let profile = self.profile(entity, profile)?;
-                let wanted = match entity.word("saslMechanisms") {
+                let listed = entity.word("saslMechanisms").is_some();
+                let wanted = ClientCertificate::wanted(
+                    entity.flag("authenticatePeer"),
+                    authenticator.mechanisms(),
+                );
+                let acceptor = Derived::new(profile, Instant::now(), move |profile| {
                     // Without a list a certificate is welcome where it can be checked.
-                    None if !profile.can_check_peers() => ClientCertificate::NotAsked,
-                    _ => ClientCertificate::wanted(
-                        entity.flag("authenticatePeer"),
-                        authenticator.mechanisms(),
-                    ),
-                };
-                let acceptor = profile
-                    .acceptor(wanted, &[])
-                    .map_err(|error| wrong(entity, error.to_string()))?;
-                let uid_format = profile.uid_format().clone();
+                    let wanted = match listed || profile.can_check_peers() {
+                        true => wanted,
+                        false => ClientCertificate::NotAsked,
+                    };
+                    profile.acceptor(wanted, &[])
+                });
+                let acceptor = acceptor.map_err(|error| wrong(entity, error.to_string()))?;
                 Some(ListenerTls {
-                    acceptor,
+                    live: Arc::new(acceptor),
                     required: entity.flag("requireSsl"),
-                    uid_format,
                 })
             }
         };
         if entity.flag("http") {
-            let tls = tls.map(|tls| tls.acceptor);
+            let tls = tls.map(|tls| tls.live);
             let healthz = entity.flag("healthz");
             return Ok(Listening::Http(Box::new(HttpPlan {
                 name,
@@ -149,12 +156,15 @@ impl<'a> Planner<'a> {
             None => None,
             Some(profile) => {
                 let profile = self.profile(entity, profile)?;
-                let connector = profile
-                    .connector(entity.flag("verifyHostname"), &[])
-                    .map_err(|error| wrong(entity, error.to_string()))?;
-                Some((connector, profile.uid_format().clone()))
+                let verify_hostname = entity.flag("verifyHostname");
+                let connector = Derived::new(profile, Instant::now(), move |profile| {
+                    profile.connector(verify_hostname, &[])
+                });
+                let connector = connector.map_err(|error| wrong(entity, error.to_string()))?;
+                Some(Arc::new(connector))
             }
         };
+        warn_if_bare(entity, "saslPassword", false);
         let password = entity
             .word("saslPassword")
             .map(|text| secret::resolve(text, false))
@@ -187,6 +197,17 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// Reads the files of every sslProfile.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub(crate) fn load_profiles(&self) -> Result<(), Invalid> {
+        for entity in self.config.of("sslProfile") {
+            self.profile(entity, entity.name())?;
+        }
+        Ok(())
+    }
+
     fn has_certificate(&self, entity: &Entity) -> bool {
         let name = entity.word("sslProfile").unwrap_or_default();
         self.config
@@ -194,7 +215,7 @@ impl<'a> Planner<'a> {
             .any(|p| p.name() == name && p.word("certFile").is_some())
     }
 
-    fn profile(&self, user: &Entity, name: &str) -> Result<TlsProfile, Invalid> {
+    fn profile(&self, user: &Entity, name: &str) -> Result<Arc<LiveProfile>, Invalid> {
         let entity = self
             .config
             .of("sslProfile")
@@ -205,7 +226,12 @@ impl<'a> Planner<'a> {
                 format!("the attribute 'sslProfile' names '{name}', which is not defined"),
             ));
         };
-        load_profile(entity)
+        self.profiles
+            .get_or_load(name, profile_source(entity), Instant::now())
+            .map_err(|error| match user.schema().name {
+                "sslProfile" => error,
+                _ => wrong(user, error.to_string()),
+            })
     }
 
     fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
@@ -274,10 +300,8 @@ impl Config {
     /// # Errors
     /// The first that cannot be used: which entity and attribute, and why.
     pub fn check(&self) -> Result<(), StartError> {
-        for profile in self.of("sslProfile") {
-            load_profile(profile)?;
-        }
-        let planner = Planner::new(self)?;
+        let planner = Planner::new(self, &Profiles::default())?;
+        planner.load_profiles()?;
         for listener in self.of("listener") {
             planner.listener(listener)?;
         }
@@ -288,10 +312,38 @@ impl Config {
     }
 }
 
+/// How an sslProfile is read, now and whenever its files change.
+pub(crate) fn profile_source(entity: &Entity) -> Source {
+    let files = [
+        "certFile",
+        "privateKeyFile",
+        "caCertFile",
+        "uidNameMappingFile",
+    ];
+    let password = entity
+        .word("password")
+        .and_then(|text| text.strip_prefix("file:"));
+    let ordinal = entity.integer("ordinal").unwrap_or(0);
+    Source {
+        files: files
+            .into_iter()
+            .filter_map(|attribute| entity.word(attribute))
+            .chain(password)
+            .map(PathBuf::from)
+            .collect(),
+        ordinal: u64::try_from(ordinal).unwrap_or(0),
+        load: {
+            let entity = entity.clone();
+            Arc::new(move || load_profile(&entity))
+        },
+    }
+}
+
 /// Reads the files of an sslProfile.
 pub(crate) fn load_profile(entity: &Entity) -> Result<TlsProfile, Invalid> {
     let path = |attribute: &str| entity.word(attribute).map(PathBuf::from);
     let text = |attribute: &str| entity.word(attribute).map(str::to_owned);
+    warn_if_bare(entity, "password", true);
     let password = entity
         .word("password")
         .map(|text| secret::resolve(text, true))
@@ -309,6 +361,20 @@ pub(crate) fn load_profile(entity: &Entity) -> Result<TlsProfile, Invalid> {
         uid_name_mapping_file: path("uidNameMappingFile"),
     })
     .map_err(|error| wrong(entity, error.to_string()))
+}
+
+/// A password that everyone who reads the configuration can read deserves a word.
+fn warn_if_bare(entity: &Entity, attribute: &str, literal_allowed: bool) {
+    if let Some(text) = entity.word(attribute)
+        && secret::is_bare(text, literal_allowed)
+    {
+        warn!(
+            target: "SERVER",
+            "{}: the attribute '{attribute}' is a password in clear; use 'env:NAME', 'file:PATH' \
+             or, if it must be, 'pass:TEXT'",
+            entity.label(),
+        );
+    }
 }
 
 /// The rule that an address entity makes.

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 use tracing::info;
 
 use crate::codec::Message;
@@ -19,9 +21,10 @@ use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::Log;
 use crate::runtime::manage::{self, Manager, configure_log, scope};
-use crate::runtime::plan::{self, Planner, address_rule, load_profile, treatment};
+use crate::runtime::plan::{self, Planner, address_rule, treatment};
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::threads::start_workers;
+use crate::runtime::tls::live::Profiles;
 use crate::worker::WorkerStatus;
 
 /// Why a router did not start.
@@ -109,7 +112,7 @@ impl Router {
             .integer("workerThreads")
             .and_then(|n| u16::try_from(n).ok());
         let default = treatment(router.text("defaultDistribution"));
-        let identity = Arc::new(Planner::new(&config)?.identity());
+        let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
         let (workers, events, mut threads) =
             start_workers(workers.unwrap_or(1), &identity, default)?;
         let control = Control::new(identity, default, rand::random());
@@ -244,10 +247,8 @@ impl ControlPlane {
                 self.service.control.configure(scope, address_rule(entity));
             }
         }
-        for profile in self.config.of("sslProfile") {
-            load_profile(profile)?;
-        }
-        let planner = Planner::new(&self.config)?;
+        let planner = Planner::new(&self.config, &self.service.profiles)?;
+        planner.load_profiles()?;
         for entity in self.config.of("connector") {
             self.service.connect(planner.connector(entity)?);
         }
@@ -276,8 +277,13 @@ impl ControlPlane {
         inputs: &mut Inputs,
         requests: &mut UnboundedReceiver<Request>,
     ) -> Option<oneshot::Sender<()>> {
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = sweep.tick() => {
+                    self.service.profiles.sweep(Instant::now(), SystemTime::now());
+                }
                 Some((worker, events)) = inputs.events.recv() => {
                     self.service.handle_events(worker, events);
                 }
@@ -341,3 +347,6 @@ impl ControlPlane {
         }
     }
 }
+
+/// How often files are looked at, and the ends of certificates.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,13 +25,14 @@ use crate::endpoint::SaslPolicy;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::http::{Answer, HttpListener, Pages};
-use crate::runtime::listen::{Accepted, ListenerTls, Placement, SharedTls, accept};
+use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
 use crate::runtime::shutdown::Stop;
 use crate::runtime::tls::TlsInfo;
+use crate::runtime::tls::live::Profiles;
 use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
 
 /// One worker, seen from outside its thread.
@@ -94,7 +95,6 @@ pub(crate) struct ListenerPlan {
 struct Listener {
     /// What AMQP connections of it are made with.
     settings: Option<(ConnectionSettings, Arc<Authenticator>)>,
-    tls: Option<SharedTls>,
     /// The settings with the SASL policy of each way to connect.
     variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
     addresses: Vec<SocketAddr>,
@@ -115,7 +115,7 @@ pub(crate) struct ConnectionRow {
     pub(crate) opened: Instant,
     pub(crate) status: Option<Box<ConnectionStatus>>,
     authenticator: Option<Arc<Authenticator>>,
-    tls: Option<TlsInfo>,
+    pub(crate) tls: Option<TlsInfo>,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
 }
@@ -131,6 +131,7 @@ pub(crate) struct Service {
     accepted: UnboundedSender<(usize, Accepted)>,
     connected: UnboundedSender<Connected>,
     pub(crate) started: Instant,
+    pub(crate) profiles: Profiles,
 }
 
 /// What a service waits for, besides requests.
@@ -158,6 +159,7 @@ impl Service {
             accepted,
             connected,
             started: Instant::now(),
+            profiles: Profiles::default(),
         };
         (
             service,
@@ -176,10 +178,8 @@ impl Service {
     pub(crate) fn listen(&mut self, plan: ListenerPlan) -> Result<Vec<SocketAddr>, BindError> {
         let sockets = plan.bind.bind()?;
         let name: Arc<str> = plan.name.as_str().into();
-        let tls: SharedTls = Arc::new(RwLock::new(plan.tls));
         let mut listener = Listener {
             settings: Some((plan.settings, Arc::new(plan.authenticator))),
-            tls: Some(Arc::clone(&tls)),
             variants: Vec::new(),
             addresses: Vec::new(),
             tasks: Vec::new(),
@@ -191,7 +191,7 @@ impl Service {
             let task = accept(
                 Arc::clone(&name),
                 socket,
-                Arc::clone(&tls),
+                plan.tls.clone(),
                 placement,
                 accepted,
             )
@@ -204,15 +204,6 @@ impl Service {
         let addresses = listener.addresses.clone();
         self.listeners.insert(plan.name, listener);
         Ok(addresses)
-    }
-
-    /// Has a listener that is at work secure new connections in another way.
-    pub(crate) fn resecure(&mut self, plan: ListenerPlan) {
-        if let Some(listener) = self.listeners.get(&plan.name)
-            && let Some(shared) = &listener.tls
-        {
-            *shared.write().unwrap_or_else(PoisonError::into_inner) = plan.tls;
-        }
     }
 
     /// Starts to answer HTTP requests.
@@ -251,7 +242,6 @@ impl Service {
         });
         let listener = Listener {
             settings: None,
-            tls: None,
             variants: Vec::new(),
             addresses: addresses.clone(),
             tasks: vec![task],
@@ -421,6 +411,25 @@ impl Service {
         };
         self.to_worker(row.worker, ToWorker::Close { id, error });
         true
+    }
+
+    /// Closes the connections that an sslProfile secured when its ordinal was below `oldest`.
+    pub(crate) fn retire_ordinals(&mut self, profile: &str, oldest: u64) {
+        let retired = |row: &ConnectionRow| {
+            row.tls
+                .as_ref()
+                .is_some_and(|tls| *tls.profile == *profile && tls.ordinal < oldest)
+        };
+        let rows = self.connections.iter();
+        let ids: Vec<u64> = rows
+            .filter(|(_, row)| retired(row))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in ids {
+            info!(target: "SERVER", "[C{id}] Closing: sslProfile '{profile}' has retired ordinals below {oldest}");
+            let text = format!("TLS credentials older than ordinal {oldest} are no longer valid");
+            self.close_connection(id, Some(forced(&text)));
+        }
     }
 
     /// Asks every worker to report itself; whoever awaits the answers need not be this task.
