@@ -13,6 +13,7 @@ mod forwarding;
 #[doc(hidden)]
 pub mod fuzzing;
 mod management;
+mod policy;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use crate::codec::{DeliveryState, Error};
+use crate::codec::{DeliveryState, Error, Progress};
 use crate::control::address::Identity;
 use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
 use crate::forwarding::addresses::Addresses;
@@ -130,7 +130,11 @@ impl Forwarder {
     }
 
     /// Takes a transfer frame in.
-    pub(crate) fn transfer<W: Wire>(&mut self, wire: &mut W, now: Instant, arrival: Arrival) {
+    pub(crate) fn transfer<W: Wire>(&mut self, wire: &mut W, now: Instant, mut arrival: Arrival) {
+        let first = arrival.first.is_some();
+        if self.is_oversized(wire, arrival.link, first, &arrival.payload) {
+            arrival.aborted = true;
+        }
         let incoming = &mut self.incoming[arrival.link];
         incoming.unreleased += 1;
         match arrival.first {
@@ -162,12 +166,22 @@ impl Forwarder {
     /// Looks at the start of a message and forwards it, or waits for more of it.
     fn begin<W: Wire>(&mut self, wire: &mut W, now: Instant, mut fresh: Fresh) {
         let target = self.incoming[fresh.link].target;
-        if let (Target::Address(address), true) = (target, inspect::is_plain(&fresh.payload)) {
+        let checks_user = fresh.message_format == 0 && self.checks_user_id(fresh.link);
+        let plain = !checks_user && inspect::is_plain(&fresh.payload);
+        if let (Target::Address(address), true) = (target, plain) {
             let envelope = self.envelope(now, address, &mut fresh, None, None);
             return self.dispatch(wire, fresh, envelope);
         }
         let anonymous = target == Target::Anonymous;
-        let inspected = if fresh.message_format == 0 {
+        let foreign = match checks_user {
+            true => self.foreign_user(fresh.link, &fresh.payload),
+            false => Progress::Complete(None),
+        };
+        let inspected = if let Progress::NeedMore = foreign {
+            Inspected::NeedMore
+        } else if let Progress::Malformed = foreign {
+            Inspected::Malformed
+        } else if fresh.message_format == 0 {
             inspect::inspect(&fresh.payload, anonymous)
         } else {
             Inspected::opaque()
@@ -179,6 +193,9 @@ impl Forwarder {
                 time_to_live,
                 to,
             } => {
+                if let Progress::Complete(Some(outcome)) = foreign {
+                    return self.refuse(wire, &fresh, outcome);
+                }
                 let address = match target {
                     Target::Address(address) => Ok(address),
                     Target::Anonymous => self.resolve(fresh.link, to.as_deref()),
@@ -245,6 +262,7 @@ impl Forwarder {
         {
             return self.available(last.id);
         }
+        self.may_send_to(link, to)?;
         let key = self.settings.identity.key(to);
         match self.addresses.find(key.as_str()) {
             Some(id) => {

@@ -8,6 +8,7 @@ use crate::codec::{DeliveryState, Modified};
 use crate::control::address::AddressKey;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId};
 use crate::forwarding::Forwarder;
+use crate::forwarding::limits::Limited;
 use crate::forwarding::stats::{DeliveryCounts, Rate};
 use crate::forwarding::table::Chain;
 use crate::forwarding::wire::{Terminal, Wire};
@@ -32,6 +33,7 @@ pub(crate) struct Incoming {
     pub(super) dirty: bool,
     /// Where the last message on an anonymous link went.
     pub(super) last_to: Option<LastTo>,
+    pub(super) limited: Limited,
     pub(super) counts: DeliveryCounts,
     pub(super) rate: Rate,
     /// Since when the peer has had no credit.
@@ -144,6 +146,7 @@ impl Forwarder {
             current: None,
             dirty: false,
             last_to: None,
+            limited: Limited::default(),
             counts: DeliveryCounts::default(),
             rate: Rate::default(),
             dry_since: None,

@@ -315,10 +315,7 @@ impl Manager<'_> {
                         entity.set("failoverUrls", state.failover_urls());
                     }
                 }
-                "policy" => {
-                    let current = self.service.connections.len() as i64;
-                    entity.set("connectionsCurrent", current);
-                }
+                "policy" => self.service.fill_policy(entity),
                 _ => {}
             }
         }
@@ -345,6 +342,10 @@ impl Manager<'_> {
                 let profiles = &self.service.profiles;
                 profiles.update(entity.name(), source, Instant::now())?;
             }
+            "vhost" => {
+                self.service.governance.set(entity)?;
+                self.service.enforce_revocations();
+            }
             "router.config.address" => {
                 if let Some(scope) = scope(entity) {
                     self.service.control.configure(scope, address_rule(entity));
@@ -367,6 +368,7 @@ impl Backend for Manager<'_> {
             "router.address" => self.addresses(),
             "routerMetrics" => vec![self.metrics()],
             "log" => self.logs(),
+            "vhostStats" => self.service.vhost_stats(),
             _ => self.configured(schema),
         }
     }
@@ -417,6 +419,11 @@ impl Backend for Manager<'_> {
                 let oldest = u64::try_from(oldest).unwrap_or(0);
                 self.service.retire_ordinals(updated.name(), oldest);
             }
+            "vhost" => {
+                self.service.governance.set(&updated)?;
+                self.config.replace(updated.clone());
+                self.service.enforce_revocations();
+            }
             _ => self.config.replace(updated.clone()),
         }
         Ok(updated)
@@ -426,6 +433,10 @@ impl Backend for Manager<'_> {
         match entity.schema().name {
             "listener" => self.service.stop_listening(entity.name()),
             "connector" => self.service.stop_connecting(entity.name()),
+            "vhost" => {
+                let hostname = entity.text("hostname").unwrap_or_default();
+                self.service.governance.policies.remove(hostname);
+            }
             "sslProfile" => {
                 let user = self
                     .config

@@ -17,6 +17,7 @@ mod local;
 pub mod log;
 mod manage;
 mod plan;
+mod policies;
 mod ready;
 pub(crate) mod reconnect;
 mod router;

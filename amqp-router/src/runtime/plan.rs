@@ -16,6 +16,7 @@ use crate::management::{Config, Entity, Invalid};
 use crate::runtime::connect::ConnectorPlan;
 use crate::runtime::listen::ListenerTls;
 use crate::runtime::listener::{AddressFamily, BindAddress};
+use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reconnect::Server;
 use crate::runtime::router::StartError;
 use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
@@ -277,7 +278,14 @@ impl<'a> Planner<'a> {
             properties,
             ..defaults
         };
+        let policy_vhost = entity.word("policyVhost").map(str::to_owned);
+        let enabled = self.config.singleton("policy").flag("enableVhostPolicy");
+        let listens = entity.schema().name == "listener";
+        let neighbor = entity.text("role") == Some("inter-router");
         ConnectionSettings {
+            // Neighbours are, where their listener says by which vhost.
+            governed: enabled && listens && (!neighbor || policy_vhost.is_some()),
+            policy_vhost: policy_vhost.filter(|_| enabled),
             name: entity.name().to_owned(),
             role: match entity.text("role") {
                 Some("route-container") => "route-container",
@@ -300,6 +308,9 @@ impl Config {
     /// # Errors
     /// The first that cannot be used: which entity and attribute, and why.
     pub fn check(&self) -> Result<(), StartError> {
+        let mut complete = self.clone();
+        load_policy_dir(&mut complete)?;
+        Governance::new(&complete)?;
         let planner = Planner::new(self, &Profiles::default())?;
         planner.load_profiles()?;
         for listener in self.of("listener") {

@@ -22,6 +22,7 @@ use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::Log;
 use crate::runtime::manage::{self, Manager, configure_log, scope};
 use crate::runtime::plan::{self, Planner, address_rule, treatment};
+use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::threads::start_workers;
 use crate::runtime::tls::live::Profiles;
@@ -107,6 +108,9 @@ impl Router {
         for entity in config.of("log") {
             configure(entity).map_err(|refusal| StartError::Config(refusal.to_string()))?;
         }
+        let mut config = config;
+        load_policy_dir(&mut config)?;
+        let governance = Governance::new(&config)?;
         let router = config.singleton("router");
         let workers = router
             .integer("workerThreads")
@@ -123,7 +127,7 @@ impl Router {
         let thread = std::thread::Builder::new().name("control".into());
         threads.push(thread.spawn(move || {
             let _entered = runtime.enter();
-            let (service, inputs) = Service::new(control, handles, events);
+            let (service, inputs) = Service::new(control, handles, events, governance);
             let plane = ControlPlane {
                 service,
                 config,

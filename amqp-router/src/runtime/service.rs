@@ -28,6 +28,7 @@ use crate::runtime::http::{Answer, HttpListener, Pages};
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::plan::HttpPlan;
+use crate::runtime::policies::Governance;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
 use crate::runtime::shutdown::Stop;
@@ -116,6 +117,10 @@ pub(crate) struct ConnectionRow {
     pub(crate) status: Option<Box<ConnectionStatus>>,
     authenticator: Option<Arc<Authenticator>>,
     pub(crate) tls: Option<TlsInfo>,
+    /// The vhost that its listener says policy is to go by.
+    pub(crate) policy_vhost: Option<String>,
+    /// Its role says that the peer is a router.
+    pub(crate) is_router: bool,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
 }
@@ -132,6 +137,7 @@ pub(crate) struct Service {
     connected: UnboundedSender<Connected>,
     pub(crate) started: Instant,
     pub(crate) profiles: Profiles,
+    pub(crate) governance: Governance,
 }
 
 /// What a service waits for, besides requests.
@@ -146,6 +152,7 @@ impl Service {
         control: Control,
         workers: Workers,
         events: UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>,
+        governance: Governance,
     ) -> (Self, Inputs) {
         let (accepted, accepted_inbox) = unbounded_channel();
         let (connected, connected_inbox) = unbounded_channel();
@@ -160,6 +167,7 @@ impl Service {
             connected,
             started: Instant::now(),
             profiles: Profiles::default(),
+            governance,
         };
         (
             service,
@@ -314,6 +322,10 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
+        if !self.governance.policies.socket_opened() {
+            info!(target: "POLICY", "DENY Connection '{}' based on global connection count", new.peer);
+            return;
+        }
         debug!(target: "SERVER", "[C{id}] Accepted connection to {} from {}", new.listener, new.peer);
         let host = new.peer.to_string();
         let row = ConnectionRow {
@@ -323,6 +335,8 @@ impl Service {
             status: None,
             authenticator: Some(authenticator),
             tls: new.tls.clone(),
+            policy_vhost: settings.policy_vhost.clone(),
+            is_router: is_router(settings.role),
             connector: None,
         };
         self.connections.insert(id, row);
@@ -347,10 +361,21 @@ impl Service {
             status: None,
             authenticator: None,
             tls: new.tls.clone(),
+            policy_vhost: None,
+            is_router: is_router(new.settings.role),
             connector: Some(new.state),
         };
         self.connections.insert(id, row);
-        let peer = peer_info(new.host, false, new.tls.as_ref());
+        let mut peer = peer_info(new.host, false, new.tls.as_ref());
+        if let Some(vhost) = &new.settings.policy_vhost {
+            match self.grant_connector(id, vhost) {
+                Ok(grant) => peer.grant = Some(grant),
+                Err(denial) => {
+                    warn!(target: "POLICY", "[C{id}] The connection is dropped: {}", denial.0);
+                    return self.closed(id, Some(denial.0));
+                }
+            }
+        }
         let connection = NewConnection {
             id,
             stream: new.stream,
@@ -365,8 +390,17 @@ impl Service {
     pub(crate) fn handle_events(&mut self, worker: WorkerId, events: Vec<WorkerEvent>) {
         for event in events {
             match event {
-                WorkerEvent::Attach(request) => self.control.attach(*request),
-                WorkerEvent::Detached(link) => self.control.detached(link),
+                WorkerEvent::Attach(request) => self.attach(*request),
+                WorkerEvent::Detached(link) => {
+                    self.governance.detached(link);
+                    self.control.detached(link);
+                }
+                WorkerEvent::Opening {
+                    id,
+                    hostname,
+                    container,
+                    user,
+                } => self.opening(worker, id, hostname, &container, user),
                 WorkerEvent::Authenticate {
                     connection,
                     id,
@@ -461,7 +495,7 @@ impl Service {
         }
     }
 
-    fn to_worker(&self, worker: usize, message: ToWorker) {
+    pub(crate) fn to_worker(&self, worker: usize, message: ToWorker) {
         // A worker that is gone has no connections left to be told about.
         let _ = self.workers.get(worker).inbox.send(message);
     }
@@ -538,6 +572,7 @@ impl Service {
         let Some(row) = self.connections.remove(&id) else {
             return;
         };
+        self.governance.closed(id, row.connector.is_none());
         let text = reason.as_deref().unwrap_or("closed by the peer");
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
@@ -611,6 +646,11 @@ fn peer_info(host: String, incoming: bool, tls: Option<&TlsInfo>) -> PeerInfo {
         tls,
         ..PeerInfo::default()
     }
+}
+
+/// Whether peers of connections with this role are routers.
+fn is_router(role: &str) -> bool {
+    matches!(role, "inter-router" | "edge" | "inter-edge")
 }
 
 fn forced(text: &str) -> Error {

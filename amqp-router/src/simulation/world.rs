@@ -151,6 +151,8 @@ impl World {
             name: "listener".into(),
             role: "normal",
             link_capacity: climate.link_capacity,
+            governed: false,
+            policy_vhost: None,
             max_message_size: None,
             endpoint: Arc::new(climate.endpoint.clone()),
         };
@@ -512,6 +514,7 @@ impl World {
 
     fn tell_control(&mut self, worker: WorkerId, event: WorkerEvent) {
         match event {
+            WorkerEvent::Opening { .. } => unreachable!("no connection here is governed"),
             WorkerEvent::Authenticate {
                 connection,
                 id,

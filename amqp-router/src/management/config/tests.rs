@@ -335,8 +335,15 @@ fn sample(schema: &Schema, attribute: &Attribute) -> (String, Value) {
         (_, _, Kind::Boolean) if attribute.default == Some("true") => {
             ("no".into(), Value::Bool(false))
         }
+        // It needs a group that this one lacks.
+        ("vhost", "allowUnknownUser", _) => ("no".into(), Value::Bool(false)),
         (_, _, Kind::Boolean) => ("yes".into(), Value::Bool(true)),
         (_, _, Kind::Choice(words)) => word(words[0]),
+        ("vhost", "groups", _) => {
+            let users = Value::Map(vec![("users".into(), "ann".into())]);
+            let map = Value::Map(vec![("g".into(), users)]);
+            ("{\n \"g\": {\"users\": \"ann\"}\n }".into(), map)
+        }
         (_, _, Kind::Map) => {
             let map = Value::Map(vec![(
                 "k".into(),
