@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use crate::runtime::sources::Sources;
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::{LiveAcceptor, Ready};
 use crate::runtime::tls::{TlsInfo, begins_handshake};
@@ -43,14 +44,27 @@ pub(crate) fn accept(
     name: Arc<str>,
     socket: std::net::TcpListener,
     tls: Option<ListenerTls>,
+    sources: Arc<Mutex<Sources>>,
     placement: Arc<dyn Placement>,
     accepted: UnboundedSender<(usize, Accepted)>,
 ) -> io::Result<JoinHandle<()>> {
     let socket = TcpListener::from_std(socket)?;
     Ok(tokio::spawn(async move {
+        let mut trouble = 0;
         loop {
             match socket.accept().await {
                 Ok((stream, peer)) => {
+                    trouble = 0;
+                    let admitted = sources
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .connected(peer.ip(), Instant::now());
+                    if let Err(too_fast) = admitted {
+                        if too_fast.is_news {
+                            warn!(target: "SERVER", "Listener '{name}': {} connects too fast; such connections are closed", peer.ip());
+                        }
+                        continue;
+                    }
                     let (worker, runtime) = placement.place();
                     let name = Arc::clone(&name);
                     let tls = tls
@@ -67,8 +81,12 @@ pub(crate) fn accept(
                                 // Nobody there: the router is stopping.
                                 let _ = accepted.send((worker, new));
                             }
-                            Err(reason) => {
+                            // Whoever only looks whether somebody listens is no news.
+                            Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => {
                                 debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
+                            }
+                            Err(reason) => {
+                                info!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                             }
                         }
                     });
@@ -76,8 +94,11 @@ pub(crate) fn accept(
                 // A peer that is gone before it is accepted is none of our business; a lack of
                 // file descriptors passes when connections end.
                 Err(error) => {
-                    warn!(target: "SERVER", "Listener '{name}': accept failed: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if trouble == 0 {
+                        warn!(target: "SERVER", "Listener '{name}': accept failed: {error}; trying again with growing pauses");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE * 2u32.pow(trouble.min(4))).await;
+                    trouble += 1;
                 }
             }
         }

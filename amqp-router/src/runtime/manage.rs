@@ -1,6 +1,7 @@
 //! The management agent at work: requests that arrive at `$management`, and the router that they
 //! are about.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
@@ -18,7 +19,7 @@ use crate::management::{Config, Entity, Schema, unsupported};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::{Levels, Log, Module, Settings};
-use crate::runtime::plan::{Listening, Planner, address_rule, profile_source};
+use crate::runtime::plan::{Listening, Planner, address_rule, profile_source, proxy};
 use crate::runtime::router::Request;
 use crate::runtime::service::{ConnectionRow, Service};
 use crate::worker::WorkerStatus;
@@ -419,6 +420,11 @@ impl Backend for Manager<'_> {
                 let oldest = u64::try_from(oldest).unwrap_or(0);
                 self.service.retire_ordinals(updated.name(), oldest);
             }
+            "proxyProfile" => {
+                let proxy = Arc::new(proxy(&updated)?);
+                self.service.update_proxy(&proxy);
+                self.config.replace(updated.clone());
+            }
             "vhost" => {
                 self.service.governance.set(&updated)?;
                 self.config.replace(updated.clone());
@@ -437,17 +443,19 @@ impl Backend for Manager<'_> {
                 let hostname = entity.text("hostname").unwrap_or_default();
                 self.service.governance.policies.remove(hostname);
             }
-            "sslProfile" => {
+            kind @ ("sslProfile" | "proxyProfile") => {
                 let user = self
                     .config
                     .entities
                     .iter()
-                    .find(|other| other.word("sslProfile") == Some(entity.name()));
+                    .find(|other| other.word(kind) == Some(entity.name()));
                 if let Some(user) = user {
                     let text = format!("{} is in use by {}", entity.label(), user.label());
                     return Err(Refusal::forbidden(text));
                 }
-                self.service.profiles.remove(entity.name());
+                if kind == "sslProfile" {
+                    self.service.profiles.remove(entity.name());
+                }
             }
             "router.config.address" => {
                 if let Some(scope) = scope(entity) {

@@ -15,8 +15,9 @@ use crate::endpoint::{self, ClientSasl, SaslPolicy};
 use crate::management::{Config, Entity, Invalid};
 use crate::runtime::connect::ConnectorPlan;
 use crate::runtime::listen::ListenerTls;
-use crate::runtime::listener::{AddressFamily, BindAddress};
+use crate::runtime::listener::{AddressFamily, BindAddress, port_number};
 use crate::runtime::policies::{Governance, load_policy_dir};
+use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Server;
 use crate::runtime::router::StartError;
 use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
@@ -194,6 +195,7 @@ impl<'a> Planner<'a> {
                 port: entity.text("port").unwrap_or("amqp").to_owned(),
             },
             settings: Arc::new(self.settings(entity, SaslPolicy::Client(sasl))),
+            proxy: self.proxy(entity)?,
             tls,
         })
     }
@@ -207,6 +209,20 @@ impl<'a> Planner<'a> {
             self.profile(entity, entity.name())?;
         }
         Ok(())
+    }
+
+    fn proxy(&self, connector: &Entity) -> Result<Option<Arc<Proxy>>, Invalid> {
+        let Some(name) = connector.word("proxyProfile") else {
+            return Ok(None);
+        };
+        let entity = self.config.of("proxyProfile").find(|p| p.name() == name);
+        match entity {
+            Some(entity) => proxy(entity).map(Arc::new).map(Some),
+            None => Err(wrong(
+                connector,
+                format!("the attribute 'proxyProfile' names '{name}', which is not defined"),
+            )),
+        }
     }
 
     fn has_certificate(&self, entity: &Entity) -> bool {
@@ -386,6 +402,32 @@ fn warn_if_bare(entity: &Entity, attribute: &str, literal_allowed: bool) {
             entity.label(),
         );
     }
+}
+
+/// What a proxyProfile says.
+///
+/// # Errors
+/// Where the proxy is does not stand in it, or its password cannot be had.
+pub(crate) fn proxy(entity: &Entity) -> Result<Proxy, Invalid> {
+    let required = |attribute: &str| {
+        let problem = format!("the attribute '{attribute}' is required where a connector uses it");
+        entity.word(attribute).ok_or_else(|| wrong(entity, problem))
+    };
+    let port = required("port")?;
+    let port = port_number(port)
+        .map_err(|error| wrong(entity, format!("the attribute 'port': {error}")))?;
+    warn_if_bare(entity, "password", true);
+    let password = entity.word("password").unwrap_or("pass:");
+    let password = secret::resolve(password, true)
+        .map_err(|error| wrong(entity, format!("the attribute 'password': {error}")))?;
+    Ok(Proxy {
+        name: entity.name().to_owned(),
+        host: required("host")?.to_owned(),
+        port,
+        login: entity
+            .word("username")
+            .map(|user| (user.to_owned(), password)),
+    })
 }
 
 /// The rule that an address entity makes.

@@ -286,7 +286,7 @@ impl ConnectionRow {
         names.cloned().collect()
     }
 
-    fn remote_host(&self) -> IpAddr {
+    pub(crate) fn remote_host(&self) -> IpAddr {
         let address = self.host.parse::<SocketAddr>();
         address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| {
             address.ip().to_canonical()

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -29,9 +29,11 @@ use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::policies::Governance;
+use crate::runtime::proxy::Proxy;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
 use crate::runtime::shutdown::Stop;
+use crate::runtime::sources::Sources;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
 use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
@@ -138,6 +140,8 @@ pub(crate) struct Service {
     pub(crate) started: Instant,
     pub(crate) profiles: Profiles,
     pub(crate) governance: Governance,
+    /// Shared with the listeners and with authentications that are on their way.
+    pub(crate) sources: Arc<Mutex<Sources>>,
 }
 
 /// What a service waits for, besides requests.
@@ -168,6 +172,7 @@ impl Service {
             started: Instant::now(),
             profiles: Profiles::default(),
             governance,
+            sources: Arc::default(),
         };
         (
             service,
@@ -200,6 +205,7 @@ impl Service {
                 Arc::clone(&name),
                 socket,
                 plan.tls.clone(),
+                Arc::clone(&self.sources),
                 placement,
                 accepted,
             )
@@ -447,6 +453,13 @@ impl Service {
         true
     }
 
+    /// Has connectors use a proxy as it is now, from their next attempt on.
+    pub(crate) fn update_proxy(&self, proxy: &Arc<Proxy>) {
+        for connector in self.connectors.values() {
+            connector.state.update_proxy(proxy);
+        }
+    }
+
     /// Closes the connections that an sslProfile secured when its ordinal was below `oldest`.
     pub(crate) fn retire_ordinals(&mut self, profile: &str, oldest: u64) {
         let retired = |row: &ConnectionRow| {
@@ -518,6 +531,7 @@ impl Service {
         let inbox = self.workers.get(worker).inbox.clone();
         let mechanism = mechanism.to_string();
         let response = Zeroizing::new(response.map(|r| r.to_vec()).unwrap_or_default());
+        let (sources, source) = (Arc::clone(&self.sources), row.remote_host());
         let answer = move |outcome| {
             let result = match outcome {
                 Outcome::Accepted { user, mechanism } => Authentication::Accepted {
@@ -529,11 +543,22 @@ impl Service {
                     Authentication::Rejected
                 }
             };
-            let _ = inbox.send(ToWorker::Authenticated {
+            let rejected = result == Authentication::Rejected;
+            let message = ToWorker::Authenticated {
                 connection,
                 id,
                 result,
-            });
+            };
+            if rejected {
+                let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+                let delay = sources.failed(source, Instant::now());
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = inbox.send(message);
+                });
+            } else {
+                let _ = inbox.send(message);
+            }
         };
         if mechanism.eq_ignore_ascii_case("PLAIN") {
             tokio::spawn(async move {

@@ -16,9 +16,6 @@ pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
             says("TCP services are not supported by this version")
         }
         "router.config.autoLink" => says("auto links are not supported by this version"),
-        "connector" if entity.word("proxyProfile").is_some() => {
-            says("the attribute 'proxyProfile' is not supported by this version")
-        }
         "listener" | "connector"
             if !matches!(entity.text("role"), Some("normal" | "route-container")) =>
         {

@@ -325,6 +325,7 @@ fn sample(schema: &Schema, attribute: &Attribute) -> (String, Value) {
     let word = |word: &str| (word.to_owned(), Value::from(word));
     match (schema.name, attribute.name, &attribute.kind) {
         (_, "id", _) => word("R9"),
+        ("vhost", "aliases", _) => word("other text"),
         (_, "port", _) => word("5671"),
         (_, "sslProfile" | "proxyProfile" | "listener", _) => word("other"),
         (_, "dataConnectionCount", _) => word("7"),
