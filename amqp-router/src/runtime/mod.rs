@@ -33,3 +33,4 @@ mod stream;
 mod threads;
 pub(crate) mod tls;
 pub mod users;
+mod websocket;

@@ -40,6 +40,8 @@ pub(crate) struct HttpPlan {
     pub(crate) bind: BindAddress,
     pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) healthz: bool,
+    /// What AMQP connections over WebSocket are made with; `None` where `websockets` is off.
+    pub(crate) amqp: Option<(ConnectionSettings, Authenticator)>,
 }
 
 /// What a listener entity is to become.
@@ -134,7 +136,10 @@ impl<'a> Planner<'a> {
         if entity.flag("http") {
             let tls = tls.map(|tls| tls.live);
             let healthz = entity.flag("healthz");
+            let settings = self.settings(entity, SaslPolicy::default());
+            let websockets = entity.flag("websockets");
             return Ok(Listening::Http(Box::new(HttpPlan {
+                amqp: websockets.then_some((settings, authenticator)),
                 name,
                 bind,
                 tls,

@@ -36,6 +36,7 @@ use crate::runtime::shutdown::Stop;
 use crate::runtime::sources::Sources;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
+use crate::runtime::websocket::Upgrades;
 use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
 
 /// One worker, seen from outside its thread.
@@ -248,6 +249,13 @@ impl Service {
             sockets,
             tls: plan.tls,
             pages,
+            upgrades: plan.amqp.as_ref().map(|_| {
+                Arc::new(Upgrades {
+                    listener: plan.name.as_str().into(),
+                    placement: Arc::new(self.workers.clone()),
+                    accepted: self.accepted.clone(),
+                })
+            }),
         };
         let (stop, shutdown) = Stop::new();
         let task = tokio::spawn(async move {
@@ -255,7 +263,9 @@ impl Service {
             http.serve(shutdown).await;
         });
         let listener = Listener {
-            settings: None,
+            settings: plan
+                .amqp
+                .map(|(settings, authenticator)| (settings, Arc::new(authenticator))),
             variants: Vec::new(),
             addresses: addresses.clone(),
             tasks: vec![task],
