@@ -14,6 +14,7 @@ mod forwarding;
 pub mod fuzzing;
 mod management;
 mod mesh;
+mod policy;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;

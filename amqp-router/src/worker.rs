@@ -25,11 +25,13 @@ use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, WorkerId};
 use crate::control::trunk::RouterLink;
 use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, TransferEvent};
+use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
 use crate::forwarding::stats::{AddressCounts, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
+use crate::policy::Grant;
 
 /// A connection's number in its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +61,15 @@ pub(crate) enum WorkerEvent {
         mechanism: Symbol,
         response: Option<Bytes>,
     },
-    /// The peer has opened its connection.
+    /// The peer has opened its connection, and policy is to decide on it: answer with
+    /// [`Worker::admit`] or [`Worker::close_by_id`].
+    Opening {
+        id: u64,
+        hostname: Option<String>,
+        container: String,
+        user: Option<String>,
+    },
+    /// The peer has opened its connection, and so has the router.
     Opened(Box<ConnectionStatus>),
     /// A connection is over, for a reason if there was one.
     Closed { id: u64, reason: Option<String> },
@@ -220,15 +230,28 @@ impl Worker {
 
     /// Closes the connection that management knows as `id`, if it is on this worker.
     pub(crate) fn close_by_id(&mut self, id: u64, error: Option<Error>, now: Instant) {
-        let found = self
-            .connections
+        if let Some(connection) = self.by_id(id) {
+            self.close(connection, error, now);
+        }
+    }
+
+    fn by_id(&self, id: u64) -> Option<ConnectionId> {
+        self.connections
             .iter()
             .find_map(|(number, peer)| match peer {
                 Peer::Amqp(amqp) if amqp.id == id => Some(ConnectionId(number)),
                 _ => None,
-            });
-        if let Some(connection) = found {
-            self.close(connection, error, now);
+            })
+    }
+
+    /// Answers [`WorkerEvent::Opening`]: the peer may connect, and do what the grant says.
+    pub(crate) fn admit(&mut self, id: u64, grant: Arc<Grant>, now: Instant) {
+        if let Some(connection) = self.by_id(id)
+            && let Some(amqp) = self.connections.amqp(connection.0)
+        {
+            amqp.set_grant(grant);
+            self.opened(connection, now);
+            self.process(connection, now);
         }
     }
 
@@ -429,16 +452,18 @@ impl Worker {
                 });
             }
             Event::SaslResponse(_) => amqp.endpoint.sasl_outcome(SaslCode::Auth, None),
-            Event::Opened => {
-                amqp.peer.opened_at = Some(now);
-                amqp.endpoint.open();
-                if let Some(open) = amqp.endpoint.remote() {
-                    amqp.role = amqp.role.demoted(&open.properties);
-                }
-                let status = Box::new(amqp.status());
-                self.events.push_back(WorkerEvent::Opened(status));
-                self.begin_trunk(connection, now);
+            Event::Opened if amqp.settings.governed && amqp.peer.grant.is_none() => {
+                let open = amqp.endpoint.remote();
+                self.events.push_back(WorkerEvent::Opening {
+                    id: amqp.id,
+                    hostname: open.and_then(|open| open.hostname.clone()),
+                    container: open
+                        .map(|open| open.container_id.clone())
+                        .unwrap_or_default(),
+                    user: amqp.peer.user.clone(),
+                });
             }
+            Event::Opened => self.opened(connection, now),
             Event::Begun(session) => self.attach_trunk_links(connection, session),
             Event::Attached {
                 link,
@@ -483,6 +508,20 @@ impl Worker {
             }
             // Sessions need nothing of the router.
             _ => {}
+        }
+    }
+
+    /// Opens a connection whose peer has opened it.
+    fn opened(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(amqp) = self.connections.amqp(connection.0) {
+            amqp.peer.opened_at = Some(now);
+            amqp.endpoint.open();
+            if let Some(open) = amqp.endpoint.remote() {
+                amqp.role = amqp.role.demoted(&open.properties);
+            }
+            let status = Box::new(amqp.status());
+            self.events.push_back(WorkerEvent::Opened(status));
+            self.begin_trunk(connection, now);
         }
     }
 
@@ -560,7 +599,14 @@ impl Worker {
         match self.connections.get(terminal.connection) {
             Some(Peer::Amqp(_)) => {
                 if let Some(amqp) = self.connections.amqp(terminal.connection) {
-                    let max_message_size = amqp.settings.max_message_size;
+                    let max_message_size = amqp.max_message_size();
+                    let limits = Limits {
+                        max_message_size,
+                        grant: amqp.peer.grant.clone(),
+                    };
+                    if link.direction == Direction::Incoming {
+                        self.forwarder.limit_incoming(link.slot, limits);
+                    }
                     let Termini { source, target } = *termini;
                     let reply = AttachReply {
                         source,

@@ -13,6 +13,8 @@ pub struct Job {
     pub(crate) port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<Tls>,
+    /// AMQP in a WebSocket; only rhea does it.
+    pub(crate) websocket: bool,
     pub(crate) sasl: Option<Sasl>,
     /// `None` is the anonymous terminus.
     pub(crate) address: Option<String>,
@@ -253,6 +255,14 @@ impl Job {
         }
     }
 
+    /// Has rhea speak AMQP in a WebSocket.
+    pub fn over_websocket(self) -> Self {
+        Self {
+            websocket: true,
+            ..self
+        }
+    }
+
     pub fn sasl(self, sasl: Sasl) -> Self {
         Self {
             sasl: Some(sasl),
@@ -292,6 +302,7 @@ impl Job {
             host: "127.0.0.1".into(),
             port: 0,
             tls: None,
+            websocket: false,
             sasl: Some(Sasl::anonymous()),
             address: None,
             to: None,

@@ -82,6 +82,15 @@ impl Router {
             .port
     }
 
+    /// Bytes of memory that the daemon holds, where the system tells.
+    pub fn resident_memory(&self) -> Option<u64> {
+        let id = self.daemon.as_ref()?.process.id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kilobytes * 1024)
+    }
+
     /// The last lines of the daemon's log; nothing for a router that ran already.
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()

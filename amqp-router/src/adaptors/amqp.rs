@@ -11,6 +11,7 @@ use crate::control::role::{Role, peer_cost};
 use crate::control::table::{Direction, Slot};
 use crate::endpoint::{Connection, Departure, LinkId};
 use crate::forwarding::wire::{Allowance, Head};
+use crate::policy::Grant;
 
 /// One AMQP connection.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ pub(crate) struct ConnectionSettings {
     pub(crate) link_capacity: u32,
     /// Bytes, the largest message that incoming links take; `None` is any.
     pub(crate) max_message_size: Option<u64>,
+    /// Whether policy decides on each connection before it opens.
+    pub(crate) governed: bool,
+    /// The vhost that decides in place of the one that the peer names.
+    pub(crate) policy_vhost: Option<String>,
     pub(crate) endpoint: Arc<crate::endpoint::Config>,
 }
 
@@ -58,6 +63,8 @@ pub(crate) struct PeerInfo {
     pub(crate) sasl: Option<String>,
     pub(crate) authenticated: bool,
     pub(crate) tls: Option<TlsInfo>,
+    /// What policy lets it do; `None` is everything.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 /// What a TLS session agreed on.
@@ -140,6 +147,31 @@ impl AmqpConnection {
             opened: self.peer.opened_at.is_some(),
             peer: (*self.peer).clone(),
             links: self.links.len(),
+        }
+    }
+
+    /// What policy grants: from now on the connection has the limits of its group.
+    pub(crate) fn set_grant(&mut self, grant: Arc<Grant>) {
+        let group = &grant.group;
+        let mut config = (**self.endpoint.config()).clone();
+        if let Some(size) = group.max_frame_size {
+            config.max_frame_size = size;
+        }
+        if let Some(sessions) = group.max_sessions {
+            config.channel_max = config.channel_max.min(sessions - 1);
+        }
+        if let Some(window) = group.max_session_window {
+            config.incoming_window = (window / config.max_frame_size).max(2);
+        }
+        self.endpoint.reconfigure(Arc::new(config));
+        self.peer.grant = Some(grant);
+    }
+
+    /// Bytes, the largest message that its incoming links take; `None` is any.
+    pub(crate) fn max_message_size(&self) -> Option<u64> {
+        match &self.peer.grant {
+            Some(grant) => grant.max_message_size,
+            None => self.settings.max_message_size,
         }
     }
 

@@ -96,7 +96,27 @@ impl<'a> MessageView<'a> {
         progress(self.find_to())
     }
 
+    /// The user-id in the message's properties.
+    pub(crate) fn user_id(&self) -> Progress<Option<&'a [u8]>> {
+        progress(self.properties(|fields| {
+            fields.field(Reader::skip)?;
+            fields.field(Reader::binary)
+        }))
+    }
+
     fn find_to(&self) -> Result<Option<&'a str>, DecodeError> {
+        self.properties(|fields| {
+            fields.field(Reader::skip)?;
+            fields.field(Reader::skip)?;
+            fields.field(Reader::string)
+        })
+    }
+
+    /// Reads fields of the properties, if the message has that section.
+    fn properties<T>(
+        &self,
+        read: impl FnOnce(&mut Composite<'a>) -> Result<Option<T>, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
         let mut reader = Reader::new(&self.bytes[self.rest..]);
         let mut code = section(&mut reader)?;
         if code == MESSAGE_ANNOTATIONS {
@@ -108,9 +128,7 @@ impl<'a> MessageView<'a> {
         }
         whole(&mut reader, |reader| {
             let mut fields = Composite::new(reader)?;
-            fields.field(Reader::skip)?;
-            fields.field(Reader::skip)?;
-            fields.field(Reader::string)
+            read(&mut fields)
         })
     }
 }

@@ -247,6 +247,18 @@ impl Control {
         self.addresses.get(id.index())
     }
 
+    /// Whether a link was accepted and is still attached.
+    pub(crate) fn has_link(&self, link: &LinkRef) -> bool {
+        self.link_ids.contains_key(link)
+    }
+
+    /// Refuses a link that may not be, whatever its address.
+    pub(crate) fn refuse(&mut self, link: LinkRef, error: Error) {
+        let command = Command::Refuse { link, error };
+        self.commands
+            .push_back((Recipient::Worker(link.worker), command));
+    }
+
     /// A peer wants to attach a link.
     pub(crate) fn attach(&mut self, request: AttachRequest, now: Instant) {
         let link = request.link;

@@ -118,6 +118,18 @@ impl Connection {
         }
     }
 
+    /// Has the connection open with another configuration, as what is known of the peer by now
+    /// asks for. Once our open is sent it is too late, and nothing changes.
+    pub(crate) fn reconfigure(&mut self, config: Arc<Config>) {
+        if !self.open_sent {
+            self.config = config;
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
     /// Takes what was read from the socket; `poll_event` decodes it.
     ///
     /// Frames are decoded where they lie, and payloads refer to `input`.

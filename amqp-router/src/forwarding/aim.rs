@@ -44,6 +44,7 @@ impl Forwarder {
         {
             return self.available(last.id);
         }
+        self.may_send_to(link, to)?;
         let key = self.settings.identity.key(to);
         match self.addresses.find(key.as_str()) {
             Some(id) => {

@@ -144,7 +144,11 @@ impl Forwarder {
     }
 
     /// Takes a transfer frame in.
-    pub(crate) fn transfer<W: Wire>(&mut self, wire: &mut W, now: Instant, arrival: Arrival) {
+    pub(crate) fn transfer<W: Wire>(&mut self, wire: &mut W, now: Instant, mut arrival: Arrival) {
+        let first = arrival.first.is_some();
+        if self.is_oversized(wire, arrival.link, first, &arrival.payload) {
+            arrival.aborted = true;
+        }
         let incoming = &mut self.incoming[arrival.link];
         incoming.unreleased += 1;
         if incoming.target == Target::Control {
@@ -198,11 +202,21 @@ impl Forwarder {
             Ok(aim) => aim,
             Err(outcome) => return self.refuse(wire, &fresh, outcome),
         };
-        if let (Some(address), true) = (aim, inspect::is_plain(&fresh.payload)) {
+        let checks_user = fresh.message_format == 0 && self.checks_user_id(fresh.link);
+        let plain = !checks_user && inspect::is_plain(&fresh.payload);
+        if let (Some(address), true) = (aim, plain) {
             let envelope = self.envelope(now, address, &mut fresh, None, None);
             return self.dispatch(wire, fresh, envelope);
         }
-        let inspected = if fresh.message_format == 0 {
+        let foreign = match checks_user {
+            true => self.foreign_user(fresh.link, &fresh.payload),
+            false => Progress::Complete(None),
+        };
+        let inspected = if let Progress::NeedMore = foreign {
+            Inspected::NeedMore
+        } else if let Progress::Malformed = foreign {
+            Inspected::Malformed
+        } else if fresh.message_format == 0 {
             inspect::inspect(&fresh.payload, aim.is_none())
         } else {
             Inspected::opaque()
@@ -214,6 +228,9 @@ impl Forwarder {
                 time_to_live,
                 to,
             } => {
+                if let Progress::Complete(Some(outcome)) = foreign {
+                    return self.refuse(wire, &fresh, outcome);
+                }
                 let address = match aim {
                     Some(address) => Ok(address),
                     None => self.resolve(fresh.link, to.as_deref()),

@@ -10,6 +10,7 @@ use crate::codec::{DeliveryState, Modified};
 use crate::control::address::AddressKey;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId};
 use crate::forwarding::Forwarder;
+use crate::forwarding::limits::Limited;
 use crate::forwarding::passage::{Course, Passage};
 use crate::forwarding::stats::{DeliveryCounts, Rate};
 use crate::forwarding::table::Chain;
@@ -50,6 +51,7 @@ pub(crate) struct Incoming {
     pub(super) course: Option<Box<Course>>,
     /// What goes ahead of messages that enter the network by this link.
     pub(super) passage: Option<Arc<Passage>>,
+    pub(super) limited: Limited,
     pub(super) counts: DeliveryCounts,
     pub(super) rate: Rate,
     /// Since when the peer has had no credit.
@@ -192,6 +194,7 @@ impl Forwarder {
             last_to: None,
             course: None,
             passage: None,
+            limited: Limited::default(),
             counts: DeliveryCounts::default(),
             rate: Rate::default(),
             dry_since: None,

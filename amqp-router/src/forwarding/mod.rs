@@ -15,6 +15,7 @@ mod delivery;
 mod forward;
 mod inspect;
 mod jam;
+pub(crate) mod limits;
 pub(crate) mod links;
 pub(crate) mod mailbox;
 mod passage;

@@ -15,3 +15,4 @@ pub(crate) use config::unsupported;
 pub use config::{Config, ConfigError, ConfigErrors, Distribution};
 pub(crate) use entity::{Entity, Invalid};
 pub(crate) use schema::Schema;
+pub(crate) use syntax::json as read_json;

@@ -316,7 +316,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "QUERY CREATE UPDATE DELETE",
         "hostname:s! aliases:s^ maxConnections:i^=65535 maxMessageSize:i~ \
          maxConnectionsPerUser:i^=65535 maxConnectionsPerHost:i^=65535 \
-         allowUnknownUser:b^=false groups:map^",
+         allowUnknownUser:b^=false groups:map^ revoked:s^",
     ),
     (
         "routerMetrics",
@@ -376,7 +376,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
          maxMessageSize:i~ maxFrameSize:i~ maxSessionWindow:i~ maxSessions:i~ \
          maxSenders:i~=2147483647 maxReceivers:i~=2147483647 allowDynamicSource:b~=false \
          allowAnonymousSender:b~=false allowUserIdProxy:b~=false allowAdminStatusUpdate:b~=true \
-         sources:s~ targets:s~ sourcePattern:s~ targetPattern:s~",
+         certificates:s~ neighbors:s~ sources:s~ targets:s~ sourcePattern:s~ targetPattern:s~",
     ),
     (
         "vhostStats",

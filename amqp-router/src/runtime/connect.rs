@@ -8,24 +8,26 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio_rustls::TlsConnector;
 use tracing::{info, warn};
 
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Value};
 use crate::runtime::listen::Placement;
 use crate::runtime::listener::port_number;
+use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::{Reconnect, Server, Status};
 use crate::runtime::service::Workers;
 use crate::runtime::stream::Stream;
-use crate::runtime::tls::{TlsInfo, UidFormat};
+use crate::runtime::tls::TlsInfo;
+use crate::runtime::tls::live::LiveConnector;
 
 /// A connector entity made ready to work.
 pub(crate) struct ConnectorPlan {
     pub(crate) name: String,
     pub(crate) server: Server,
     pub(crate) settings: Arc<ConnectionSettings>,
-    pub(crate) tls: Option<(TlsConnector, UidFormat)>,
+    pub(crate) tls: Option<Arc<LiveConnector>>,
+    pub(crate) proxy: Option<Arc<Proxy>>,
 }
 
 /// A connection that a connector has made.
@@ -45,6 +47,7 @@ pub(crate) struct Connected {
 pub(crate) struct ConnectorState {
     name: String,
     reconnect: Mutex<Reconnect>,
+    proxy: Mutex<Option<Arc<Proxy>>>,
     changed: Notify,
 }
 
@@ -53,6 +56,7 @@ impl ConnectorState {
         Self {
             name: plan.name.clone(),
             reconnect: Mutex::new(Reconnect::new(plan.server.clone(), Instant::now())),
+            proxy: Mutex::new(plan.proxy.clone()),
             changed: Notify::new(),
         }
     }
@@ -86,6 +90,24 @@ impl ConnectorState {
         self.with(|reconnect| reconnect.failover_urls())
     }
 
+    /// Has the next attempts use another proxy, if it has the name of the one in use.
+    pub(crate) fn update_proxy(&self, updated: &Arc<Proxy>) {
+        let mut proxy = self.proxy.lock().unwrap_or_else(PoisonError::into_inner);
+        if proxy
+            .as_ref()
+            .is_some_and(|proxy| proxy.name == updated.name)
+        {
+            *proxy = Some(Arc::clone(updated));
+        }
+    }
+
+    fn proxy(&self) -> Option<Arc<Proxy>> {
+        self.proxy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Reconnect) -> T) -> T {
         act(&mut self
             .reconnect
@@ -113,13 +135,16 @@ pub(crate) async fn run_connector(
             continue;
         };
         let (worker, runtime) = workers.place();
-        let tls = plan.tls.clone();
+        let (tls, proxy) = (plan.tls.clone(), state.proxy());
         let host = format!("{}:{}", server.host, server.port);
         // The socket belongs to the runtime of the worker that will drive it.
         let dialled = runtime.spawn(async move {
-            tokio::time::timeout(CONNECT_TIME_OUT, dial(&server, tls.as_ref()))
-                .await
-                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")))
+            tokio::time::timeout(
+                CONNECT_TIME_OUT,
+                dial(&server, tls.as_deref(), proxy.as_deref()),
+            )
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")))
         });
         match dialled
             .await
@@ -146,16 +171,22 @@ pub(crate) async fn run_connector(
 
 async fn dial(
     server: &Server,
-    tls: Option<&(TlsConnector, UidFormat)>,
+    tls: Option<&LiveConnector>,
+    proxy: Option<&Proxy>,
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
-    let stream = TcpStream::connect((&*server.host, port_number(&server.port)?)).await?;
+    let port = port_number(&server.port)?;
+    let stream = match proxy {
+        Some(proxy) => proxy.connect(&server.host, port).await?,
+        None => TcpStream::connect((&*server.host, port)).await?,
+    };
     stream.set_nodelay(true)?;
-    let Some((connector, format)) = tls else {
+    let Some(tls) = tls else {
         return Ok((Stream::Tcp(stream), None));
     };
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
-    let stream = connector.connect(name, stream).await?;
-    let info = TlsInfo::of(stream.get_ref().1, format);
+    let tls = tls.current(Instant::now());
+    let stream = tls.tls.connect(name, stream).await?;
+    let info = TlsInfo::of(stream.get_ref().1, &tls);
     Ok((Stream::TlsClient(Box::new(stream)), Some(info)))
 }
 

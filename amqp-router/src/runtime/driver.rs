@@ -24,6 +24,7 @@ use crate::control::links::Command;
 use crate::control::table::WorkerId;
 use crate::endpoint::Connection;
 use crate::forwarding::mailbox::Mail;
+use crate::policy::Grant;
 use crate::runtime::ready::ReadyList;
 use crate::runtime::stream::Stream;
 use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent, WorkerStatus};
@@ -42,6 +43,11 @@ pub(crate) enum ToWorker {
     },
     /// Report yourself.
     Status(oneshot::Sender<WorkerStatus>),
+    /// Let in the connection that management knows as `id`.
+    Admit {
+        id: u64,
+        grant: Arc<Grant>,
+    },
     /// Close the connection that management knows as `id`.
     Close {
         id: u64,
@@ -260,6 +266,7 @@ impl Driver {
                 // Whoever asked may have given up meanwhile.
                 let _ = reply.send(self.worker.status(now));
             }
+            ToWorker::Admit { id, grant } => self.worker.admit(id, grant, now),
             ToWorker::Close { id, error } => self.worker.close_by_id(id, error, now),
             ToWorker::Shutdown { error } => {
                 self.shutting_down = Some(now + SHUTDOWN_TIME_OUT);

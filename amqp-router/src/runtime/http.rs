@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use http_body_util::Full;
@@ -19,10 +20,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::shutdown::Shutdown;
+use super::tls::TlsInfo;
+use super::tls::live::LiveAcceptor;
+use super::websocket::Upgrades;
 
 /// What the router tells over HTTP. Methods that return `None` leave their path out.
 pub(crate) trait Pages: Send + Sync {
@@ -42,8 +45,10 @@ pub(crate) struct HttpListener {
     /// For log lines.
     pub(crate) name: String,
     pub(crate) sockets: Vec<TcpListener>,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) pages: Arc<dyn Pages>,
+    /// `None` where `websockets` is off.
+    pub(crate) upgrades: Option<Arc<Upgrades>>,
 }
 
 impl HttpListener {
@@ -53,6 +58,7 @@ impl HttpListener {
             name: self.name,
             tls: self.tls,
             pages: self.pages,
+            upgrades: self.upgrades,
             permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         });
         let mut accepting = JoinSet::new();
@@ -74,8 +80,9 @@ impl fmt::Debug for HttpListener {
 
 struct Shared {
     name: String,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<LiveAcceptor>>,
     pages: Arc<dyn Pages>,
+    upgrades: Option<Arc<Upgrades>>,
     permits: Arc<Semaphore>,
 }
 
@@ -86,11 +93,11 @@ async fn accept(socket: TcpListener, listener: Arc<Shared>) {
             return;
         };
         match socket.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let listener = listener.clone();
                 connections.spawn(async move {
                     let _permit = permit;
-                    if let Err(error) = connection(stream, &listener).await {
+                    if let Err(error) = connection(stream, peer, &listener).await {
                         debug!(target: "HTTP", "Listener '{}': {error}", listener.name);
                     }
                 });
@@ -105,28 +112,42 @@ async fn accept(socket: TcpListener, listener: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, listener: &Shared) -> io::Result<()> {
+async fn connection(stream: TcpStream, peer: SocketAddr, listener: &Shared) -> io::Result<()> {
     match &listener.tls {
-        None => exchange(stream, listener).await,
+        None => exchange(stream, peer, None, listener).await,
         Some(tls) => {
-            let stream = timeout(HANDSHAKE_TIME_OUT, tls.accept(stream)).await??;
-            exchange(stream, listener).await
+            let ready = tls.current(Instant::now());
+            let stream = timeout(HANDSHAKE_TIME_OUT, ready.tls.accept(stream)).await??;
+            let info = TlsInfo::of(stream.get_ref().1, &ready);
+            exchange(stream, peer, Some(info), listener).await
         }
     }
 }
 
-async fn exchange<S>(stream: S, listener: &Shared) -> io::Result<()>
+async fn exchange<S>(
+    stream: S,
+    peer: SocketAddr,
+    tls: Option<TlsInfo>,
+    listener: &Shared,
+) -> io::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &*listener.pages).await)
+    let tls = &tls;
+    let service = service_fn(|mut request: Request<Incoming>| async move {
+        let upgrades = listener.upgrades.as_ref();
+        let upgraded = upgrades.and_then(|to| to.answer(&mut request, peer, tls.clone()));
+        Ok::<_, Infallible>(match upgraded {
+            Some(response) => response,
+            None => answer(request.method(), request.uri().path(), &*listener.pages).await,
+        })
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIME_OUT)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await
         .map_err(io::Error::other)
 }
@@ -232,6 +253,7 @@ mod tests {
                 sockets: vec![socket],
                 tls: None,
                 pages: Arc::new(Router { healthy }),
+                upgrades: None,
             };
             tokio::spawn(listener.serve(shutdown));
             let mut client = TcpStream::connect(address).await.unwrap();

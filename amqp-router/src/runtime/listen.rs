@@ -2,30 +2,28 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use crate::runtime::sources::Sources;
 use crate::runtime::stream::Stream;
-use crate::runtime::tls::{TlsInfo, UidFormat, begins_handshake};
+use crate::runtime::tls::live::{LiveAcceptor, Ready};
+use crate::runtime::tls::{TlsInfo, begins_handshake};
 
 /// How a listener secures what it accepts.
 #[derive(Clone)]
 pub(crate) struct ListenerTls {
-    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) live: Arc<LiveAcceptor>,
     /// Peers that do not start with TLS are refused.
     pub(crate) required: bool,
-    pub(crate) uid_format: UidFormat,
 }
-
-/// How a listener secures what it accepts, changeable while it does.
-pub(crate) type SharedTls = Arc<RwLock<Option<ListenerTls>>>;
 
 /// A connection that a listener has accepted and secured.
 pub(crate) struct Accepted {
@@ -45,18 +43,33 @@ pub(crate) trait Placement: Send + Sync + 'static {
 pub(crate) fn accept(
     name: Arc<str>,
     socket: std::net::TcpListener,
-    tls: SharedTls,
+    tls: Option<ListenerTls>,
+    sources: Arc<Mutex<Sources>>,
     placement: Arc<dyn Placement>,
     accepted: UnboundedSender<(usize, Accepted)>,
 ) -> io::Result<JoinHandle<()>> {
     let socket = TcpListener::from_std(socket)?;
     Ok(tokio::spawn(async move {
+        let mut trouble = 0;
         loop {
             match socket.accept().await {
                 Ok((stream, peer)) => {
+                    trouble = 0;
+                    let admitted = sources
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .connected(peer.ip(), Instant::now());
+                    if let Err(too_fast) = admitted {
+                        if too_fast.is_news {
+                            warn!(target: "SERVER", "Listener '{name}': {} connects too fast; such connections are closed", peer.ip());
+                        }
+                        continue;
+                    }
                     let (worker, runtime) = placement.place();
                     let name = Arc::clone(&name);
-                    let tls = tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    let tls = tls
+                        .as_ref()
+                        .map(|tls| (tls.live.current(Instant::now()), tls.required));
                     let accepted = accepted.clone();
                     let Ok(stream) = stream.into_std() else {
                         continue;
@@ -68,8 +81,12 @@ pub(crate) fn accept(
                                 // Nobody there: the router is stopping.
                                 let _ = accepted.send((worker, new));
                             }
-                            Err(reason) => {
+                            // Whoever only looks whether somebody listens is no news.
+                            Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => {
                                 debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
+                            }
+                            Err(reason) => {
+                                info!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                             }
                         }
                     });
@@ -77,8 +94,11 @@ pub(crate) fn accept(
                 // A peer that is gone before it is accepted is none of our business; a lack of
                 // file descriptors passes when connections end.
                 Err(error) => {
-                    warn!(target: "SERVER", "Listener '{name}': accept failed: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if trouble == 0 {
+                        warn!(target: "SERVER", "Listener '{name}': accept failed: {error}; trying again with growing pauses");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE * 2u32.pow(trouble.min(4))).await;
+                    trouble += 1;
                 }
             }
         }
@@ -87,22 +107,22 @@ pub(crate) fn accept(
 
 async fn secure(
     stream: std::net::TcpStream,
-    tls: Option<&ListenerTls>,
+    tls: Option<&(Ready<TlsAcceptor>, bool)>,
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    let Some(tls) = tls else {
+    let Some((ready, required)) = tls else {
         return Ok((Stream::Tcp(stream), None));
     };
     let handshake = async {
-        if !tls.required {
+        if !required {
             let mut first = [0; 1];
             if stream.peek(&mut first).await? == 0 || !begins_handshake(&first) {
                 return Ok((Stream::Tcp(stream), None));
             }
         }
-        let stream = tls.acceptor.accept(stream).await?;
-        let info = TlsInfo::of(stream.get_ref().1, &tls.uid_format);
+        let stream = ready.tls.accept(stream).await?;
+        let info = TlsInfo::of(stream.get_ref().1, ready);
         Ok((Stream::TlsServer(Box::new(stream)), Some(info)))
     };
     tokio::time::timeout(HANDSHAKE_TIME_OUT, handshake)

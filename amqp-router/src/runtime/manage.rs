@@ -1,11 +1,12 @@
 //! The management agent at work: requests that arrive at `$management`, and the router that they
 //! are about.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::{Error, Message, Value};
@@ -19,7 +20,7 @@ use crate::mesh::RouterStatus;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::{Levels, Log, Module, Settings};
-use crate::runtime::plan::{Listening, Planner, address_rule, load_profile};
+use crate::runtime::plan::{Listening, Planner, address_rule, profile_source, proxy};
 use crate::runtime::router::Request;
 use crate::runtime::service::{ConnectionRow, Service};
 use crate::worker::WorkerStatus;
@@ -108,6 +109,8 @@ impl Manager<'_> {
         entity.set("host", row.host.as_str());
         entity.set("opened", row.status.is_some());
         entity.set("uptimeSeconds", seconds(now, row.opened));
+        let ordinal = row.tls.as_ref().map(|tls| integer(tls.ordinal));
+        entity.set("tlsOrdinal", ordinal);
         let Some(status) = status else { return entity };
         let peer = &status.peer;
         entity.set("container", status.container.as_str());
@@ -361,10 +364,7 @@ impl Manager<'_> {
                         entity.set("failoverUrls", state.failover_urls());
                     }
                 }
-                "policy" => {
-                    let current = self.service.connections.len() as i64;
-                    entity.set("connectionsCurrent", current);
-                }
+                "policy" => self.service.fill_policy(entity),
                 _ => {}
             }
         }
@@ -373,7 +373,7 @@ impl Manager<'_> {
 
     /// Puts a new entity to work.
     fn start(&mut self, entity: &Entity) -> Result<(), Refusal> {
-        let planner = Planner::new(self.config)?;
+        let planner = Planner::new(self.config, &self.service.profiles)?;
         match entity.schema().name {
             "listener" => match planner.listener(entity)? {
                 Listening::Amqp(plan) => {
@@ -387,7 +387,13 @@ impl Manager<'_> {
             },
             "connector" => self.service.connect(planner.connector(entity)?),
             "sslProfile" => {
-                load_profile(entity)?;
+                let source = profile_source(entity);
+                let profiles = &self.service.profiles;
+                profiles.update(entity.name(), source, Instant::now())?;
+            }
+            "vhost" => {
+                self.service.governance.set(entity)?;
+                self.service.enforce_revocations();
             }
             "router.config.address" => {
                 if let Some(scope) = scope(entity) {
@@ -412,6 +418,7 @@ impl Backend for Manager<'_> {
             "router.node" => self.routers(),
             "routerMetrics" => vec![self.metrics()],
             "log" => self.logs(),
+            "vhostStats" => self.service.vhost_stats(),
             _ => self.configured(schema),
         }
     }
@@ -454,9 +461,23 @@ impl Backend for Manager<'_> {
                 configure_log(log, &updated)?;
             }
             "sslProfile" => {
-                load_profile(&updated)?;
+                let source = profile_source(&updated);
+                let profiles = &self.service.profiles;
+                profiles.update(updated.name(), source, Instant::now())?;
                 self.config.replace(updated.clone());
-                self.restart_users_of(updated.name());
+                let oldest = updated.integer("oldestValidOrdinal").unwrap_or(0);
+                let oldest = u64::try_from(oldest).unwrap_or(0);
+                self.service.retire_ordinals(updated.name(), oldest);
+            }
+            "proxyProfile" => {
+                let proxy = Arc::new(proxy(&updated)?);
+                self.service.update_proxy(&proxy);
+                self.config.replace(updated.clone());
+            }
+            "vhost" => {
+                self.service.governance.set(&updated)?;
+                self.config.replace(updated.clone());
+                self.service.enforce_revocations();
             }
             _ => self.config.replace(updated.clone()),
         }
@@ -467,15 +488,22 @@ impl Backend for Manager<'_> {
         match entity.schema().name {
             "listener" => self.service.stop_listening(entity.name()),
             "connector" => self.service.stop_connecting(entity.name()),
-            "sslProfile" => {
+            "vhost" => {
+                let hostname = entity.text("hostname").unwrap_or_default();
+                self.service.governance.policies.remove(hostname);
+            }
+            kind @ ("sslProfile" | "proxyProfile") => {
                 let user = self
                     .config
                     .entities
                     .iter()
-                    .find(|other| other.word("sslProfile") == Some(entity.name()));
+                    .find(|other| other.word(kind) == Some(entity.name()));
                 if let Some(user) = user {
                     let text = format!("{} is in use by {}", entity.label(), user.label());
                     return Err(Refusal::forbidden(text));
+                }
+                if kind == "sslProfile" {
+                    self.service.profiles.remove(entity.name());
                 }
             }
             "router.config.address" => {
@@ -522,28 +550,6 @@ impl Backend for Manager<'_> {
                 ])
             })
             .collect()
-    }
-}
-
-impl Manager<'_> {
-    /// Has listeners secure new connections with what their profile says now.
-    fn restart_users_of(&mut self, profile: &str) {
-        let users: Vec<Entity> = self
-            .config
-            .of("listener")
-            .filter(|listener| listener.word("sslProfile") == Some(profile))
-            .cloned()
-            .collect();
-        for listener in users {
-            let Ok(planner) = Planner::new(self.config) else {
-                continue;
-            };
-            match planner.listener(&listener) {
-                Ok(Listening::Amqp(plan)) => self.service.resecure(*plan),
-                Ok(Listening::Http(_)) => {}
-                Err(error) => warn!(target: "AGENT", "{error}"),
-            }
-        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio_rustls::TlsAcceptor;
+use tracing::warn;
 
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Symbol, Value};
@@ -17,12 +17,15 @@ use crate::management::{Config, Entity, Invalid};
 use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
 use crate::runtime::listen::ListenerTls;
-use crate::runtime::listener::{AddressFamily, BindAddress};
+use crate::runtime::listener::{AddressFamily, BindAddress, port_number};
+use crate::runtime::policies::{Governance, load_policy_dir};
+use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Server;
 use crate::runtime::router::StartError;
 use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
 use crate::runtime::secret;
 use crate::runtime::service::ListenerPlan;
+use crate::runtime::tls::live::{Derived, LiveAcceptor, LiveProfile, Profiles, Source};
 use crate::runtime::tls::{ClientCertificate, ProfileSettings, TlsProfile};
 use crate::runtime::users::UsersFile;
 
@@ -30,14 +33,17 @@ use crate::runtime::users::UsersFile;
 pub(crate) struct Planner<'a> {
     config: &'a Config,
     users: Option<Arc<Logins>>,
+    profiles: Profiles,
 }
 
 /// A listener entity that speaks HTTP, made ready to work.
 pub(crate) struct HttpPlan {
     pub(crate) name: String,
     pub(crate) bind: BindAddress,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) healthz: bool,
+    /// What AMQP connections over WebSocket are made with; `None` where `websockets` is off.
+    pub(crate) amqp: Option<(ConnectionSettings, Authenticator)>,
 }
 
 /// What a listener entity is to become.
@@ -49,7 +55,7 @@ pub(crate) enum Listening {
 impl<'a> Planner<'a> {
     /// # Errors
     /// The users file that the router entity leads to cannot be read.
-    pub(crate) fn new(config: &'a Config) -> Result<Self, Invalid> {
+    pub(crate) fn new(config: &'a Config, profiles: &Profiles) -> Result<Self, Invalid> {
         let router = config.singleton("router");
         let directory = router.word("saslConfigDir").map(PathBuf::from);
         let name = router.word("saslConfigName").unwrap_or("skrouterd");
@@ -62,7 +68,11 @@ impl<'a> Planner<'a> {
                 Some(Arc::new(Logins::new(users)))
             }
         };
-        Ok(Self { config, users })
+        Ok(Self {
+            config,
+            users,
+            profiles: profiles.clone(),
+        })
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -105,29 +115,33 @@ impl<'a> Planner<'a> {
             None => None,
             Some(profile) => {
                 let profile = self.profile(entity, profile)?;
-                let wanted = match entity.word("saslMechanisms") {
+                let listed = entity.word("saslMechanisms").is_some();
+                let wanted = ClientCertificate::wanted(
+                    entity.flag("authenticatePeer"),
+                    authenticator.mechanisms(),
+                );
+                let acceptor = Derived::new(profile, Instant::now(), move |profile| {
                     // Without a list a certificate is welcome where it can be checked.
-                    None if !profile.can_check_peers() => ClientCertificate::NotAsked,
-                    _ => ClientCertificate::wanted(
-                        entity.flag("authenticatePeer"),
-                        authenticator.mechanisms(),
-                    ),
-                };
-                let acceptor = profile
-                    .acceptor(wanted, &[])
-                    .map_err(|error| wrong(entity, error.to_string()))?;
-                let uid_format = profile.uid_format().clone();
+                    let wanted = match listed || profile.can_check_peers() {
+                        true => wanted,
+                        false => ClientCertificate::NotAsked,
+                    };
+                    profile.acceptor(wanted, &[])
+                });
+                let acceptor = acceptor.map_err(|error| wrong(entity, error.to_string()))?;
                 Some(ListenerTls {
-                    acceptor,
+                    live: Arc::new(acceptor),
                     required: entity.flag("requireSsl"),
-                    uid_format,
                 })
             }
         };
         if entity.flag("http") {
-            let tls = tls.map(|tls| tls.acceptor);
+            let tls = tls.map(|tls| tls.live);
             let healthz = entity.flag("healthz");
+            let settings = self.settings(entity, SaslPolicy::default());
+            let websockets = entity.flag("websockets");
             return Ok(Listening::Http(Box::new(HttpPlan {
+                amqp: websockets.then_some((settings, authenticator)),
                 name,
                 bind,
                 tls,
@@ -151,12 +165,15 @@ impl<'a> Planner<'a> {
             None => None,
             Some(profile) => {
                 let profile = self.profile(entity, profile)?;
-                let connector = profile
-                    .connector(entity.flag("verifyHostname"), &[])
-                    .map_err(|error| wrong(entity, error.to_string()))?;
-                Some((connector, profile.uid_format().clone()))
+                let verify_hostname = entity.flag("verifyHostname");
+                let connector = Derived::new(profile, Instant::now(), move |profile| {
+                    profile.connector(verify_hostname, &[])
+                });
+                let connector = connector.map_err(|error| wrong(entity, error.to_string()))?;
+                Some(Arc::new(connector))
             }
         };
+        warn_if_bare(entity, "saslPassword", false);
         let password = entity
             .word("saslPassword")
             .map(|text| secret::resolve(text, false))
@@ -185,8 +202,34 @@ impl<'a> Planner<'a> {
                 port: entity.text("port").unwrap_or("amqp").to_owned(),
             },
             settings: Arc::new(self.settings(entity, SaslPolicy::Client(sasl))),
+            proxy: self.proxy(entity)?,
             tls,
         })
+    }
+
+    /// Reads the files of every sslProfile.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub(crate) fn load_profiles(&self) -> Result<(), Invalid> {
+        for entity in self.config.of("sslProfile") {
+            self.profile(entity, entity.name())?;
+        }
+        Ok(())
+    }
+
+    fn proxy(&self, connector: &Entity) -> Result<Option<Arc<Proxy>>, Invalid> {
+        let Some(name) = connector.word("proxyProfile") else {
+            return Ok(None);
+        };
+        let entity = self.config.of("proxyProfile").find(|p| p.name() == name);
+        match entity {
+            Some(entity) => proxy(entity).map(Arc::new).map(Some),
+            None => Err(wrong(
+                connector,
+                format!("the attribute 'proxyProfile' names '{name}', which is not defined"),
+            )),
+        }
     }
 
     fn has_certificate(&self, entity: &Entity) -> bool {
@@ -196,7 +239,7 @@ impl<'a> Planner<'a> {
             .any(|p| p.name() == name && p.word("certFile").is_some())
     }
 
-    fn profile(&self, user: &Entity, name: &str) -> Result<TlsProfile, Invalid> {
+    fn profile(&self, user: &Entity, name: &str) -> Result<Arc<LiveProfile>, Invalid> {
         let entity = self
             .config
             .of("sslProfile")
@@ -207,7 +250,12 @@ impl<'a> Planner<'a> {
                 format!("the attribute 'sslProfile' names '{name}', which is not defined"),
             ));
         };
-        load_profile(entity)
+        self.profiles
+            .get_or_load(name, profile_source(entity), Instant::now())
+            .map_err(|error| match user.schema().name {
+                "sslProfile" => error,
+                _ => wrong(user, error.to_string()),
+            })
     }
 
     fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
@@ -266,7 +314,14 @@ impl<'a> Planner<'a> {
             properties,
             ..defaults
         };
+        let policy_vhost = entity.word("policyVhost").map(str::to_owned);
+        let enabled = self.config.singleton("policy").flag("enableVhostPolicy");
+        let listens = entity.schema().name == "listener";
+        let neighbor = entity.text("role") == Some("inter-router");
         ConnectionSettings {
+            // Neighbours are, where their listener says by which vhost.
+            governed: enabled && listens && (!neighbor || policy_vhost.is_some()),
+            policy_vhost: policy_vhost.filter(|_| enabled),
             name: entity.name().to_owned(),
             role,
             cost,
@@ -286,10 +341,11 @@ impl Config {
     /// # Errors
     /// The first that cannot be used: which entity and attribute, and why.
     pub fn check(&self) -> Result<(), StartError> {
-        for profile in self.of("sslProfile") {
-            load_profile(profile)?;
-        }
-        let planner = Planner::new(self)?;
+        let mut complete = self.clone();
+        load_policy_dir(&mut complete)?;
+        Governance::new(&complete)?;
+        let planner = Planner::new(self, &Profiles::default())?;
+        planner.load_profiles()?;
         for listener in self.of("listener") {
             planner.listener(listener)?;
         }
@@ -300,10 +356,38 @@ impl Config {
     }
 }
 
+/// How an sslProfile is read, now and whenever its files change.
+pub(crate) fn profile_source(entity: &Entity) -> Source {
+    let files = [
+        "certFile",
+        "privateKeyFile",
+        "caCertFile",
+        "uidNameMappingFile",
+    ];
+    let password = entity
+        .word("password")
+        .and_then(|text| text.strip_prefix("file:"));
+    let ordinal = entity.integer("ordinal").unwrap_or(0);
+    Source {
+        files: files
+            .into_iter()
+            .filter_map(|attribute| entity.word(attribute))
+            .chain(password)
+            .map(PathBuf::from)
+            .collect(),
+        ordinal: u64::try_from(ordinal).unwrap_or(0),
+        load: {
+            let entity = entity.clone();
+            Arc::new(move || load_profile(&entity))
+        },
+    }
+}
+
 /// Reads the files of an sslProfile.
 pub(crate) fn load_profile(entity: &Entity) -> Result<TlsProfile, Invalid> {
     let path = |attribute: &str| entity.word(attribute).map(PathBuf::from);
     let text = |attribute: &str| entity.word(attribute).map(str::to_owned);
+    warn_if_bare(entity, "password", true);
     let password = entity
         .word("password")
         .map(|text| secret::resolve(text, true))
@@ -321,6 +405,46 @@ pub(crate) fn load_profile(entity: &Entity) -> Result<TlsProfile, Invalid> {
         uid_name_mapping_file: path("uidNameMappingFile"),
     })
     .map_err(|error| wrong(entity, error.to_string()))
+}
+
+/// A password that everyone who reads the configuration can read deserves a word.
+fn warn_if_bare(entity: &Entity, attribute: &str, literal_allowed: bool) {
+    if let Some(text) = entity.word(attribute)
+        && secret::is_bare(text, literal_allowed)
+    {
+        warn!(
+            target: "SERVER",
+            "{}: the attribute '{attribute}' is a password in clear; use 'env:NAME', 'file:PATH' \
+             or, if it must be, 'pass:TEXT'",
+            entity.label(),
+        );
+    }
+}
+
+/// What a proxyProfile says.
+///
+/// # Errors
+/// Where the proxy is does not stand in it, or its password cannot be had.
+pub(crate) fn proxy(entity: &Entity) -> Result<Proxy, Invalid> {
+    let required = |attribute: &str| {
+        let problem = format!("the attribute '{attribute}' is required where a connector uses it");
+        entity.word(attribute).ok_or_else(|| wrong(entity, problem))
+    };
+    let port = required("port")?;
+    let port = port_number(port)
+        .map_err(|error| wrong(entity, format!("the attribute 'port': {error}")))?;
+    warn_if_bare(entity, "password", true);
+    let password = entity.word("password").unwrap_or("pass:");
+    let password = secret::resolve(password, true)
+        .map_err(|error| wrong(entity, format!("the attribute 'password': {error}")))?;
+    Ok(Proxy {
+        name: entity.name().to_owned(),
+        host: required("host")?.to_owned(),
+        port,
+        login: entity
+            .word("username")
+            .map(|user| (user.to_owned(), password)),
+    })
 }
 
 /// The rule that an address entity makes.

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 use tracing::info;
 
 use crate::codec::Message;
@@ -21,9 +22,11 @@ use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::Log;
 use crate::runtime::manage::{self, Manager, configure_log, scope};
-use crate::runtime::plan::{self, Planner, address_rule, load_profile, treatment};
+use crate::runtime::plan::{self, Planner, address_rule, treatment};
+use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::threads::start_workers;
+use crate::runtime::tls::live::Profiles;
 use crate::worker::WorkerStatus;
 
 /// Why a router did not start.
@@ -106,12 +109,15 @@ impl Router {
         for entity in config.of("log") {
             configure(entity).map_err(|refusal| StartError::Config(refusal.to_string()))?;
         }
+        let mut config = config;
+        load_policy_dir(&mut config)?;
+        let governance = Governance::new(&config)?;
         let router = config.singleton("router");
         let workers = router
             .integer("workerThreads")
             .and_then(|n| u16::try_from(n).ok());
         let default = treatment(router.text("defaultDistribution"));
-        let identity = Arc::new(Planner::new(&config)?.identity());
+        let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
         let (workers, events, mut threads) =
             start_workers(workers.unwrap_or(1), &identity, default)?;
         let mut control = Control::new(identity, default, rand::random());
@@ -125,7 +131,7 @@ impl Router {
         let thread = std::thread::Builder::new().name("control".into());
         threads.push(thread.spawn(move || {
             let _entered = runtime.enter();
-            let (service, inputs) = Service::new(control, handles, events);
+            let (service, inputs) = Service::new(control, handles, events, governance);
             let plane = ControlPlane {
                 service,
                 config,
@@ -249,10 +255,8 @@ impl ControlPlane {
                 self.service.control.configure(scope, address_rule(entity));
             }
         }
-        for profile in self.config.of("sslProfile") {
-            load_profile(profile)?;
-        }
-        let planner = Planner::new(&self.config)?;
+        let planner = Planner::new(&self.config, &self.service.profiles)?;
+        planner.load_profiles()?;
         for entity in self.config.of("connector") {
             self.service.connect(planner.connector(entity)?);
         }
@@ -281,10 +285,15 @@ impl ControlPlane {
         inputs: &mut Inputs,
         requests: &mut UnboundedReceiver<Request>,
     ) -> Option<oneshot::Sender<()>> {
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.service.poll_timeout();
             tokio::select! {
                 () = until(due) => self.service.handle_timeout(),
+                _ = sweep.tick() => {
+                    self.service.profiles.sweep(Instant::now(), SystemTime::now());
+                }
                 Some((worker, events)) = inputs.events.recv() => {
                     self.service.handle_events(worker, events);
                 }
@@ -356,3 +365,5 @@ async fn until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+/// How often files are looked at, and the ends of certificates.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);

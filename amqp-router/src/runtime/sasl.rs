@@ -479,6 +479,9 @@ mod tests {
             strength: 256,
             user: user.map(str::to_owned),
             alpn: None,
+            certificate: Default::default(),
+            profile: Default::default(),
+            ordinal: 0,
         }
     }
 

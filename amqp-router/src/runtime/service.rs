@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -27,13 +27,18 @@ use crate::mesh::Notice;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::http::{Answer, HttpListener, Pages};
-use crate::runtime::listen::{Accepted, ListenerTls, Placement, SharedTls, accept};
+use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::plan::HttpPlan;
+use crate::runtime::policies::Governance;
+use crate::runtime::proxy::Proxy;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
 use crate::runtime::shutdown::Stop;
+use crate::runtime::sources::Sources;
 use crate::runtime::tls::TlsInfo;
+use crate::runtime::tls::live::Profiles;
+use crate::runtime::websocket::Upgrades;
 use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
 
 /// One worker, seen from outside its thread.
@@ -96,7 +101,6 @@ pub(crate) struct ListenerPlan {
 struct Listener {
     /// What AMQP connections of it are made with.
     settings: Option<(ConnectionSettings, Arc<Authenticator>)>,
-    tls: Option<SharedTls>,
     /// The settings with the SASL policy of each way to connect.
     variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
     addresses: Vec<SocketAddr>,
@@ -117,7 +121,11 @@ pub(crate) struct ConnectionRow {
     pub(crate) opened: Instant,
     pub(crate) status: Option<Box<ConnectionStatus>>,
     authenticator: Option<Arc<Authenticator>>,
-    tls: Option<TlsInfo>,
+    pub(crate) tls: Option<TlsInfo>,
+    /// The vhost that its listener says policy is to go by.
+    pub(crate) policy_vhost: Option<String>,
+    /// Its role says that the peer is a router.
+    pub(crate) is_router: bool,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
 }
@@ -133,6 +141,10 @@ pub(crate) struct Service {
     accepted: UnboundedSender<(usize, Accepted)>,
     connected: UnboundedSender<Connected>,
     pub(crate) started: Instant,
+    pub(crate) profiles: Profiles,
+    pub(crate) governance: Governance,
+    /// Shared with the listeners and with authentications that are on their way.
+    pub(crate) sources: Arc<Mutex<Sources>>,
 }
 
 /// What a service waits for, besides requests.
@@ -147,6 +159,7 @@ impl Service {
         control: Control,
         workers: Workers,
         events: UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>,
+        governance: Governance,
     ) -> (Self, Inputs) {
         let (accepted, accepted_inbox) = unbounded_channel();
         let (connected, connected_inbox) = unbounded_channel();
@@ -160,6 +173,9 @@ impl Service {
             accepted,
             connected,
             started: Instant::now(),
+            profiles: Profiles::default(),
+            governance,
+            sources: Arc::default(),
         };
         (
             service,
@@ -178,10 +194,8 @@ impl Service {
     pub(crate) fn listen(&mut self, plan: ListenerPlan) -> Result<Vec<SocketAddr>, BindError> {
         let sockets = plan.bind.bind()?;
         let name: Arc<str> = plan.name.as_str().into();
-        let tls: SharedTls = Arc::new(RwLock::new(plan.tls));
         let mut listener = Listener {
             settings: Some((plan.settings, Arc::new(plan.authenticator))),
-            tls: Some(Arc::clone(&tls)),
             variants: Vec::new(),
             addresses: Vec::new(),
             tasks: Vec::new(),
@@ -193,7 +207,8 @@ impl Service {
             let task = accept(
                 Arc::clone(&name),
                 socket,
-                Arc::clone(&tls),
+                plan.tls.clone(),
+                Arc::clone(&self.sources),
                 placement,
                 accepted,
             )
@@ -206,15 +221,6 @@ impl Service {
         let addresses = listener.addresses.clone();
         self.listeners.insert(plan.name, listener);
         Ok(addresses)
-    }
-
-    /// Has a listener that is at work secure new connections in another way.
-    pub(crate) fn resecure(&mut self, plan: ListenerPlan) {
-        if let Some(listener) = self.listeners.get(&plan.name)
-            && let Some(shared) = &listener.tls
-        {
-            *shared.write().unwrap_or_else(PoisonError::into_inner) = plan.tls;
-        }
     }
 
     /// Starts to answer HTTP requests.
@@ -245,6 +251,13 @@ impl Service {
             sockets,
             tls: plan.tls,
             pages,
+            upgrades: plan.amqp.as_ref().map(|_| {
+                Arc::new(Upgrades {
+                    listener: plan.name.as_str().into(),
+                    placement: Arc::new(self.workers.clone()),
+                    accepted: self.accepted.clone(),
+                })
+            }),
         };
         let (stop, shutdown) = Stop::new();
         let task = tokio::spawn(async move {
@@ -252,8 +265,9 @@ impl Service {
             http.serve(shutdown).await;
         });
         let listener = Listener {
-            settings: None,
-            tls: None,
+            settings: plan
+                .amqp
+                .map(|(settings, authenticator)| (settings, Arc::new(authenticator))),
             variants: Vec::new(),
             addresses: addresses.clone(),
             tasks: vec![task],
@@ -326,6 +340,10 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
+        if !self.governance.policies.socket_opened() {
+            info!(target: "POLICY", "DENY Connection '{}' based on global connection count", new.peer);
+            return;
+        }
         debug!(target: "SERVER", "[C{id}] Accepted connection to {} from {}", new.listener, new.peer);
         let host = new.peer.to_string();
         let row = ConnectionRow {
@@ -335,6 +353,8 @@ impl Service {
             status: None,
             authenticator: Some(authenticator),
             tls: new.tls.clone(),
+            policy_vhost: settings.policy_vhost.clone(),
+            is_router: settings.role.is_annotated(),
             connector: None,
         };
         self.connections.insert(id, row);
@@ -359,10 +379,21 @@ impl Service {
             status: None,
             authenticator: None,
             tls: new.tls.clone(),
+            policy_vhost: None,
+            is_router: new.settings.role.is_annotated(),
             connector: Some(new.state),
         };
         self.connections.insert(id, row);
-        let peer = peer_info(new.host, false, new.tls.as_ref());
+        let mut peer = peer_info(new.host, false, new.tls.as_ref());
+        if let Some(vhost) = &new.settings.policy_vhost {
+            match self.grant_connector(id, vhost) {
+                Ok(grant) => peer.grant = Some(grant),
+                Err(denial) => {
+                    warn!(target: "POLICY", "[C{id}] The connection is dropped: {}", denial.0);
+                    return self.closed(id, Some(denial.0));
+                }
+            }
+        }
         let connection = NewConnection {
             id,
             stream: new.stream,
@@ -378,10 +409,19 @@ impl Service {
         let now = Instant::now();
         for event in events {
             match event {
-                WorkerEvent::Attach(request) => self.control.attach(*request, now),
+                WorkerEvent::Attach(request) => self.attach(*request, now),
                 WorkerEvent::Attached(link) => self.control.attached(&link, now),
                 WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
-                WorkerEvent::Detached(link) => self.control.detached(link, now),
+                WorkerEvent::Detached(link) => {
+                    self.governance.detached(link);
+                    self.control.detached(link, now);
+                }
+                WorkerEvent::Opening {
+                    id,
+                    hostname,
+                    container,
+                    user,
+                } => self.opening(worker, id, hostname, &container, user),
                 WorkerEvent::Authenticate {
                     connection,
                     id,
@@ -445,6 +485,32 @@ impl Service {
         true
     }
 
+    /// Has connectors use a proxy as it is now, from their next attempt on.
+    pub(crate) fn update_proxy(&self, proxy: &Arc<Proxy>) {
+        for connector in self.connectors.values() {
+            connector.state.update_proxy(proxy);
+        }
+    }
+
+    /// Closes the connections that an sslProfile secured when its ordinal was below `oldest`.
+    pub(crate) fn retire_ordinals(&mut self, profile: &str, oldest: u64) {
+        let retired = |row: &ConnectionRow| {
+            row.tls
+                .as_ref()
+                .is_some_and(|tls| *tls.profile == *profile && tls.ordinal < oldest)
+        };
+        let rows = self.connections.iter();
+        let ids: Vec<u64> = rows
+            .filter(|(_, row)| retired(row))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in ids {
+            info!(target: "SERVER", "[C{id}] Closing: sslProfile '{profile}' has retired ordinals below {oldest}");
+            let text = format!("TLS credentials older than ordinal {oldest} are no longer valid");
+            self.close_connection(id, Some(forced(&text)));
+        }
+    }
+
     /// Asks every worker to report itself; whoever awaits the answers need not be this task.
     pub(crate) fn ask_workers(&self) -> Vec<oneshot::Receiver<WorkerStatus>> {
         self.workers
@@ -474,7 +540,7 @@ impl Service {
         }
     }
 
-    fn to_worker(&self, worker: usize, message: ToWorker) {
+    pub(crate) fn to_worker(&self, worker: usize, message: ToWorker) {
         // A worker that is gone has no connections left to be told about.
         let _ = self.workers.get(worker).inbox.send(message);
     }
@@ -497,6 +563,7 @@ impl Service {
         let inbox = self.workers.get(worker).inbox.clone();
         let mechanism = mechanism.to_string();
         let response = Zeroizing::new(response.map(|r| r.to_vec()).unwrap_or_default());
+        let (sources, source) = (Arc::clone(&self.sources), row.remote_host());
         let answer = move |outcome| {
             let result = match outcome {
                 Outcome::Accepted { user, mechanism } => Authentication::Accepted {
@@ -508,11 +575,22 @@ impl Service {
                     Authentication::Rejected
                 }
             };
-            let _ = inbox.send(ToWorker::Authenticated {
+            let rejected = result == Authentication::Rejected;
+            let message = ToWorker::Authenticated {
                 connection,
                 id,
                 result,
-            });
+            };
+            if rejected {
+                let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+                let delay = sources.failed(source, Instant::now());
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = inbox.send(message);
+                });
+            } else {
+                let _ = inbox.send(message);
+            }
         };
         if mechanism.eq_ignore_ascii_case("PLAIN") {
             tokio::spawn(async move {
@@ -558,6 +636,7 @@ impl Service {
         let Some(row) = self.connections.remove(&id) else {
             return;
         };
+        self.governance.closed(id, row.connector.is_none());
         let text = reason.as_deref().unwrap_or("closed by the peer");
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);

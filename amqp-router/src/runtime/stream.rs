@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
@@ -15,6 +15,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// The near end of a WebSocket.
+    Web(DuplexStream),
 }
 
 impl Stream {
@@ -28,6 +30,7 @@ impl Stream {
             Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
             Self::TlsServer(stream) => poll_read_buf(Pin::new(&mut **stream), cx, buffer),
             Self::TlsClient(stream) => poll_read_buf(Pin::new(&mut **stream), cx, buffer),
+            Self::Web(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
         }
     }
 
@@ -40,6 +43,7 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::TlsServer(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
             Self::TlsClient(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
+            Self::Web(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -49,6 +53,7 @@ impl Stream {
             Self::Tcp(_) => Poll::Ready(Ok(())),
             Self::TlsServer(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::TlsClient(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Web(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -58,6 +63,7 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::TlsServer(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::TlsClient(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Web(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

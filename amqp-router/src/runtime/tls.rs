@@ -5,7 +5,9 @@
 //! wrong with a profile is said with its name, the attribute, the file and the reason.
 
 mod ciphers;
+pub(crate) mod expiry;
 mod identity;
+pub(crate) mod live;
 mod pem;
 #[cfg(test)]
 pub(crate) mod pki;
@@ -25,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
+use expiry::Expiry;
 pub(crate) use identity::{TlsInfo, UidFormat};
 use verify::PeerVerifier;
 
@@ -59,6 +62,7 @@ pub(crate) struct TlsProfile {
     versions: Vec<&'static SupportedProtocolVersion>,
     provider: Arc<CryptoProvider>,
     uid_format: UidFormat,
+    expiries: Arc<[Expiry]>,
 }
 
 impl TlsProfile {
@@ -92,9 +96,24 @@ impl TlsProfile {
                 "none of them exists in the given protocols".into(),
             ));
         }
+        let own = load_own(settings, &provider)?;
+        let trusted = load_trusted(settings)?;
+        let mut expiries = Vec::new();
+        for certificate in own.iter().flat_map(|own| &own.cert) {
+            expiries.extend(Expiry::of("certFile", certificate));
+        }
+        for certificate in trusted.iter().flatten() {
+            expiries.extend(Expiry::of("caCertFile", certificate));
+        }
+        let trusted = trusted.map(root_store).transpose();
+        let trusted = trusted.map_err(|reason| {
+            let file = settings.ca_cert_file.as_deref().unwrap_or(Path::new(""));
+            fault("caCertFile", &file.display(), reason)
+        })?;
         Ok(Self {
-            own: load_own(settings, &provider)?.map(Arc::new),
-            trusted: load_trusted(settings)?.map(Arc::new),
+            own: own.map(Arc::new),
+            trusted: trusted.map(Arc::new),
+            expiries: expiries.into(),
             versions,
             uid_format: load_uid_format(settings)?,
             provider: Arc::new(provider),
@@ -312,13 +331,14 @@ fn load_own(
         })
 }
 
-fn load_trusted(settings: &ProfileSettings) -> Result<Option<RootCertStore>, TlsError> {
+fn load_trusted(
+    settings: &ProfileSettings,
+) -> Result<Option<Vec<CertificateDer<'static>>>, TlsError> {
     let Some(file) = &settings.ca_cert_file else {
         return Ok(None);
     };
     read(file)
         .and_then(|text| pem::certificates(&text))
-        .and_then(root_store)
         .map(Some)
         .map_err(|reason| TlsError::new(&settings.name, "caCertFile", &file.display(), reason))
 }

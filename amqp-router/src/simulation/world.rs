@@ -153,6 +153,8 @@ impl World {
             role: Role::Normal,
             cost: 1,
             link_capacity: climate.link_capacity,
+            governed: false,
+            policy_vhost: None,
             max_message_size: None,
             endpoint: Arc::new(climate.endpoint.clone()),
         };
@@ -514,6 +516,7 @@ impl World {
 
     fn tell_control(&mut self, worker: WorkerId, event: WorkerEvent) {
         match event {
+            WorkerEvent::Opening { .. } => unreachable!("no connection here is governed"),
             WorkerEvent::Authenticate {
                 connection,
                 id,

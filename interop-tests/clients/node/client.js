@@ -54,6 +54,12 @@ function connect() {
         if (job.sasl.mechanism === 'PLAIN') mechanisms.enable_plain(job.sasl.user, job.sasl.password);
         options.sasl_mechanisms = mechanisms;
     }
+    if (job.websocket) {
+        const open = rhea.websocket_connect(require('ws'));
+        const scheme = job.tls ? 'wss' : 'ws';
+        const tls = { ca: options.ca, cert: options.cert, key: options.key };
+        options.connection_details = open(`${scheme}://${job.host}:${job.port}/`, ['amqp'], tls);
+    }
     connection = rhea.connect(options);
     connection.on('connection_error', (context) => failed(context.error && context.error.condition === 'amqp:unauthorized-access' && !connection.is_open() ? 'sasl' : 'connection', context.error || connection.error));
     connection.on('connection_close', () => failed('connection', connection.error));

@@ -3,6 +3,7 @@
 
 use crate::management::config::Config;
 use crate::management::entity::{Entity, Invalid, closest};
+use crate::policy::Vhost;
 
 /// Refuses what this version cannot do yet, by entity and attribute.
 pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
@@ -15,13 +16,6 @@ pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
             says("TCP services are not supported by this version")
         }
         "router.config.autoLink" => says("auto links are not supported by this version"),
-        "vhost" => says("vhost policies are not supported by this version"),
-        "policy" if entity.flag("enableVhostPolicy") => says(
-            "the attribute 'enableVhostPolicy' must be no: vhost policies are not supported by this version",
-        ),
-        "connector" if entity.word("proxyProfile").is_some() => {
-            says("the attribute 'proxyProfile' is not supported by this version")
-        }
         "listener" | "connector"
             if !matches!(
                 entity.text("role"),
@@ -67,14 +61,7 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
             within(entity, "maxConnections", 0, MAX)?;
             within(entity, "maxMessageSize", 0, i64::MAX)
         }
-        "vhost" => limits(
-            entity,
-            &[
-                "maxConnections",
-                "maxConnectionsPerUser",
-                "maxConnectionsPerHost",
-            ],
-        ),
+        "vhost" => Vhost::read(|name| entity.get(name)).map(drop),
         _ => Ok(()),
     }
 }
@@ -152,6 +139,9 @@ fn open_properties(entity: &Entity) -> Result<(), String> {
 /// Why two entities of one type cannot be side by side.
 pub(super) fn beside(entity: &Entity, other: &Entity) -> Option<&'static str> {
     let scope = scope(entity);
+    if entity.schema().name == "vhost" && entity.text("hostname") == other.text("hostname") {
+        return Some("the attribute 'hostname' must be unique, and this one is taken");
+    }
     (scope.is_some() && scope == self::scope(other))
         .then_some("another address has the same prefix or pattern")
 }

@@ -325,6 +325,7 @@ fn sample(schema: &Schema, attribute: &Attribute) -> (String, Value) {
     let word = |word: &str| (word.to_owned(), Value::from(word));
     match (schema.name, attribute.name, &attribute.kind) {
         (_, "id", _) => word("R9"),
+        ("vhost", "aliases", _) => word("other text"),
         (_, "port", _) => word("5671"),
         (_, "sslProfile" | "proxyProfile" | "listener", _) => word("other"),
         (_, "dataConnectionCount", _) => word("7"),
@@ -335,8 +336,15 @@ fn sample(schema: &Schema, attribute: &Attribute) -> (String, Value) {
         (_, _, Kind::Boolean) if attribute.default == Some("true") => {
             ("no".into(), Value::Bool(false))
         }
+        // It needs a group that this one lacks.
+        ("vhost", "allowUnknownUser", _) => ("no".into(), Value::Bool(false)),
         (_, _, Kind::Boolean) => ("yes".into(), Value::Bool(true)),
         (_, _, Kind::Choice(words)) => word(words[0]),
+        ("vhost", "groups", _) => {
+            let users = Value::Map(vec![("users".into(), "ann".into())]);
+            let map = Value::Map(vec![("g".into(), users)]);
+            ("{\n \"g\": {\"users\": \"ann\"}\n }".into(), map)
+        }
         (_, _, Kind::Map) => {
             let map = Value::Map(vec![(
                 "k".into(),

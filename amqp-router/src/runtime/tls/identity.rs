@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -9,9 +10,12 @@ use aws_lc_rs::digest;
 use rustls::CommonState;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
-use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
+use x509_parser::prelude::{
+    AttributeTypeAndValue, FromDer, GeneralName, X509Certificate, X509Name,
+};
 
 use super::ciphers;
+use super::live::Ready;
 
 /// What a finished handshake tells: the attributes `sslProto`, `sslCipher` and `sslSsf` of a
 /// connection, and its peer.
@@ -27,11 +31,66 @@ pub(crate) struct TlsInfo {
     pub(crate) user: Option<String>,
     /// The application protocol that both sides agreed on.
     pub(crate) alpn: Option<Vec<u8>>,
+    /// What its certificate says of the peer.
+    pub(crate) certificate: PeerCertificate,
+    /// The sslProfile that secured the connection.
+    pub(crate) profile: Arc<str>,
+    /// The ordinal that the profile had.
+    pub(crate) ordinal: u64,
 }
+
+/// The names in a peer's certificate; empty without one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PeerCertificate {
+    /// As RFC 2253 writes it: `CN=client,O=Trust Me,C=US`.
+    pub(crate) subject: Option<String>,
+    /// `DNS:host`, `URI:text`, `email:text` and `IP:address`.
+    pub(crate) alternatives: Vec<String>,
+}
+
+impl PeerCertificate {
+    fn of(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        Some(Self {
+            subject: Some(subject(certificate.subject())),
+            alternatives: names.filter_map(alternative).take(MAX_NAMES).collect(),
+        })
+    }
+}
+
+fn alternative(name: &GeneralName<'_>) -> Option<String> {
+    Some(match name {
+        GeneralName::DNSName(name) => format!("DNS:{name}"),
+        GeneralName::URI(uri) => format!("URI:{uri}"),
+        GeneralName::RFC822Name(name) => format!("email:{name}"),
+        GeneralName::IPAddress(octets) => match **octets {
+            [a, b, c, d] => format!("IP:{}", Ipv4Addr::new(a, b, c, d)),
+            ref octets => {
+                let octets: [u8; 16] = octets.try_into().ok()?;
+                format!("IP:{}", Ipv6Addr::from(octets))
+            }
+        },
+        _ => return None,
+    })
+}
+
+/// Names of one certificate that are looked at.
+const MAX_NAMES: usize = 64;
 
 impl TlsInfo {
     /// Reads the state of a connection whose handshake is complete: `stream.get_ref().1`.
-    pub(crate) fn of(connection: &CommonState, format: &UidFormat) -> Self {
+    pub(crate) fn of<T>(connection: &CommonState, by: &Ready<T>) -> Self {
+        Self {
+            profile: Arc::clone(&by.profile),
+            ordinal: by.ordinal,
+            ..Self::with_format(connection, &by.uid_format)
+        }
+    }
+
+    pub(super) fn with_format(connection: &CommonState, format: &UidFormat) -> Self {
+        let shown = connection.peer_certificates().and_then(<[_]>::first);
         let suite = connection
             .negotiated_cipher_suite()
             .map(|suite| suite.suite());
@@ -42,11 +101,11 @@ impl TlsInfo {
             },
             cipher: suite.map_or("unknown", ciphers::openssl_name),
             strength: suite.map_or(0, ciphers::strength),
-            user: connection
-                .peer_certificates()
-                .and_then(<[_]>::first)
-                .and_then(|certificate| format.user(certificate)),
+            user: shown.and_then(|certificate| format.user(certificate)),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            certificate: shown.and_then(PeerCertificate::of).unwrap_or_default(),
+            profile: Arc::default(),
+            ordinal: 0,
         }
     }
 }
@@ -186,7 +245,7 @@ fn first<'a>(
     attributes.next()?.as_str().ok().map(str::to_owned)
 }
 
-fn hex(algorithm: &'static digest::Algorithm, data: &[u8]) -> String {
+pub(super) fn hex(algorithm: &'static digest::Algorithm, data: &[u8]) -> String {
     let mut text = String::new();
     for byte in digest::digest(algorithm, data).as_ref() {
         let _ = write!(text, "{byte:02x}");
@@ -195,7 +254,7 @@ fn hex(algorithm: &'static digest::Algorithm, data: &[u8]) -> String {
 }
 
 /// A subject as RFC 2253 writes it, most specific part first: `CN=client,O=Trust Me,C=US`.
-fn subject(name: &X509Name<'_>) -> String {
+pub(super) fn subject(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let parts = parts.iter().rev().map(|rdn| {
         let attributes: Vec<_> = rdn.iter().map(attribute).collect();

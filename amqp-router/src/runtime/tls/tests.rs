@@ -23,11 +23,11 @@ fn both_ends_agree_and_the_server_learns_the_clients_user() {
     )
     .unwrap();
 
-    let info = TlsInfo::of(server_end.get_ref().1, server.uid_format());
+    let info = TlsInfo::with_format(server_end.get_ref().1, server.uid_format());
     assert_eq!(info.user.as_deref(), Some("Trust, Me;client"));
     assert_eq!((info.protocol, info.strength), ("TLSv1.3", 256));
     assert_eq!(info.cipher, "TLS_AES_256_GCM_SHA384");
-    let info = TlsInfo::of(client_end.get_ref().1, client.uid_format());
+    let info = TlsInfo::with_format(client_end.get_ref().1, client.uid_format());
     assert_eq!(info.user.as_deref(), Some("CN=server,O=Trust\\, Me,C=US"));
 }
 
@@ -74,7 +74,7 @@ fn a_user_can_have_another_name_than_its_id() {
     )
     .unwrap();
     assert_eq!(
-        TlsInfo::of(end.get_ref().1, server.uid_format())
+        TlsInfo::with_format(end.get_ref().1, server.uid_format())
             .user
             .as_deref(),
         Some("Alice")
@@ -196,7 +196,7 @@ fn protocols_limit_the_version() {
         "localhost",
     )
     .unwrap();
-    let info = TlsInfo::of(end.get_ref().1, server.uid_format());
+    let info = TlsInfo::with_format(end.get_ref().1, server.uid_format());
     assert_eq!(
         (info.protocol, info.cipher),
         ("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")
@@ -273,6 +273,80 @@ fn a_bad_profile_is_refused_with_profile_attribute_file_and_reason() {
     );
 }
 
+#[test]
+fn certificates_out_of_their_time_are_refused_at_both_ends() {
+    let pki = Pki::new();
+    let good = TlsProfile::load(&pki.profile("good", &["localhost"])).unwrap();
+    for (name, years) in [("expired", -2..-1), ("early", 1..2)] {
+        let profile = pki.profile_of_years(name, &["localhost"], years);
+        let bad = TlsProfile::load(&profile).unwrap();
+        let wanted = ClientCertificate::Required;
+        let error = handshake(&bad, wanted, &good, true, "localhost").err();
+        let error = error.expect("a server out of its time");
+        assert!(
+            error.contains("invalid peer certificate"),
+            "{name}: {error}"
+        );
+        let refused = handshake(&good, wanted, &bad, true, "localhost");
+        assert!(refused.is_err(), "a client out of its time: {name}");
+    }
+}
+
+#[test]
+fn a_certificate_that_vouches_for_itself_is_nobody() {
+    let pki = Pki::new();
+    let good = TlsProfile::load(&pki.profile("good", &["localhost"])).unwrap();
+    let mut settings = pki.self_signed("selfmade", &["localhost"]);
+    settings.ca_cert_file = Some(pki.path("ca.crt"));
+    let selfmade = TlsProfile::load(&settings).unwrap();
+    let wanted = ClientCertificate::Optional;
+    assert!(handshake(&selfmade, wanted, &good, true, "localhost").is_err());
+    assert!(handshake(&good, wanted, &selfmade, true, "localhost").is_err());
+}
+
+#[test]
+fn a_peers_names_are_those_of_its_certificate() {
+    let pki = Pki::new();
+    let server = TlsProfile::load(&pki.profile("server", &["localhost"])).unwrap();
+    let client = TlsProfile::load(&pki.profile("east", &["east.example", "10.1.2.3"])).unwrap();
+    let wanted = ClientCertificate::Required;
+    let (_, end) = handshake(&server, wanted, &client, true, "localhost").unwrap();
+    let names = TlsInfo::with_format(end.get_ref().1, server.uid_format()).certificate;
+    assert_eq!(names.subject.as_deref(), Some("CN=east,O=Trust\\, Me,C=US"));
+    assert_eq!(names.alternatives, ["DNS:east.example", "IP:10.1.2.3"]);
+}
+
+#[test]
+fn a_client_that_comes_back_resumes_its_session_with_its_identity() {
+    let pki = Pki::new();
+    let server = TlsProfile::load(&pki.profile("server", &["localhost"])).unwrap();
+    let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+    let acceptor = server.acceptor(ClientCertificate::Required, &[]).unwrap();
+    let connector = client.connector(true, &[]).unwrap();
+    let kinds = [0; 2].map(|_| {
+        let (_, end) = shake_hands(&acceptor, &connector, "localhost").unwrap();
+        let info = TlsInfo::with_format(end.get_ref().1, server.uid_format());
+        assert_eq!(info.user.as_deref(), Some("CN=client,O=Trust\\, Me,C=US"));
+        end.get_ref().1.handshake_kind()
+    });
+    assert_eq!(kinds[0], Some(rustls::HandshakeKind::Full));
+    assert_eq!(kinds[1], Some(rustls::HandshakeKind::Resumed));
+}
+
+#[test]
+fn the_ends_agree_on_an_application_protocol_and_a_server_name() {
+    let pki = Pki::new();
+    let profile = TlsProfile::load(&pki.profile("both", &["localhost"])).unwrap();
+    let acceptor = profile
+        .acceptor(ClientCertificate::NotAsked, &[b"amqp", b"http/1.1"])
+        .unwrap();
+    let connector = profile.connector(true, &[b"http/1.1"]).unwrap();
+    let (_, end) = shake_hands(&acceptor, &connector, "localhost").unwrap();
+    let info = TlsInfo::with_format(end.get_ref().1, profile.uid_format());
+    assert_eq!(info.alpn.as_deref(), Some(&b"http/1.1"[..]));
+    assert_eq!(end.get_ref().1.server_name(), Some("localhost"));
+}
+
 fn secret(text: &str) -> Secret {
     crate::runtime::secret::resolve(&format!("pass:{text}"), true).unwrap()
 }
@@ -295,10 +369,18 @@ fn handshake(
     verify_hostname: bool,
     host: &'static str,
 ) -> Result<Ends, String> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     let acceptor = server.acceptor(clients, &[]).unwrap();
     let connector = client.connector(verify_hostname, &[]).unwrap();
+    shake_hands(&acceptor, &connector, host)
+}
+
+fn shake_hands(
+    acceptor: &TlsAcceptor,
+    connector: &TlsConnector,
+    host: &'static str,
+) -> Result<Ends, String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     let (near, far) = tokio::io::duplex(65536);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()

@@ -1,0 +1,163 @@
+//! What one connection may do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::group::Group;
+use crate::codec::{Attach, Error, Role, Target, condition};
+
+/// What policy has granted a connection: its group's settings and who it is.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) user: String,
+    /// The address of the peer, without its port.
+    pub(crate) remote_host: String,
+    /// The vhost as the peer named it.
+    pub(crate) vhost: String,
+    pub(crate) group: Arc<Group>,
+    /// Bytes; `None` is any.
+    pub(crate) max_message_size: Option<u64>,
+    /// The vhost's.
+    pub(crate) counts: Arc<DenialCounts>,
+}
+
+/// What a vhost has denied its connections, counted wherever it happens.
+#[derive(Debug, Default)]
+pub(crate) struct DenialCounts {
+    pub(crate) sessions: AtomicU64,
+    pub(crate) senders: AtomicU64,
+    pub(crate) receivers: AtomicU64,
+    pub(crate) message_sizes: AtomicU64,
+}
+
+/// Why a link may not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkDenial {
+    /// Of the peer: what it wanted to be.
+    pub(crate) role: Role,
+    /// For the log: what was looked at.
+    pub(crate) reason: String,
+    over_limit: bool,
+}
+
+impl Grant {
+    /// Whether a link may be attached beside the `senders` and `receivers` that the connection
+    /// has.
+    ///
+    /// # Errors
+    /// It may not be. The denial is counted.
+    pub(crate) fn attach(
+        &self,
+        attach: &Attach,
+        senders: u32,
+        receivers: u32,
+    ) -> Result<(), LinkDenial> {
+        let denied = match attach.role {
+            Role::Sender => self.attach_sender(attach, senders),
+            Role::Receiver => self.attach_receiver(attach, receivers),
+        };
+        denied.inspect_err(|denial| {
+            let count = match denial.role {
+                Role::Sender => &self.counts.senders,
+                Role::Receiver => &self.counts.receivers,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn attach_sender(&self, attach: &Attach, senders: u32) -> Result<(), LinkDenial> {
+        if self.group.max_senders.is_some_and(|most| senders >= most) {
+            return Err(LinkDenial::limit(Role::Sender, "maxSenders limit"));
+        }
+        match attach.target.as_ref().and_then(Target::address) {
+            Some(name) if !name.is_empty() => match self.may_send_to(name) {
+                true => Ok(()),
+                false => Err(LinkDenial::name(Role::Sender, "target", name)),
+            },
+            _ if self.group.allow_anonymous_sender => Ok(()),
+            _ => Err(LinkDenial::new(Role::Sender, "allowAnonymousSender")),
+        }
+    }
+
+    fn attach_receiver(&self, attach: &Attach, receivers: u32) -> Result<(), LinkDenial> {
+        let most = self.group.max_receivers;
+        if most.is_some_and(|most| receivers >= most) {
+            return Err(LinkDenial::limit(Role::Receiver, "maxReceivers limit"));
+        }
+        let source = attach.source.as_ref();
+        if source.is_some_and(|source| source.dynamic) {
+            return match self.group.allow_dynamic_source {
+                true => Ok(()),
+                false => Err(LinkDenial::new(Role::Receiver, "allowDynamicSource")),
+            };
+        }
+        let name = source.and_then(|source| source.address.as_deref());
+        let name = name.unwrap_or_default();
+        match self.may_receive_from(name) {
+            true => Ok(()),
+            false => Err(LinkDenial::name(Role::Receiver, "source", name)),
+        }
+    }
+
+    pub(crate) fn may_send_to(&self, address: &str) -> bool {
+        self.group.targets.allow(&self.user, address)
+    }
+
+    pub(crate) fn may_receive_from(&self, address: &str) -> bool {
+        self.group.sources.allow(&self.user, address)
+    }
+
+    /// Whether a message's user-id must be this connection's user, if it is there at all.
+    pub(crate) fn checks_user_id(&self) -> bool {
+        !self.group.allow_user_id_proxy
+    }
+
+    /// A message was larger than is allowed.
+    pub(crate) fn count_message_size(&self) {
+        self.counts.message_sizes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl LinkDenial {
+    fn new(role: Role, reason: impl Into<String>) -> Self {
+        Self {
+            role,
+            reason: reason.into(),
+            over_limit: false,
+        }
+    }
+
+    fn limit(role: Role, reason: &str) -> Self {
+        Self {
+            over_limit: true,
+            ..Self::new(role, reason)
+        }
+    }
+
+    fn name(role: Role, terminus: &str, name: &str) -> Self {
+        let name: String = name.chars().take(MAX_SHOWN).collect();
+        Self::new(
+            role,
+            format!("link {terminus} name '{}'", name.escape_debug()),
+        )
+    }
+
+    /// What the peer is told, which is not why.
+    pub(crate) fn error(&self) -> Error {
+        let condition = match self.over_limit {
+            true => condition::RESOURCE_LIMIT_EXCEEDED,
+            false => condition::UNAUTHORIZED_ACCESS,
+        };
+        Error::new(condition, "link disallowed by local policy")
+    }
+}
+
+impl fmt::Display for LinkDenial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+/// Characters of a peer's name that the log shows.
+const MAX_SHOWN: usize = 200;

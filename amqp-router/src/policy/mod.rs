@@ -1,0 +1,23 @@
+//! Who may connect, and what they may do: the `policy` and `vhost` entities as decisions.
+//!
+//! Nothing here has sockets, clocks or a log. [`Policies`] is asked when a peer opens its
+//! connection and gives a [`Grant`] or a [`Denial`]; the grant is asked at every attach, and by a
+//! worker where an anonymous link's messages go to an address that it has not seen before. A grant
+//! is immutable and shared; what a vhost's rules become later concerns later connections, except
+//! that a name that is `revoked` loses the connections it has.
+//!
+//! The rules are skrouterd's (`reference/router/config-and-management.md` §2 and its notes), with
+//! three attributes of our own: a group's `certificates` and `neighbors`, and a vhost's `revoked`.
+
+mod grant;
+mod group;
+mod hosts;
+mod names;
+mod policies;
+#[cfg(test)]
+mod tests;
+mod vhost;
+
+pub(crate) use grant::Grant;
+pub(crate) use policies::{Denial, Opening, Policies, PolicySettings};
+pub(crate) use vhost::Vhost;

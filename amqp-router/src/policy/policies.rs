@@ -1,0 +1,368 @@
+//! All vhosts of a router, and the connections that they have let in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::grant::{DenialCounts, Grant};
+use super::vhost::Vhost;
+use crate::control::pattern::PatternTree;
+
+/// The `policy` entity.
+#[derive(Clone, Debug)]
+pub(crate) struct PolicySettings {
+    pub(crate) max_connections: usize,
+    /// Bytes; `None` is any.
+    pub(crate) max_message_size: Option<u64>,
+    pub(crate) enable_vhost_policy: bool,
+    pub(crate) enable_vhost_name_patterns: bool,
+    /// The vhost of peers that name none that there is; empty: such peers are turned away.
+    pub(crate) default_vhost: String,
+}
+
+/// Who opens a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening<'a> {
+    /// The number that management shows.
+    pub(crate) connection: u64,
+    pub(crate) user: &'a str,
+    pub(crate) host: IpAddr,
+    /// The listener's `policyVhost`, or what the peer's open says.
+    pub(crate) vhost: &'a str,
+    /// The subject and alternative names of its certificate.
+    pub(crate) certificate: &'a [String],
+    /// The id of a peer that is a router.
+    pub(crate) neighbor: Option<&'a str>,
+}
+
+/// Why a connection may not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denial(pub(crate) String);
+
+/// The statistics of the `policy` entity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PolicyCounts {
+    pub(crate) processed: u64,
+    pub(crate) denied: u64,
+    pub(crate) current: u64,
+    pub(crate) links_denied: u64,
+    pub(crate) message_sizes_denied: u64,
+    pub(crate) total_denials: u64,
+}
+
+/// One `vhostStats` entity.
+#[derive(Clone, Debug)]
+pub(crate) struct VhostStats {
+    pub(crate) hostname: String,
+    pub(crate) approved: u64,
+    pub(crate) denied: u64,
+    pub(crate) current: usize,
+    pub(crate) per_user: BTreeMap<String, Vec<String>>,
+    pub(crate) per_host: BTreeMap<String, Vec<String>>,
+    pub(crate) counts: Arc<DenialCounts>,
+}
+
+/// Every rule, and who is connected under which.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    settings: PolicySettings,
+    vhosts: BTreeMap<String, State>,
+    /// Names and aliases as patterns, if they are.
+    patterns: PatternTree<String>,
+    admitted: HashMap<u64, Admitted>,
+    counts: PolicyCounts,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` once its entity is deleted: its statistics remain.
+    rules: Option<Vhost>,
+    approved: u64,
+    denied: u64,
+    counts: Arc<DenialCounts>,
+}
+
+#[derive(Debug)]
+struct Admitted {
+    vhost: String,
+    user: String,
+    host: IpAddr,
+}
+
+impl Policies {
+    pub(crate) fn new(settings: PolicySettings) -> Self {
+        Self {
+            settings,
+            vhosts: BTreeMap::new(),
+            patterns: PatternTree::default(),
+            admitted: HashMap::new(),
+            counts: PolicyCounts::default(),
+        }
+    }
+
+    /// Whether connections are decided on at all, besides by their number.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.settings.enable_vhost_policy
+    }
+
+    /// A socket was accepted. False: there are too many, and it is to be closed.
+    pub(crate) fn socket_opened(&mut self) -> bool {
+        self.counts.processed += 1;
+        if self.counts.current >= self.settings.max_connections as u64 {
+            self.counts.denied += 1;
+            self.counts.total_denials += 1;
+            return false;
+        }
+        self.counts.current += 1;
+        true
+    }
+
+    /// A socket that [`socket_opened`](Self::socket_opened) let in is closed.
+    pub(crate) fn socket_closed(&mut self) {
+        self.counts.current = self.counts.current.saturating_sub(1);
+    }
+
+    /// Files the rules of a vhost, in place of those that it had.
+    ///
+    /// # Errors
+    /// Its hostname or an alias is another vhost's.
+    pub(crate) fn set(&mut self, vhost: Vhost) -> Result<(), String> {
+        for (name, state) in &self.vhosts {
+            let Some(other) = &state.rules else { continue };
+            let taken = |wanted: &String| wanted == name || other.aliases.contains(wanted);
+            if *name != vhost.hostname
+                && (taken(&vhost.hostname) || vhost.aliases.iter().any(taken))
+            {
+                return Err(format!(
+                    "the attributes 'hostname' and 'aliases' must not name what vhost '{name}' has"
+                ));
+            }
+        }
+        let state = self
+            .vhosts
+            .entry(vhost.hostname.clone())
+            .or_insert_with(|| State {
+                rules: None,
+                approved: 0,
+                denied: 0,
+                counts: Arc::default(),
+            });
+        state.rules = Some(vhost);
+        self.file_patterns();
+        Ok(())
+    }
+
+    /// Takes the rules of a vhost away. Connections that it has let in stay.
+    pub(crate) fn remove(&mut self, hostname: &str) {
+        if let Some(state) = self.vhosts.get_mut(hostname) {
+            state.rules = None;
+        }
+        self.file_patterns();
+    }
+
+    /// Decides on a connection whose peer has opened.
+    ///
+    /// # Errors
+    /// It may not be; the reason is for the log.
+    pub(crate) fn open(&mut self, peer: &Opening<'_>) -> Result<Arc<Grant>, Denial> {
+        let Some(name) = self.resolve(peer.vhost) else {
+            self.counts.total_denials += 1;
+            return Err(Denial("No policy defined for vhost".into()));
+        };
+        let decision = self.decide(&name, peer);
+        let state = self.vhosts.get_mut(&name).expect("resolve has found it");
+        match decision {
+            Ok(grant) => {
+                state.approved += 1;
+                let admitted = Admitted {
+                    vhost: name,
+                    user: peer.user.to_owned(),
+                    host: peer.host,
+                };
+                self.admitted.insert(peer.connection, admitted);
+                Ok(Arc::new(grant))
+            }
+            Err(denial) => {
+                state.denied += 1;
+                self.counts.denied += 1;
+                self.counts.total_denials += 1;
+                Err(denial)
+            }
+        }
+    }
+
+    /// What an outgoing connection may do whose connector names `vhost`.
+    ///
+    /// # Errors
+    /// There is no such vhost, or it has no settings for connectors.
+    pub(crate) fn connector(&self, vhost: &str) -> Result<Arc<Grant>, Denial> {
+        let state = self.resolve(vhost).and_then(|name| self.vhosts.get(&name));
+        let rules = state.and_then(|state| Some((state, state.rules.as_ref()?)));
+        let group = rules.and_then(|(state, rules)| Some((state, rules.connector_group()?)));
+        let Some((state, group)) = group else {
+            let text = format!("vhost '{vhost}' has no group '$connector'");
+            return Err(Denial(text));
+        };
+        Ok(Arc::new(Grant {
+            user: String::new(),
+            remote_host: String::new(),
+            vhost: vhost.to_owned(),
+            group: Arc::clone(group),
+            max_message_size: self.max_message_size(group.max_message_size),
+            counts: Arc::clone(&state.counts),
+        }))
+    }
+
+    /// Whether a connection that was let in has lost its right since.
+    pub(crate) fn revoked(&self, peer: &Opening<'_>) -> Option<String> {
+        let admitted = self.admitted.get(&peer.connection)?;
+        let rules = self.vhosts.get(&admitted.vhost)?.rules.as_ref()?;
+        rules.revokes(peer).map(str::to_owned)
+    }
+
+    /// A connection is over.
+    pub(crate) fn closed(&mut self, connection: u64) {
+        self.admitted.remove(&connection);
+    }
+
+    /// A link was denied.
+    pub(crate) fn count_link_denied(&mut self) {
+        self.counts.links_denied += 1;
+        self.counts.total_denials += 1;
+    }
+
+    pub(crate) fn counts(&self) -> PolicyCounts {
+        let sizes = self.vhosts.values();
+        let sizes: u64 = sizes
+            .map(|state| state.counts.message_sizes.load(Ordering::Relaxed))
+            .sum();
+        PolicyCounts {
+            message_sizes_denied: sizes,
+            total_denials: self.counts.total_denials + sizes,
+            ..self.counts
+        }
+    }
+
+    pub(crate) fn stats(&self) -> impl Iterator<Item = VhostStats> {
+        self.vhosts.iter().map(|(hostname, state)| {
+            let mut stats = VhostStats {
+                hostname: hostname.clone(),
+                approved: state.approved,
+                denied: state.denied,
+                current: 0,
+                per_user: BTreeMap::new(),
+                per_host: BTreeMap::new(),
+                counts: Arc::clone(&state.counts),
+            };
+            for (connection, admitted) in &self.admitted {
+                if admitted.vhost == *hostname {
+                    stats.current += 1;
+                    let (user, host) = (admitted.user.clone(), admitted.host.to_string());
+                    let id = connection.to_string();
+                    stats.per_user.entry(user).or_default().push(id.clone());
+                    stats.per_host.entry(host).or_default().push(id);
+                }
+            }
+            stats
+        })
+    }
+
+    fn decide(&self, name: &str, peer: &Opening<'_>) -> Result<Grant, Denial> {
+        let state = &self.vhosts[name];
+        let deny = |text: &str| Err(Denial(text.to_owned()));
+        let Some(rules) = &state.rules else {
+            return deny("No policy defined for vhost");
+        };
+        if let Some(revoked) = rules.revokes(peer) {
+            return Err(Denial(format!("'{revoked}' is revoked")));
+        }
+        let Some((_, group)) = rules.group(peer) else {
+            return deny("User is not in a user group and unknown users are denied");
+        };
+        if !group
+            .remote_hosts
+            .iter()
+            .any(|hosts| hosts.contain(peer.host))
+        {
+            return deny("User is not allowed to connect from this network host");
+        }
+        let count = |is: &dyn Fn(&Admitted) -> bool| {
+            let admitted = self.admitted.values();
+            admitted
+                .filter(|other| other.vhost == name && is(other))
+                .count()
+        };
+        if count(&|_| true) >= rules.max_connections {
+            return deny("Connection denied by application connection limit");
+        }
+        let per_user = group.max_connections_per_user;
+        if count(&|other| other.user == peer.user)
+            >= per_user.unwrap_or(rules.max_connections_per_user)
+        {
+            return deny("Connection denied by application per user limit");
+        }
+        let per_host = group.max_connections_per_host;
+        if count(&|other| other.host == peer.host)
+            >= per_host.unwrap_or(rules.max_connections_per_host)
+        {
+            return deny("Connection denied by application per host limit");
+        }
+        Ok(Grant {
+            user: peer.user.to_owned(),
+            remote_host: peer.host.to_string(),
+            vhost: peer.vhost.to_owned(),
+            group: Arc::clone(group),
+            max_message_size: self.max_message_size(group.max_message_size),
+            counts: Arc::clone(&state.counts),
+        })
+    }
+
+    /// A group's limit counts before the router's; 0 is none.
+    fn max_message_size(&self, of_group: Option<u64>) -> Option<u64> {
+        match of_group {
+            Some(size) => (size > 0).then_some(size),
+            None => self.settings.max_message_size,
+        }
+    }
+
+    /// The vhost whose rules count for a peer that asks for `wanted`.
+    fn resolve(&self, wanted: &str) -> Option<String> {
+        let has_rules = |name: &str| {
+            let state = self.vhosts.get(name);
+            state.is_some_and(|state| state.rules.is_some())
+        };
+        if self.settings.enable_vhost_name_patterns
+            && let Some(name) = self.patterns.get(wanted)
+        {
+            return Some(name.clone());
+        }
+        if has_rules(wanted) {
+            return Some(wanted.to_owned());
+        }
+        let alias = self.vhosts.iter().find(|(_, state)| {
+            let rules = state.rules.as_ref();
+            rules.is_some_and(|rules| rules.aliases.iter().any(|alias| alias == wanted))
+        });
+        let default = &self.settings.default_vhost;
+        alias
+            .map(|(name, _)| name.clone())
+            .or_else(|| has_rules(default).then(|| default.clone()))
+    }
+
+    fn file_patterns(&mut self) {
+        self.patterns = PatternTree::default();
+        for (name, state) in &self.vhosts {
+            let aliases = state.rules.iter().flat_map(|rules| &rules.aliases);
+            for pattern in state
+                .rules
+                .as_ref()
+                .map(|_| name)
+                .into_iter()
+                .chain(aliases)
+            {
+                self.patterns.insert(pattern, name.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Policy at work: asked where peers open connections and attach links, told what becomes of them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use crate::codec::{Error, Role, Value, condition};
+use crate::control::links::AttachRequest;
+use crate::control::table::{Direction, LinkRef, WorkerId};
+use crate::management::{Config, Entity, Invalid, Schema, read_json};
+use crate::policy::{Grant, Opening, Policies, PolicySettings, Vhost};
+use crate::runtime::driver::ToWorker;
+use crate::runtime::service::{ConnectionRow, Service};
+
+/// Policies, and what has been granted.
+#[derive(Debug)]
+pub(crate) struct Governance {
+    pub(crate) policies: Policies,
+    grants: HashMap<u64, Granted>,
+    /// Links that count against a grant, by the number of their connection.
+    links: HashMap<LinkRef, u64>,
+}
+
+#[derive(Debug)]
+struct Granted {
+    grant: Arc<Grant>,
+    senders: u32,
+    receivers: u32,
+}
+
+impl Governance {
+    /// # Errors
+    /// A vhost cannot stand beside another.
+    pub(crate) fn new(config: &Config) -> Result<Self, Invalid> {
+        let policy = config.singleton("policy");
+        let number = |attribute: &str| {
+            let number = policy.integer(attribute).filter(|n| *n >= 0)?;
+            u64::try_from(number).ok()
+        };
+        let mut governance = Self {
+            policies: Policies::new(PolicySettings {
+                max_connections: number("maxConnections").unwrap_or(65_535) as usize,
+                max_message_size: number("maxMessageSize").filter(|size| *size > 0),
+                enable_vhost_policy: policy.flag("enableVhostPolicy"),
+                enable_vhost_name_patterns: policy.flag("enableVhostNamePatterns"),
+                default_vhost: policy.text("defaultVhost").unwrap_or_default().to_owned(),
+            }),
+            grants: HashMap::new(),
+            links: HashMap::new(),
+        };
+        for entity in config.of("vhost") {
+            governance.set(entity)?;
+        }
+        Ok(governance)
+    }
+
+    /// Files the rules of a vhost entity.
+    ///
+    /// # Errors
+    /// They are wrong by themselves, or beside those of others.
+    pub(crate) fn set(&mut self, entity: &Entity) -> Result<(), Invalid> {
+        Vhost::read(|name| entity.get(name))
+            .and_then(|vhost| self.policies.set(vhost))
+            .map_err(|problem| entity.invalid(problem))
+    }
+
+    fn grant(&mut self, connection: u64, grant: Arc<Grant>) {
+        let granted = Granted {
+            grant,
+            senders: 0,
+            receivers: 0,
+        };
+        self.grants.insert(connection, granted);
+    }
+
+    /// Counts a link that was accepted.
+    fn count(&mut self, request: LinkRef, connection: u64) {
+        if let Some(granted) = self.grants.get_mut(&connection) {
+            *granted.links(request.direction) += 1;
+            self.links.insert(request, connection);
+        }
+    }
+
+    /// A link is gone.
+    pub(crate) fn detached(&mut self, link: LinkRef) {
+        let connection = self.links.remove(&link);
+        if let Some(granted) = connection.and_then(|id| self.grants.get_mut(&id)) {
+            *granted.links(link.direction) -= 1;
+        }
+    }
+
+    /// A connection is over.
+    pub(crate) fn closed(&mut self, connection: u64, accepted: bool) {
+        if accepted {
+            self.policies.socket_closed();
+        }
+        if self.grants.remove(&connection).is_some() {
+            self.links.retain(|_, of| *of != connection);
+            self.policies.closed(connection);
+        }
+    }
+}
+
+impl Granted {
+    fn links(&mut self, direction: Direction) -> &mut u32 {
+        match direction {
+            Direction::Incoming => &mut self.senders,
+            Direction::Outgoing => &mut self.receivers,
+        }
+    }
+}
+
+impl Service {
+    /// Decides on a connection whose peer has opened it.
+    pub(crate) fn opening(
+        &mut self,
+        worker: WorkerId,
+        id: u64,
+        hostname: Option<String>,
+        container: &str,
+        user: Option<String>,
+    ) {
+        let Some(row) = self.connections.get(&id) else {
+            return;
+        };
+        let user = user.unwrap_or_else(|| "anonymous".into());
+        let vhost = row.policy_vhost.clone().or(hostname).unwrap_or_default();
+        let certificate = row.names();
+        let opening = Opening {
+            connection: id,
+            user: &user,
+            host: row.remote_host(),
+            vhost: &vhost,
+            certificate: &certificate,
+            neighbor: row.is_router.then_some(container),
+        };
+        let (shown_user, shown_vhost) = (user.escape_debug(), vhost.escape_debug());
+        match self.governance.policies.open(&opening) {
+            Ok(grant) => {
+                debug!(target: "POLICY", "[C{id}] ALLOW AMQP Open for user '{shown_user}', rhost '{}', vhost '{shown_vhost}'", opening.host);
+                self.governance.grant(id, Arc::clone(&grant));
+                self.to_worker(worker.index(), ToWorker::Admit { id, grant });
+            }
+            Err(denial) => {
+                info!(
+                    target: "POLICY",
+                    "[C{id}] DENY AMQP Open for user '{shown_user}', rhost '{}', vhost '{shown_vhost}': {}",
+                    opening.host,
+                    denial.0,
+                );
+                self.close_connection(id, Some(disallowed()));
+            }
+        }
+    }
+
+    /// What policy lets a connection do that the router has made.
+    ///
+    /// # Errors
+    /// Its connector's `policyVhost` has nothing for it.
+    pub(crate) fn grant_connector(
+        &mut self,
+        id: u64,
+        vhost: &str,
+    ) -> Result<Arc<Grant>, crate::policy::Denial> {
+        let grant = self.governance.policies.connector(vhost)?;
+        self.governance.grant(id, Arc::clone(&grant));
+        Ok(grant)
+    }
+
+    /// Attaches a link, if policy has nothing against it.
+    pub(crate) fn attach(&mut self, request: AttachRequest, now: Instant) {
+        let (link, connection) = (request.link, request.connection);
+        if let Some(granted) = self.governance.grants.get(&connection) {
+            let Granted {
+                grant,
+                senders,
+                receivers,
+            } = granted;
+            if let Err(denial) = grant.attach(&request.attach, *senders, *receivers) {
+                let role = match denial.role {
+                    Role::Sender => "sender",
+                    Role::Receiver => "receiver",
+                };
+                info!(
+                    target: "POLICY",
+                    "[C{connection}] DENY AMQP Attach {role} for user '{}', rhost '{}', vhost '{}' based on {denial}",
+                    grant.user.escape_debug(),
+                    grant.remote_host,
+                    grant.vhost.escape_debug(),
+                );
+                self.governance.policies.count_link_denied();
+                return self.control.refuse(link, denial.error());
+            }
+        }
+        self.control.attach(request, now);
+        if self.control.has_link(&link) {
+            self.governance.count(link, connection);
+        }
+    }
+
+    /// Closes the connections of those who have been revoked.
+    pub(crate) fn enforce_revocations(&mut self) {
+        let mut revoked = Vec::new();
+        for (&id, row) in &self.connections {
+            let Some(granted) = self.governance.grants.get(&id) else {
+                continue;
+            };
+            let container = row.status.as_ref().map(|status| status.container.clone());
+            let container = container.unwrap_or_default();
+            let certificate = row.names();
+            let peer = Opening {
+                connection: id,
+                user: &granted.grant.user,
+                host: row.remote_host(),
+                vhost: &granted.grant.vhost,
+                certificate: &certificate,
+                neighbor: row.is_router.then_some(&container),
+            };
+            if let Some(name) = self.governance.policies.revoked(&peer) {
+                revoked.push((id, name));
+            }
+        }
+        for (id, name) in revoked {
+            info!(target: "POLICY", "[C{id}] Closing: '{}' is revoked", name.escape_debug());
+            self.close_connection(id, Some(disallowed()));
+        }
+    }
+
+    /// The statistics of the `policy` entity.
+    pub(crate) fn fill_policy(&self, entity: &mut Entity) {
+        let counts = self.governance.policies.counts();
+        for (attribute, count) in [
+            ("connectionsProcessed", counts.processed),
+            ("connectionsDenied", counts.denied),
+            ("connectionsCurrent", counts.current),
+            ("linksDenied", counts.links_denied),
+            ("maxMessageSizeDenied", counts.message_sizes_denied),
+            ("totalDenials", counts.total_denials),
+        ] {
+            entity.set(attribute, integer(count));
+        }
+    }
+
+    /// The `vhostStats` entities.
+    pub(crate) fn vhost_stats(&self) -> Vec<Entity> {
+        let schema = Schema::find("vhostStats").expect("the table has it");
+        let stats = self.governance.policies.stats().enumerate();
+        stats
+            .map(|(number, stats)| {
+                let mut entity = Entity::new(schema);
+                let identity = format!("vhostStats/{number}");
+                entity.set("name", identity.as_str());
+                entity.set("identity", identity);
+                entity.set("hostname", stats.hostname);
+                entity.set("connectionsApproved", integer(stats.approved));
+                entity.set("connectionsDenied", integer(stats.denied));
+                entity.set("connectionsCurrent", integer(stats.current as u64));
+                entity.set("perUserState", state(stats.per_user));
+                entity.set("perHostState", state(stats.per_host));
+                let counts = &stats.counts;
+                for (attribute, count) in [
+                    ("sessionDenied", &counts.sessions),
+                    ("senderDenied", &counts.senders),
+                    ("receiverDenied", &counts.receivers),
+                    ("maxMessageSizeDenied", &counts.message_sizes),
+                ] {
+                    entity.set(attribute, integer(count.load(Ordering::Relaxed)));
+                }
+                entity
+            })
+            .collect()
+    }
+}
+
+impl ConnectionRow {
+    /// The subject and alternative names of the peer's certificate.
+    fn names(&self) -> Vec<String> {
+        let certificate = self.tls.as_ref().map(|tls| &tls.certificate);
+        let names = certificate
+            .into_iter()
+            .flat_map(|certificate| certificate.subject.iter().chain(&certificate.alternatives));
+        names.cloned().collect()
+    }
+
+    pub(crate) fn remote_host(&self) -> IpAddr {
+        let address = self.host.parse::<SocketAddr>();
+        address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| {
+            address.ip().to_canonical()
+        })
+    }
+}
+
+/// Adds the vhosts of the `.json` files in `policyDir`; other entities in them count for nothing.
+///
+/// # Errors
+/// The directory or a file cannot be read, or a vhost is wrong.
+pub(crate) fn load_policy_dir(config: &mut Config) -> Result<(), Invalid> {
+    let policy = config.singleton("policy").clone();
+    let Some(directory) = policy.word("policyDir") else {
+        return Ok(());
+    };
+    let fault = |path: &Path, problem: &str| {
+        let path = path.display();
+        policy.invalid(format!("the attribute 'policyDir': '{path}': {problem}"))
+    };
+    let directory = Path::new(directory);
+    let entries =
+        std::fs::read_dir(directory).map_err(|error| fault(directory, &error.to_string()))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "json")
+    });
+    files.sort();
+    for file in files {
+        let text =
+            std::fs::read_to_string(&file).map_err(|error| fault(&file, &error.to_string()))?;
+        let sections = read_json(&text).map_err(|problem| fault(&file, &problem))?;
+        for section in sections {
+            let kind = &section.kind;
+            let Some(schema) = Schema::find(kind).filter(|schema| schema.name == "vhost") else {
+                warn!(target: "POLICY", "{}: '{kind}' is not a vhost and is ignored", file.display());
+                continue;
+            };
+            let entity = Entity::create(schema, section.attributes)
+                .map_err(|invalid| fault(&file, &invalid[0].to_string()))?;
+            let admitted = config.admits(&entity);
+            admitted.map_err(|invalid| fault(&file, &invalid.to_string()))?;
+            config.add(entity);
+        }
+    }
+    Ok(())
+}
+
+fn state(of: std::collections::BTreeMap<String, Vec<String>>) -> Value {
+    let list = |ids: Vec<String>| Value::List(ids.into_iter().map(Value::from).collect());
+    let pairs = of
+        .into_iter()
+        .map(|(key, ids)| (Value::from(key), list(ids)));
+    Value::Map(pairs.collect())
+}
+
+fn disallowed() -> Error {
+    let text = "connection disallowed by local policy";
+    Error::new(condition::RESOURCE_LIMIT_EXCEEDED, text)
+}
+
+fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,178 @@
+//! What one source of connections may ask of the router: how fast it may connect, and how long it
+//! waits after it has failed to authenticate.
+//!
+//! What is remembered is bounded, whatever comes: a source is an IPv4 address or an IPv6 /64.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Everything that is remembered of sources.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    sources: HashMap<IpAddr, Source>,
+    counts: SourceCounts,
+    /// When a refusal was last worth a log line.
+    told: Option<Instant>,
+}
+
+/// For metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SourceCounts {
+    /// Connections that came too fast.
+    pub(crate) connections_refused: u64,
+    /// Authentications that failed.
+    pub(crate) logins_failed: u64,
+}
+
+#[derive(Debug)]
+struct Source {
+    /// Connections that it may make at once, as of `seen`.
+    allowance: f64,
+    failures: u32,
+    seen: Instant,
+}
+
+/// A connection that came too fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooFast {
+    /// Whether it is to be logged: one line in a while says it for all.
+    pub(crate) is_news: bool,
+}
+
+impl Sources {
+    /// A source has connected.
+    ///
+    /// # Errors
+    /// Too fast: the connection is to be closed.
+    pub(crate) fn connected(&mut self, from: IpAddr, now: Instant) -> Result<(), TooFast> {
+        let source = self.source(from, now);
+        if source.allowance >= 1.0 {
+            source.allowance -= 1.0;
+            return Ok(());
+        }
+        self.counts.connections_refused += 1;
+        let is_news = self
+            .told
+            .is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
+        if is_news {
+            self.told = Some(now);
+        }
+        Err(TooFast { is_news })
+    }
+
+    /// A source has failed to authenticate. It hears of it after this long.
+    pub(crate) fn failed(&mut self, from: IpAddr, now: Instant) -> Duration {
+        self.counts.logins_failed += 1;
+        let source = self.source(from, now);
+        source.failures = source.failures.saturating_add(1);
+        let doublings = (source.failures - 1).min(16);
+        (FIRST_DELAY * 2u32.pow(doublings)).min(LONGEST_DELAY)
+    }
+
+    pub(crate) fn counts(&self) -> SourceCounts {
+        self.counts
+    }
+
+    fn source(&mut self, from: IpAddr, now: Instant) -> &mut Source {
+        let from = network(from);
+        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&from) {
+            self.forget(now);
+        }
+        let source = self.sources.entry(from).or_insert(Source {
+            allowance: BURST,
+            failures: 0,
+            seen: now,
+        });
+        let idle = now.saturating_duration_since(source.seen);
+        source.allowance = (source.allowance + idle.as_secs_f64() * PER_SECOND).min(BURST);
+        if idle >= FORGIVEN_AFTER {
+            source.failures = 0;
+        }
+        source.seen = now;
+        source
+    }
+
+    /// Makes room: those who have been quiet go; if nobody has, everyone starts over.
+    fn forget(&mut self, now: Instant) {
+        self.sources
+            .retain(|_, source| now.saturating_duration_since(source.seen) < FORGIVEN_AFTER);
+        if self.sources.len() >= MAX_SOURCES {
+            self.sources.clear();
+        }
+    }
+}
+
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+/// Connections that a source may make at once after it has been quiet.
+const BURST: f64 = 5000.0;
+/// Connections a second that it may make for ever.
+const PER_SECOND: f64 = 1000.0;
+/// Sources that are remembered: some 100 bytes each.
+const MAX_SOURCES: usize = 16_384;
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// How long a source must be quiet for its failures to count no more.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_connects_too_fast_is_refused_and_others_are_not() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        for _ in 0..BURST as usize {
+            sources.connected(ip("10.0.0.1"), now).unwrap();
+        }
+        let refused = |sources: &mut Sources| sources.connected(ip("10.0.0.1"), now).err();
+        assert_eq!(refused(&mut sources), Some(TooFast { is_news: true }));
+        assert_eq!(refused(&mut sources), Some(TooFast { is_news: false }));
+        sources.connected(ip("10.0.0.2"), now).unwrap();
+        let later = now + Duration::from_secs(1);
+        sources.connected(ip("10.0.0.1"), later).unwrap();
+        assert_eq!(sources.counts().connections_refused, 2);
+    }
+
+    #[test]
+    fn every_failure_takes_longer_to_hear_of_until_the_source_is_quiet() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        let mut delay = |now| sources.failed(ip("10.0.0.1"), now).as_millis();
+        let delays = [0; 8].map(|_| delay(now));
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(delay(now + FORGIVEN_AFTER), 100);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        sources.failed(ip("2001:db8::1"), now);
+        assert_eq!(sources.failed(ip("2001:db8::2"), now).as_millis(), 200);
+        assert_eq!(sources.failed(ip("2001:db8:0:1::2"), now).as_millis(), 100);
+        assert_eq!(sources.failed(ip("::ffff:10.0.0.1"), now).as_millis(), 100);
+        assert_eq!(sources.failed(ip("10.0.0.1"), now).as_millis(), 200);
+    }
+
+    #[test]
+    fn no_more_sources_are_remembered_than_there_is_room_for() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        for number in 0..MAX_SOURCES as u32 * 2 {
+            sources.failed(std::net::Ipv4Addr::from(number).into(), now);
+        }
+        assert!(sources.sources.len() <= MAX_SOURCES);
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+}

@@ -1,0 +1,129 @@
+//! Policy: which connections, links and messages a vhost's groups let through.
+
+use interop_tests::{Job, Peer, Router, RouterBuilder, Shared, clients};
+use serde_json::json;
+use std::sync::Arc;
+
+clients!(what_the_group_may_use_passes);
+clients!(a_source_that_the_group_lacks_is_refused);
+clients!(a_target_that_the_group_lacks_is_refused);
+clients!(anonymous_messages_go_where_the_group_may_send);
+clients!(dynamic_sources_are_refused_unless_allowed);
+clients!(a_host_that_the_group_lacks_is_turned_away);
+clients!(a_message_that_is_too_large_ends_its_link);
+
+fn what_the_group_may_use_passes(peer: Peer) {
+    let Some(router) = governed() else { return };
+    let address = format!("news.{peer}");
+    let mut receiving = peer.start_at(&router, "open", Job::receive(&address).count(3));
+    receiving.expect("attached");
+    let sent = peer
+        .start_at(&router, "open", Job::send(&address).count(3))
+        .finish();
+    assert_eq!(sent.named("outcome").len(), 3, "{sent}");
+    assert_eq!(receiving.finish().named("message").len(), 3);
+}
+
+fn a_source_that_the_group_lacks_is_refused(peer: Peer) {
+    let Some(router) = governed() else { return };
+    let job = Job::receive("secrets").count(1);
+    let refused = peer.start_at(&router, "open", job).failure();
+    assert_eq!(
+        refused["condition"], "amqp:unauthorized-access",
+        "{refused}"
+    );
+}
+
+fn a_target_that_the_group_lacks_is_refused(peer: Peer) {
+    let Some(router) = governed() else { return };
+    let refused = peer
+        .start_at(&router, "open", Job::send("secrets").count(1))
+        .failure();
+    assert_eq!(
+        refused["condition"], "amqp:unauthorized-access",
+        "{refused}"
+    );
+}
+
+fn anonymous_messages_go_where_the_group_may_send(peer: Peer) {
+    let Some(router) = governed() else { return };
+    let address = format!("news.anonymous.{peer}");
+    let mut receiving = peer.start_at(&router, "open", Job::receive(&address).count(1));
+    receiving.expect("attached");
+    let outcome = |to: &str| {
+        let job = Job::send_anonymous(to).count(1);
+        let sent = peer.start_at(&router, "open", job).finish();
+        sent.named("outcome")[0].clone()
+    };
+    assert_eq!(outcome(&address)["outcome"], "accepted");
+    assert_eq!(outcome("secrets")["outcome"], "rejected");
+    receiving.finish();
+}
+
+fn dynamic_sources_are_refused_unless_allowed(peer: Peer) {
+    let Some(router) = governed() else { return };
+    let refused = peer
+        .start_at(&router, "open", Job::receive_dynamic())
+        .failure();
+    assert_eq!(
+        refused["condition"], "amqp:unauthorized-access",
+        "{refused}"
+    );
+}
+
+fn a_host_that_the_group_lacks_is_turned_away(peer: Peer) {
+    let Some(router) = governed() else { return };
+    let job = Job::receive("news").count(1);
+    let refused = peer.start_at(&router, "shut", job).failure();
+    let text = refused.to_string();
+    assert!(
+        text.contains("connection disallowed by local policy"),
+        "{text}"
+    );
+}
+
+fn a_message_that_is_too_large_ends_its_link(peer: Peer) {
+    let Some(router) = governed() else { return };
+    let address = format!("news.large.{peer}");
+    let mut receiving = peer.start_at(&router, "open", Job::receive(&address).count(1));
+    receiving.expect("attached");
+    let job = Job::send(&address).count(1).sizes(&[200_000]);
+    // A client may notice by itself that the router takes no such messages.
+    peer.start_at(&router, "open", job).failure();
+    let arrived = receiving.poll(200);
+    assert!(arrived.is_none_or(|event| event["event"] != "message"));
+}
+
+/// `None`, said loudly, when a router runs already.
+fn governed() -> Option<Arc<Router>> {
+    static SHARED: Shared<Router> = Shared::new(start);
+    Router::is_ours_to_configure().then(|| SHARED.get())
+}
+
+fn start() -> Router {
+    let policy = json!({"enableVhostPolicy": true, "maxConnections": 100});
+    let open = json!({
+        "hostname": "$default",
+        "groups": {
+            "all": {
+                "users": "*",
+                "remoteHosts": "127.0.0.1",
+                "sources": "news*",
+                "targetPattern": "news/#",
+                "allowAnonymousSender": true,
+                "maxMessageSize": 100_000,
+            }
+        }
+    });
+    let shut = json!({
+        "hostname": "shut",
+        "groups": {"all": {"users": "*", "remoteHosts": "10.0.0.1"}},
+    });
+    RouterBuilder::new()
+        .entity("policy", policy)
+        .entity("vhost", open)
+        .entity("vhost", shut)
+        .listener("open", json!({}))
+        .listener("shut", json!({"policyVhost": "shut"}))
+        .start()
+}
