@@ -5,11 +5,13 @@
 //! connections have to write, and sleeps until the next deadline.
 
 mod local;
+pub(crate) mod tcp;
 mod trunk;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -17,8 +19,10 @@ use bytes::{Bytes, BytesMut};
 use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus, PeerInfo};
 use crate::adaptors::connections::{Connections, NO_LINK, Peer, link_of, token_of};
 use crate::adaptors::local::{LocalEvent, LocalLinkId};
+use crate::adaptors::tcp::TcpStatus;
 use crate::codec::{
-    Attach, Error, ReceiverSettleMode, Role, SaslCode, SenderSettleMode, Symbol, Target,
+    Attach, Error, ReceiverSettleMode, Role, RouterAnnotations, SaslCode, SenderSettleMode, Symbol,
+    Target,
 };
 use crate::control::links::{AttachRequest, Command, LeadsTo, Termini};
 use crate::control::role::Role as ConnectionRole;
@@ -32,6 +36,7 @@ use crate::forwarding::stats::{AddressCounts, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
+use crate::worker::tcp::Dial;
 
 /// A connection's number in its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +53,8 @@ pub(crate) struct Worker {
     writable: VecDeque<ConnectionId>,
     /// When connections' timers are due. A connection's latest entry is the one that counts.
     timers: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// TCP connections that are to be read again.
+    resumed: Vec<u32>,
     next_tick: Instant,
 }
 
@@ -81,6 +88,8 @@ pub(crate) enum WorkerEvent {
     Attached(Box<RouterLink>),
     /// A neighbour tells the control plane something.
     Heard { link: LinkRef, message: Bytes },
+    /// A TCP service is to be connected to.
+    Dial(Dial),
     /// Something for a local program.
     Local {
         connection: ConnectionId,
@@ -104,6 +113,7 @@ pub(crate) enum Authentication {
 #[derive(Debug, Default)]
 pub(crate) struct WorkerStatus {
     pub(crate) connections: Vec<ConnectionStatus>,
+    pub(crate) tcp: Vec<TcpStatus>,
     pub(crate) links: Vec<(LinkRef, LinkStatus)>,
     pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
     pub(crate) counts: WorkerCounts,
@@ -111,10 +121,12 @@ pub(crate) struct WorkerStatus {
 }
 
 impl Worker {
-    pub(crate) fn new(settings: Settings, now: Instant) -> Self {
+    /// `ids` numbers connections for management, across all workers.
+    pub(crate) fn new(settings: Settings, ids: Arc<AtomicU64>, now: Instant) -> Self {
         Self {
             id: settings.worker,
-            connections: Connections::default(),
+            connections: Connections::new(ids),
+            resumed: Vec::new(),
             forwarder: Forwarder::new(settings),
             events: VecDeque::new(),
             writable: VecDeque::new(),
@@ -137,11 +149,9 @@ impl Worker {
         ConnectionId(number)
     }
 
-    /// The endpoint of an AMQP connection, for its driver to read and write.
+    /// What a connection's socket is to be written.
     pub(crate) fn output(&mut self, connection: ConnectionId) -> Option<&mut OutBuf> {
-        self.connections
-            .amqp(connection.0)
-            .map(|amqp| amqp.endpoint.out())
+        self.connections.output(connection.0)
     }
 
     /// Takes what a connection's socket has read.
@@ -149,45 +159,56 @@ impl Worker {
         if let Some(amqp) = self.connections.amqp(connection.0) {
             amqp.endpoint.handle_input(input, now);
             self.process(connection, now);
+        } else {
+            self.tcp_input(connection.0, input.freeze(), now);
         }
     }
 
     /// A connection's socket has ended, or failed.
-    pub(crate) fn eof(&mut self, connection: ConnectionId, now: Instant) {
+    pub(crate) fn eof(&mut self, connection: ConnectionId, failed: bool, now: Instant) {
         if let Some(amqp) = self.connections.amqp(connection.0) {
             amqp.endpoint.handle_eof();
             self.process(connection, now);
+        } else {
+            self.tcp_eof(connection.0, failed, now);
         }
     }
 
     /// A connection's socket has taken some output. True if that lets links go on that waited for
     /// it.
-    pub(crate) fn written(&mut self, connection: ConnectionId) -> bool {
-        let room = self
-            .connections
-            .amqp(connection.0)
-            .is_some_and(|amqp| amqp.has_room());
-        room && self.forwarder.room_changed(connection.0)
+    pub(crate) fn written(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        match self.connections.amqp(connection.0) {
+            Some(amqp) => amqp.has_room() && self.forwarder.room_changed(connection.0),
+            None => self.tcp_written(connection.0, now),
+        }
     }
 
     /// Whether nothing more will come of a connection: once its output is written, or cannot be,
     /// [`remove`](Self::remove) it.
     pub(crate) fn is_finished(&mut self, connection: ConnectionId) -> bool {
-        self.connections
-            .amqp(connection.0)
-            .is_none_or(|amqp| amqp.endpoint.is_finished())
+        match self.connections.get(connection.0) {
+            Some(Peer::Amqp(amqp)) => amqp.endpoint.is_finished(),
+            Some(Peer::Tcp(tcp)) => tcp.is_over(),
+            Some(Peer::Local(_)) | None => true,
+        }
     }
 
     /// Forgets a connection.
     pub(crate) fn remove(&mut self, connection: ConnectionId, now: Instant) {
         self.drop_links(connection, now);
-        if let Some(Peer::Amqp(amqp)) = self.connections.remove(connection.0)
-            && !amqp.endpoint.is_finished()
-        {
-            self.events.push_back(WorkerEvent::Closed {
-                id: amqp.id,
-                reason: None,
-            });
+        match self.connections.remove(connection.0) {
+            Some(Peer::Amqp(amqp)) if !amqp.endpoint.is_finished() => {
+                self.events.push_back(WorkerEvent::Closed {
+                    id: amqp.id,
+                    reason: None,
+                });
+            }
+            Some(Peer::Tcp(tcp)) => {
+                if let Some(service) = &tcp.service {
+                    service.counts.closed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            _ => {}
         }
         self.forwarder.connection_closed(connection.0);
     }
@@ -225,6 +246,8 @@ impl Worker {
         if let Some(amqp) = self.connections.amqp(connection.0) {
             amqp.endpoint.close(error, now);
             self.process(connection, now);
+        } else {
+            self.end_tcp(connection.0, true);
         }
     }
 
@@ -240,6 +263,7 @@ impl Worker {
             .iter()
             .find_map(|(number, peer)| match peer {
                 Peer::Amqp(amqp) if amqp.id == id => Some(ConnectionId(number)),
+                Peer::Tcp(tcp) if tcp.id == id => Some(ConnectionId(number)),
                 _ => None,
             })
     }
@@ -308,6 +332,11 @@ impl Worker {
     /// Ends the turn: sends what can be sent, tops up credit, and has every connection that was
     /// touched put its frames together.
     pub(crate) fn end_turn(&mut self, now: Instant) {
+        while self.end_round(now) {}
+    }
+
+    /// True if the end of the turn has given forwarding more to do.
+    fn end_round(&mut self, now: Instant) -> bool {
         self.forwarder.end_turn(&mut self.connections, now);
         while let Some((slot, message)) = self.forwarder.poll_heard() {
             let link = LinkRef {
@@ -317,9 +346,11 @@ impl Worker {
             };
             self.events.push_back(WorkerEvent::Heard { link, message });
         }
+        let mut more = false;
         while let Some(number) = self.connections.take_dirty() {
-            self.finish_turn(ConnectionId(number), now);
+            more |= self.finish_turn(ConnectionId(number), now);
         }
+        more
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
@@ -349,16 +380,22 @@ impl Worker {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
+            self.connections.tick();
         }
     }
 
     pub(crate) fn status(&self, now: Instant) -> WorkerStatus {
         let connections = self.connections.iter().filter_map(|(_, peer)| match peer {
             Peer::Amqp(amqp) => Some(amqp.status()),
-            Peer::Local(_) => None,
+            Peer::Local(_) | Peer::Tcp(_) => None,
+        });
+        let tcp = self.connections.iter().filter_map(|(_, peer)| match peer {
+            Peer::Tcp(tcp) if tcp.opened.is_some() => Some(tcp.status()),
+            _ => None,
         });
         WorkerStatus {
             connections: connections.collect(),
+            tcp: tcp.collect(),
             links: self
                 .forwarder
                 .link_statuses(&self.connections, self.id, now),
@@ -565,7 +602,11 @@ impl Worker {
                     capacity,
                     confirms: attach.rcv_settle_mode == ReceiverSettleMode::Second,
                     from_router: role.is_annotated(),
-                    streaming: target_has(attach, "qd.streaming-deliveries"),
+                    flags: match target_has(attach, "qd.streaming-deliveries") {
+                        true => RouterAnnotations::STREAMING,
+                        false => 0,
+                    },
+                    tries_again: false,
                 };
                 (self.forwarder.add_incoming(terminal, traits), None)
             }
@@ -694,6 +735,12 @@ impl Worker {
                 .amqp(connection.0)
                 .map(AmqpConnection::take_links),
             Some(Peer::Local(local)) => Some(local.slots()),
+            Some(Peer::Tcp(tcp)) => {
+                for (direction, slot) in tcp.slots() {
+                    self.remove_link(direction, slot, now);
+                }
+                None
+            }
             None => None,
         };
         for (direction, slot) in links.unwrap_or_default() {
@@ -708,7 +755,8 @@ impl Worker {
     }
 
     /// Puts a connection's frames together, or takes a local program's events.
-    fn finish_turn(&mut self, connection: ConnectionId, now: Instant) {
+    /// True if that gave forwarding something to do.
+    fn finish_turn(&mut self, connection: ConnectionId, now: Instant) -> bool {
         if let Some(amqp) = self.connections.amqp(connection.0) {
             amqp.endpoint.flush(now);
             if !amqp.endpoint.out().is_empty() || amqp.endpoint.is_finished() {
@@ -725,7 +773,10 @@ impl Worker {
                 self.events
                     .push_back(WorkerEvent::Local { connection, event });
             }
+        } else {
+            return self.tcp_turn(connection, now);
         }
+        false
     }
 }
 

@@ -1,13 +1,17 @@
 //! A worker's connections, as forwarding sends to them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use slab::Slab;
 
 use crate::adaptors::amqp::AmqpConnection;
 use crate::adaptors::local::LocalConnection;
+use crate::adaptors::tcp::{SINK, TcpConnection};
 use crate::codec::{DeliveryState, Error};
-use crate::control::table::{Direction, Slot};
-use crate::endpoint::DeliveryRef;
+use crate::control::table::{ConnectorId, Direction, Slot};
+use crate::endpoint::{DeliveryRef, OutBuf};
 use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
 
 /// Every connection of one worker, by the number that [`Terminal::connection`] holds.
@@ -16,6 +20,8 @@ pub(crate) struct Connections {
     slots: Slab<Entry>,
     /// Those that have been given something to write or to tell this turn.
     dirty: Vec<u32>,
+    /// Numbers for management, shared with whoever else makes connections.
+    ids: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -28,9 +34,53 @@ struct Entry {
 pub(crate) enum Peer {
     Amqp(Box<AmqpConnection>),
     Local(LocalConnection),
+    Tcp(Box<TcpConnection>),
 }
 
 impl Connections {
+    pub(crate) fn new(ids: Arc<AtomicU64>) -> Self {
+        Self {
+            ids,
+            ..Self::default()
+        }
+    }
+
+    /// A number for management.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What the socket of a connection is to be written.
+    pub(crate) fn output(&mut self, connection: u32) -> Option<&mut OutBuf> {
+        match &mut self.slots.get_mut(connection as usize)?.peer {
+            Peer::Amqp(amqp) => Some(amqp.endpoint.out()),
+            Peer::Tcp(tcp) => Some(&mut tcp.out),
+            Peer::Local(_) => None,
+        }
+    }
+
+    /// To be called now and then: what has been waiting for a socket stops keeping alive what it
+    /// was read with.
+    pub(crate) fn tick(&mut self) {
+        for (_, entry) in &mut self.slots {
+            if let Peer::Tcp(tcp) = &mut entry.peer {
+                tcp.out.own();
+            }
+        }
+    }
+
+    /// The TCP connection of this number, if there is one.
+    pub(crate) fn tcp(&mut self, connection: u32) -> Option<&mut TcpConnection> {
+        match self
+            .slots
+            .get_mut(connection as usize)
+            .map(|entry| &mut entry.peer)
+        {
+            Some(Peer::Tcp(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
     pub(crate) fn insert(&mut self, peer: Peer) -> u32 {
         self.slots.insert(Entry { peer, dirty: false }) as u32
     }
@@ -126,6 +176,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.update(incoming(at, delivery), state, settled),
             Peer::Local(local) => local.update(at.link, delivery, state, settled),
+            Peer::Tcp(tcp) => tcp.update(state, settled),
         }
     }
 
@@ -135,6 +186,8 @@ impl Wire for Connections {
                 .endpoint
                 .set_delivery_token(incoming(at, delivery), token),
             Peer::Local(local) => local.watch(at.link, delivery, token),
+            // It never says anything of what it sends but that it is over.
+            Peer::Tcp(_) => {}
         }
     }
 
@@ -142,19 +195,22 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.forget(incoming(at, delivery)),
             Peer::Local(local) => local.forget(at.link, delivery),
+            Peer::Tcp(_) => {}
         }
     }
 
     fn release_window(&mut self, at: Terminal, frames: u32) {
-        if let Peer::Amqp(amqp) = self.peer(at) {
-            amqp.endpoint.release_window(session(at), frames);
+        match self.peer(at) {
+            Peer::Amqp(amqp) => amqp.endpoint.release_window(session(at), frames),
+            Peer::Tcp(tcp) => tcp.release(frames),
+            Peer::Local(_) => {}
         }
     }
 
     fn window_left(&self, at: Terminal) -> u32 {
         match &self.slots[at.connection as usize].peer {
             Peer::Amqp(amqp) => amqp.endpoint.window_left(session(at)),
-            Peer::Local(_) => u32::MAX,
+            Peer::Local(_) | Peer::Tcp(_) => u32::MAX,
         }
     }
 
@@ -162,6 +218,7 @@ impl Wire for Connections {
         match &self.slots[at.connection as usize].peer {
             Peer::Amqp(amqp) => amqp.endpoint.credit(link(at)),
             Peer::Local(local) => local.credit(at.link),
+            Peer::Tcp(_) => u32::MAX,
         }
     }
 
@@ -169,6 +226,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.set_credit(link(at), credit),
             Peer::Local(local) => local.set_credit(at.link, credit),
+            Peer::Tcp(_) => {}
         }
     }
 
@@ -176,6 +234,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.drain(link(at)),
             Peer::Local(local) => local.set_credit(at.link, 0),
+            Peer::Tcp(_) => {}
         }
     }
 
@@ -183,6 +242,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.detach(link(at), true, Some(error)),
             Peer::Local(local) => local.detached(at.link, error),
+            Peer::Tcp(tcp) => tcp.end(true),
         }
     }
 
@@ -190,6 +250,7 @@ impl Wire for Connections {
         match &self.slots[at.connection as usize].peer {
             Peer::Amqp(amqp) => amqp.allowance(link(at)),
             Peer::Local(local) => local.allowance(at.link),
+            Peer::Tcp(tcp) => tcp.allowance(),
         }
     }
 
@@ -197,6 +258,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.start(link(at), head, payload, more),
             Peer::Local(local) => local.start(at.link, &head, std::mem::take(payload), more),
+            Peer::Tcp(tcp) => tcp.start(&head, std::mem::take(payload), more),
         }
     }
 
@@ -204,6 +266,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.continue_delivery(link(at), payload, more),
             Peer::Local(local) => local.proceed(at.link, std::mem::take(payload), more),
+            Peer::Tcp(tcp) => tcp.receive(std::mem::take(payload), more),
         }
     }
 
@@ -211,6 +274,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.abort_delivery(link(at)),
             Peer::Local(local) => local.abort(at.link),
+            Peer::Tcp(tcp) => tcp.cut_off(),
         }
     }
 
@@ -221,9 +285,13 @@ impl Wire for Connections {
         state: Option<&DeliveryState>,
         settled: bool,
     ) {
-        if let Peer::Amqp(amqp) = self.peer(at) {
-            amqp.endpoint
-                .update_sent(session(at), delivery, state, settled);
+        match self.peer(at) {
+            Peer::Amqp(amqp) => {
+                amqp.endpoint
+                    .update_sent(session(at), delivery, state, settled);
+            }
+            Peer::Tcp(tcp) => tcp.sender_update(settled),
+            Peer::Local(_) => {}
         }
     }
 
@@ -231,6 +299,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.forget_sent(session(at), delivery),
             Peer::Local(local) => local.forget(at.link, delivery),
+            Peer::Tcp(tcp) => tcp.forget(),
         }
     }
 
@@ -248,10 +317,24 @@ impl Wire for Connections {
     }
 
     fn bind(&mut self, at: Terminal, direction: Direction, slot: Slot) {
-        if let Peer::Amqp(amqp) = self.peer(at) {
-            amqp.endpoint
-                .set_token(link(at), token_of(direction, slot.index));
-            amqp.add_link(direction, slot);
+        match self.peer(at) {
+            Peer::Amqp(amqp) => {
+                amqp.endpoint
+                    .set_token(link(at), token_of(direction, slot.index));
+                amqp.add_link(direction, slot);
+            }
+            Peer::Tcp(tcp) => tcp.outgoing = Some(slot),
+            Peer::Local(_) => {}
+        }
+    }
+
+    fn dial(&mut self, connector: ConnectorId) -> Terminal {
+        let id = self.next_id();
+        let tcp = Box::new(TcpConnection::server(id, connector));
+        Terminal {
+            connection: self.insert(Peer::Tcp(tcp)),
+            session: 0,
+            link: SINK,
         }
     }
 
@@ -265,6 +348,7 @@ impl Wire for Connections {
         match self.peer(at) {
             Peer::Amqp(amqp) => amqp.endpoint.drained(link(at)),
             Peer::Local(local) => local.drained(at.link),
+            Peer::Tcp(_) => {}
         }
     }
 }

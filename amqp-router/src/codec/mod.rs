@@ -14,6 +14,7 @@ mod read;
 mod router_annotations;
 mod sasl;
 mod serial;
+mod stream_head;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -37,5 +38,6 @@ pub use sasl::{
     SaslChallenge, SaslCode, SaslFrame, SaslInit, SaslMechanisms, SaslOutcome, SaslResponse,
 };
 pub use serial::Serial;
+pub(crate) use stream_head::StreamHead;
 pub use value::{Array, Described, Fields, Symbol, Value};
 pub(crate) use view::{MessageView, Progress};

@@ -60,6 +60,8 @@ impl<'a> Trace<'a> {
 impl<'a> RouterAnnotations<'a> {
     /// The message's body keeps coming for as long as its sender likes: forward what there is.
     pub(crate) const STREAMING: u32 = 0x01;
+    /// Routers must not stop reading it because much of it waits: its ends take care of that.
+    pub(crate) const DISABLE_Q2: u32 = 0x04;
 
     /// How long the section is that a message, or the start of one, begins with; 0 without one.
     pub(crate) fn measure(message: &[u8]) -> Progress<usize> {

@@ -153,7 +153,7 @@ fn progress<T>(result: Result<T, DecodeError>) -> Progress<T> {
 
 /// Reads a section once all of it is here. What ends too early inside of it is then a fault of its
 /// own, and nothing to wait for.
-fn whole<'a, T>(
+pub(super) fn whole<'a, T>(
     reader: &mut Reader<'a>,
     read: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {

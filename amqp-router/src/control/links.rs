@@ -14,9 +14,10 @@ use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN};
 use crate::control::network::Network;
 use crate::control::pattern::{PatternTree, prefix_pattern};
 use crate::control::role::Role as ConnectionRole;
+use crate::control::services::Services;
 use crate::control::table::{
-    AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, TableUpdate, Treatment,
-    WorkerId,
+    AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, Outlet, TableUpdate,
+    Treatment, WorkerId,
 };
 use crate::control::trunk::{Purpose, RouterLink};
 
@@ -38,6 +39,7 @@ pub(crate) struct Control {
     pub(super) commands: VecDeque<(Recipient, Command)>,
     /// The network that this router is in, unless it stands alone.
     pub(super) network: Option<Box<Network>>,
+    pub(super) services: Services,
 }
 
 /// How addresses that match a pattern are treated: one `address` entity.
@@ -155,7 +157,7 @@ impl LinkKind {
 pub(crate) struct Address {
     pub(crate) entry: Arc<AddressEntry>,
     /// For each destination of the entry, the link it is.
-    consumers: Vec<u64>,
+    pub(super) consumers: Vec<u64>,
     pub(crate) producers: usize,
 }
 
@@ -174,6 +176,7 @@ impl Control {
             random: StdRng::from_seed(seed),
             commands: VecDeque::new(),
             network: None,
+            services: Services::default(),
         }
     }
 
@@ -454,11 +457,13 @@ impl Control {
                     Arc::make_mut(&mut address.entry)
                         .destinations
                         .push(Destination {
-                            worker: request.link.worker,
-                            link: request.link.slot,
+                            outlet: Outlet::Link {
+                                worker: request.link.worker,
+                                link: request.link.slot,
+                                to_router: request.role.is_annotated(),
+                            },
                             capacity: request.capacity,
                             load: Arc::clone(load),
-                            to_router: request.role.is_annotated(),
                         });
                     self.publish(address_id);
                 }
@@ -514,14 +519,23 @@ impl Control {
             self.by_key.remove(&address.entry.key);
             let update = Command::Table(TableUpdate::Remove(id));
             self.commands.push_back((Recipient::Everyone, update));
+            self.note_reachability(&address.entry.key);
         }
     }
 
     /// Tells every worker of an address as it is now.
     pub(super) fn publish(&mut self, id: AddressId) {
         let entry = Arc::clone(&self.addresses[id.index()].entry);
+        let key = entry.key.clone();
         self.commands
             .push_back((Recipient::Everyone, Command::Table(TableUpdate::Set(entry))));
+        self.note_reachability(&key);
+    }
+
+    pub(super) fn take_link_number(&mut self) -> u64 {
+        let number = self.next_link;
+        self.next_link += 1;
+        number
     }
 
     fn discriminator(&mut self) -> String {

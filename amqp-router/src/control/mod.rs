@@ -10,6 +10,7 @@ pub(crate) mod network;
 pub(crate) mod pattern;
 pub(crate) mod recent;
 pub(crate) mod role;
+pub(crate) mod services;
 pub(crate) mod table;
 pub(crate) mod topology;
 pub(crate) mod trunk;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::control::address::AddressKey;
 use crate::control::topology::{RouterIndex, Topology};
@@ -30,6 +30,9 @@ impl WorkerId {
 pub(crate) struct AddressId(pub(crate) u32);
 
 impl AddressId {
+    /// Stands where a delivery goes to a link that was named directly.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
@@ -95,40 +98,68 @@ impl Treatment {
     }
 }
 
-/// What every worker may know of an outgoing link's backlog: deliveries queued for it or sent and
+/// What every worker may know of a destination's backlog: deliveries queued for it or sent and
 /// not settled.
 #[derive(Debug, Default)]
-pub(crate) struct LinkLoad(AtomicU32);
+pub(crate) struct LinkLoad {
+    outstanding: AtomicU32,
+    failing: AtomicBool,
+}
 
 impl LinkLoad {
     pub(crate) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.outstanding.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn remove(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Makes the link look too busy to be chosen, for the moment until the table no longer names
     /// it.
     pub(crate) fn retire(&self) {
-        self.0.fetch_add(u32::MAX / 2, Ordering::Relaxed);
+        self.outstanding.fetch_add(u32::MAX / 2, Ordering::Relaxed);
+    }
+
+    /// Whether what was last sent there has failed, so that others come first.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Says whether others are to come first; gives what was said before.
+    pub(crate) fn set_failing(&self, failing: bool) -> bool {
+        self.failing.swap(failing, Ordering::Relaxed)
     }
 }
 
-/// One outgoing link that serves an address.
+/// A TCP service that this router connects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ConnectorId(pub(crate) u32);
+
+/// Where deliveries to a destination leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlet {
+    /// By a link of one worker.
+    Link {
+        worker: WorkerId,
+        link: Slot,
+        /// Its peer is a router, which wants annotations.
+        to_router: bool,
+    },
+    /// By a TCP connection of their own, which whichever worker has the delivery makes.
+    Connector(ConnectorId),
+}
+
+/// One of this router's destinations of an address.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
-    pub(crate) worker: WorkerId,
-    pub(crate) link: Slot,
+    pub(crate) outlet: Outlet,
     pub(crate) capacity: u32,
     pub(crate) load: Arc<LinkLoad>,
-    /// Its peer is a router, which wants annotations.
-    pub(crate) to_router: bool,
 }
 
 /// Another router that has consumers of an address.
@@ -147,7 +178,7 @@ pub(crate) struct AddressEntry {
     pub(crate) treatment: Treatment,
     /// Beats the priority in the message's header.
     pub(crate) priority: Option<u8>,
-    /// Links of this router.
+    /// Links and TCP services of this router.
     pub(crate) destinations: Vec<Destination>,
     /// Other routers.
     pub(crate) remotes: Vec<Remote>,

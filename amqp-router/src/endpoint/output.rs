@@ -68,6 +68,15 @@ impl OutBuf {
         }
     }
 
+    /// Copies what refers to larger buffers, so that it does not keep them alive.
+    pub(crate) fn own(&mut self) {
+        for segment in &mut self.segments {
+            if segment.len() <= Self::OWN_MAX {
+                *segment = Bytes::copy_from_slice(segment);
+            }
+        }
+    }
+
     /// Forgets everything that was not written yet.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
@@ -84,7 +93,7 @@ impl OutBuf {
 
     /// Appends the payload of the frame whose head was written last.
     #[inline]
-    pub(super) fn push_payload(&mut self, payload: Bytes) {
+    pub(crate) fn push_payload(&mut self, payload: Bytes) {
         if payload.len() <= Self::COPY_MAX {
             self.tail().extend_from_slice(&payload);
         } else {
@@ -108,6 +117,8 @@ impl OutBuf {
         self.inline.reserve(room);
     }
 
+    /// Larger pieces are not a small part of anything.
+    const OWN_MAX: usize = 64 * 1024;
     const INLINE_MIN: usize = 256;
     const INLINE_MAX: usize = 64 * 1024;
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::control::address::AddressKey;
 use crate::control::table::{
-    AddressEntry, AddressId, Destination, LinkLoad, Slot, TableUpdate, Treatment, WorkerId,
+    AddressEntry, AddressId, ConnectorId, Destination, LinkLoad, Outlet, Slot, TableUpdate,
+    Treatment, WorkerId,
 };
 use crate::control::topology::NeighbourRow;
 use crate::forwarding::stats::AddressCounts;
@@ -28,25 +29,21 @@ struct Row {
     producers: Vec<u32>,
 }
 
-/// A link that a delivery goes to.
+/// Where a delivery goes.
 #[derive(Debug)]
 pub(super) struct Choice {
-    pub(super) worker: WorkerId,
-    pub(super) link: Slot,
-    /// It leads to a router.
-    pub(super) to_router: bool,
+    pub(super) outlet: Outlet,
     /// Where the delivery is counted, if not on the link.
     pub(super) load: Option<Arc<LinkLoad>>,
 }
 
 impl Choice {
-    fn local(destination: &Destination) -> Self {
+    fn local(destination: &Destination, remember: bool) -> Self {
         destination.load.add();
+        let remember = remember || matches!(destination.outlet, Outlet::Connector(_));
         Self {
-            worker: destination.worker,
-            link: destination.link,
-            to_router: destination.to_router,
-            load: None,
+            outlet: destination.outlet,
+            load: remember.then(|| Arc::clone(&destination.load)),
         }
     }
 
@@ -55,10 +52,38 @@ impl Choice {
             load.add();
         }
         Self {
-            worker: row.worker,
-            link: row.links[usize::from(priority)],
-            to_router: true,
+            outlet: Outlet::Link {
+                worker: row.worker,
+                link: row.links[usize::from(priority)],
+                to_router: true,
+            },
             load: load.cloned(),
+        }
+    }
+
+    /// The link that a delivery was sent to by name.
+    pub(super) fn direct(worker: WorkerId, link: Slot, load: &Arc<LinkLoad>) -> Self {
+        load.add();
+        Self {
+            outlet: Outlet::Link {
+                worker,
+                link,
+                to_router: false,
+            },
+            load: Some(Arc::clone(load)),
+        }
+    }
+
+    /// Whether it leads to a router.
+    pub(super) fn is_to_router(&self) -> bool {
+        matches!(self.outlet, Outlet::Link { to_router, .. } if to_router)
+    }
+
+    /// Whether the delivery leaves from `worker`, which has it.
+    pub(super) fn is_on(&self, worker: WorkerId) -> bool {
+        match self.outlet {
+            Outlet::Link { worker: at, .. } => at == worker,
+            Outlet::Connector(_) => true,
         }
     }
 }
@@ -142,7 +167,8 @@ impl Addresses {
             Treatment::Balanced => treatment::balanced(entry, &mut row.turn, journey),
             Treatment::Unavailable => None,
             Treatment::Multicast => {
-                chosen.extend(entry.destinations.iter().map(Choice::local));
+                let destinations = entry.destinations.iter();
+                chosen.extend(destinations.map(|one| Choice::local(one, false)));
                 let branches = treatment::branches(entry, journey).into_iter();
                 let branches = branches.filter_map(|to| journey.topology.neighbour(to));
                 chosen.extend(branches.map(|row| Choice::neighbour(row, priority, None)));
@@ -150,13 +176,35 @@ impl Addresses {
             }
         };
         match one {
-            Some(Chosen::Local(destination)) => chosen.push(Choice::local(destination)),
+            Some(Chosen::Local(destination)) => {
+                chosen.push(Choice::local(destination, journey.tried.is_some()));
+            }
             Some(Chosen::Neighbour(neighbour, load)) => {
                 let row = journey.topology.neighbour(neighbour);
                 chosen.extend(row.map(|row| Choice::neighbour(row, priority, Some(load))));
             }
             None => {}
         }
+    }
+
+    /// Another TCP service of an address than those that were tried: the least loaded of those
+    /// that do not fail. The delivery is counted on it.
+    pub(super) fn other_connector(
+        &self,
+        id: AddressId,
+        tried: &[Arc<LinkLoad>],
+    ) -> Option<(ConnectorId, Arc<LinkLoad>)> {
+        let destinations = &self.row(id)?.entry.destinations;
+        let others = destinations.iter().filter_map(|one| match one.outlet {
+            Outlet::Connector(id) => Some((id, &one.load)),
+            Outlet::Link { .. } => None,
+        });
+        let (id, load) = others
+            .filter(|(_, load)| !load.is_failing())
+            .filter(|(_, load)| !tried.iter().any(|one| Arc::ptr_eq(one, load)))
+            .min_by_key(|(_, load)| load.get())?;
+        load.add();
+        Some((id, Arc::clone(load)))
     }
 
     pub(super) fn count_ingress(&mut self, id: AddressId) {

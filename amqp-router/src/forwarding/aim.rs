@@ -5,20 +5,32 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{DeliveryState, Error, Progress, RouterAnnotations};
-use crate::control::table::{AddressId, Treatment};
-use crate::forwarding::Forwarder;
+use crate::control::address::AddressKey;
+use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
 use crate::forwarding::links::{LastTo, Target};
 use crate::forwarding::passage::{Course, Passage};
+use crate::forwarding::{Forwarder, Settings};
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Aim {
+    Address(AddressId),
+    /// To one link, by an address of its own.
+    Link {
+        worker: WorkerId,
+        link: Slot,
+    },
+}
 
 impl Forwarder {
     /// The address that messages of a link go to as far as can be said without looking into them,
     /// or what to tell their sender.
-    pub(super) fn aim(&mut self, link: u32) -> Result<Option<AddressId>, DeliveryState> {
+    pub(super) fn aim(&mut self, link: u32) -> Result<Option<Aim>, DeliveryState> {
         let incoming = &self.incoming[link];
         match (incoming.target, &incoming.course) {
             (Target::Undecided | Target::Control, _) => Err(DeliveryState::Released),
             (_, Some(course)) if course.circles => Err(DeliveryState::Released),
-            (Target::Address(address), _) => Ok(Some(address)),
+            (Target::Address(address), _) => Ok(Some(Aim::Address(address))),
             (Target::Anonymous, Some(course)) if course.to.is_some() => {
                 self.course_address(link).map(Some)
             }
@@ -27,11 +39,7 @@ impl Forwarder {
     }
 
     /// Finds the address that a message on an anonymous link names, or what to tell its sender.
-    pub(super) fn resolve(
-        &mut self,
-        link: u32,
-        to: Option<&str>,
-    ) -> Result<AddressId, DeliveryState> {
+    pub(super) fn resolve(&mut self, link: u32, to: Option<&str>) -> Result<Aim, DeliveryState> {
         let Some(to) = to else {
             return Err(rejected(
                 "amqp:precondition-failed",
@@ -57,8 +65,28 @@ impl Forwarder {
                 });
                 self.available(id)
             }
-            None => Err(self.nowhere()),
+            None => self.reply(&key).ok_or_else(|| self.nowhere()),
         }
+    }
+
+    /// The link that an address is of by itself.
+    fn reply(&self, key: &AddressKey) -> Option<Aim> {
+        let Settings {
+            identity, replies, ..
+        } = &self.settings;
+        let (worker, link) = replies.find(identity, key)?;
+        Some(Aim::Link { worker, link })
+    }
+
+    /// The address under which a link can be sent to.
+    pub(crate) fn reply_address(&self, link: Slot) -> String {
+        let Settings {
+            identity,
+            replies,
+            worker,
+            ..
+        } = &self.settings;
+        replies.address(identity, *worker, link)
     }
 
     /// Reads what a router has written ahead of a message, unless it is the same as last time;
@@ -83,7 +111,7 @@ impl Forwarder {
     }
 
     /// The address that the annotations of a link's current message name.
-    fn course_address(&mut self, link: u32) -> Result<AddressId, DeliveryState> {
+    fn course_address(&mut self, link: u32) -> Result<Aim, DeliveryState> {
         let Some(course) = &self.incoming[link].course else {
             return Err(DeliveryState::Released);
         };
@@ -97,7 +125,7 @@ impl Forwarder {
             .identity
             .key(course.to.as_deref().unwrap_or_default());
         let Some(id) = self.addresses.find(key.as_str()) else {
-            return Err(self.nowhere());
+            return self.reply(&key).ok_or_else(|| self.nowhere());
         };
         if let Some(course) = &mut self.incoming[link].course {
             course.address = Some((id, key));
@@ -114,24 +142,24 @@ impl Forwarder {
             return Arc::clone(&course.passage);
         }
         let me = &*self.topology.me;
-        let streaming = incoming.streaming;
+        let flags = incoming.flags;
         match (&mut incoming.last_to, incoming.target) {
             (Some(last), Target::Anonymous) => {
-                let entering = || Passage::entering(Some(&last.to), me, streaming);
+                let entering = || Passage::entering(Some(&last.to), me, flags);
                 Arc::clone(last.passage.get_or_insert_with(entering))
             }
             _ => {
                 let to = incoming.address.as_deref();
-                let entering = || Passage::entering(to, me, streaming);
+                let entering = || Passage::entering(to, me, flags);
                 Arc::clone(incoming.passage.get_or_insert_with(entering))
             }
         }
     }
 
-    fn available(&self, id: AddressId) -> Result<AddressId, DeliveryState> {
+    fn available(&self, id: AddressId) -> Result<Aim, DeliveryState> {
         match self.addresses.treatment(id) {
             Some(Treatment::Unavailable) => Err(not_found()),
-            _ => Ok(id),
+            _ => Ok(Aim::Address(id)),
         }
     }
 

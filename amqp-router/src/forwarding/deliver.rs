@@ -91,7 +91,7 @@ impl Forwarder {
         let outbound = &mut self.outbound[delivery];
         if outbound.aborted {
             let origin = outbound.origin;
-            return self.chunk_through(wire, origin);
+            return self.chunk_through(wire, origin, payload.len());
         }
         outbound.body.push(payload, more);
         if outbound.held {
@@ -174,7 +174,11 @@ impl Forwarder {
     }
 
     fn send_queued<W: Wire>(&mut self, wire: &mut W, now: Instant, link: u32) -> Pause {
+        let mut octets = 0;
         for _ in 0..BURST {
+            if octets >= BURST_OCTETS {
+                break;
+            }
             let outgoing = &self.outgoing[link];
             let terminal = outgoing.terminal;
             let allowance = wire.allowance(terminal);
@@ -184,14 +188,15 @@ impl Forwarder {
                 }
                 return Pause::Idle;
             };
-            if let Some(pause) = self.send_frame(wire, now, link, delivery, allowance) {
-                return pause;
+            match self.send_frame(wire, now, link, delivery, allowance) {
+                Ok(sent) => octets += sent,
+                Err(pause) => return pause,
             }
         }
         Pause::Enough
     }
 
-    /// Sends one frame of the delivery at the head of a link's queue.
+    /// Sends one frame of the delivery at the head of a link's queue; says how large it was.
     fn send_frame<W: Wire>(
         &mut self,
         wire: &mut W,
@@ -199,7 +204,7 @@ impl Forwarder {
         link: u32,
         delivery: u32,
         allowance: Allowance,
-    ) -> Option<Pause> {
+    ) -> Result<usize, Pause> {
         let outbound = &mut self.outbound[delivery];
         let started = outbound.number.is_some();
         if outbound.aborted {
@@ -208,13 +213,13 @@ impl Forwarder {
             }
             self.pop_queue(link);
             self.remove_outbound(delivery);
-            return None;
+            return Ok(0);
         }
         if !started && allowance.credit == 0 {
-            return Some(Pause::NoCredit);
+            return Err(Pause::NoCredit);
         }
         if !allowance.room {
-            return Some(Pause::NoRoom);
+            return Err(Pause::NoRoom);
         }
         if !started
             && outbound
@@ -224,10 +229,10 @@ impl Forwarder {
         {
             self.pop_queue(link);
             self.give_up(wire, now, delivery, DeliveryState::Released);
-            return None;
+            return Ok(0);
         }
-        let Some(mut chunk) = outbound.body.pop() else {
-            return Some(Pause::Idle);
+        let Some((mut chunk, octets)) = outbound.body.pop_counted() else {
+            return Err(Pause::Idle);
         };
         let more = !(outbound.body.is_complete() && outbound.body.is_empty());
         self.outgoing[link].moved = true;
@@ -238,17 +243,17 @@ impl Forwarder {
         }
         let outbound = &mut self.outbound[delivery];
         if !chunk.is_empty() {
-            outbound.body.unread(chunk);
-            return Some(Pause::NoRoom);
+            outbound.body.unread(chunk, octets);
+            return Err(Pause::NoRoom);
         }
         let origin = outbound.origin;
         if more {
-            self.chunk_through(wire, origin);
+            self.chunk_through(wire, origin, octets);
         } else {
             self.pop_queue(link);
-            self.sent(wire, link, delivery);
+            self.sent(wire, link, delivery, octets);
         }
-        None
+        Ok(octets)
     }
 
     fn start<W: Wire>(
@@ -296,7 +301,7 @@ impl Forwarder {
     }
 
     /// All of a delivery has left.
-    fn sent<W: Wire>(&mut self, wire: &mut W, link: u32, delivery: u32) {
+    fn sent<W: Wire>(&mut self, wire: &mut W, link: u32, delivery: u32, octets: usize) {
         let outgoing = &mut self.outgoing[link];
         let outbound = &mut self.outbound[delivery];
         let origin = outbound.origin;
@@ -306,7 +311,7 @@ impl Forwarder {
         }
         if settled_by_sender || outgoing.presettle {
             self.remove_outbound(delivery);
-            self.chunk_through(wire, origin);
+            self.chunk_through(wire, origin, octets);
             if settled_by_sender {
                 self.origin_done(wire, origin);
             } else {
@@ -318,7 +323,7 @@ impl Forwarder {
         outbound.sent = true;
         outgoing.unsettled += 1;
         self.outbound.chain(&mut outgoing.sent, delivery);
-        self.chunk_through(wire, origin);
+        self.chunk_through(wire, origin, octets);
     }
 
     fn pop_queue(&mut self, link: u32) {
@@ -360,7 +365,8 @@ impl Forwarder {
         let outbound = &mut self.outbound[delivery];
         if let Origin::Link(_) = outbound.origin {
             let origin = std::mem::replace(&mut outbound.origin, Origin::Gone);
-            self.chunk_through(wire, origin);
+            // It is whole: how large its frame was does not matter to anyone.
+            self.chunk_through(wire, origin, 0);
             self.origin_done(wire, origin);
         }
     }
@@ -368,3 +374,6 @@ impl Forwarder {
 
 /// Frames that one link may send before others get a turn.
 const BURST: usize = 64;
+/// Octets of them, after which it gets no more: a long message must not hold up short ones that
+/// share its connection.
+const BURST_OCTETS: usize = 128 * 1024;

@@ -26,6 +26,8 @@ pub(super) struct Inbound {
     pub(super) unreleased: u32,
     /// Octets that are counted on its link instead of such a place.
     pub(super) early: usize,
+    /// Of them, frames that came before the last one and have not left.
+    pub(super) early_pieces: u32,
     /// It came settled, so its copies' departure is all there is to wait for.
     pub(super) presettled: bool,
     pub(super) copies: SmallVec<[Copied; 1]>,

@@ -9,14 +9,15 @@ use smallvec::SmallVec;
 
 use crate::codec::{DeliveryState, Progress};
 use crate::control::address::Identity;
-use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
+use crate::control::table::{AddressId, Direction, LinkLoad, Outlet, Slot, Treatment, WorkerId};
 use crate::control::topology::{Ingress, Topology};
 use crate::forwarding::addresses::{Addresses, Choice};
-use crate::forwarding::aim::rejected;
+use crate::forwarding::aim::{Aim, rejected};
 use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
 use crate::forwarding::inspect::{self, Inspected};
-use crate::forwarding::links::{Incoming, Outgoing, Target};
+use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
+use crate::forwarding::replies::Replies;
 use crate::forwarding::stats::{AddressCounts, WorkerCounts};
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
@@ -56,6 +57,10 @@ pub(crate) struct Forwarder {
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
     chosen: Vec<Choice>,
+    /// What counts deliveries that were sent to one link by name.
+    direct: Arc<LinkLoad>,
+    /// Destinations that others are preferred to, and until when.
+    pub(super) failing: Vec<(Instant, Arc<LinkLoad>)>,
 }
 
 /// What a forwarder must know of its router.
@@ -65,6 +70,7 @@ pub(crate) struct Settings {
     pub(crate) identity: Arc<Identity>,
     /// How addresses that nobody has attached to are treated.
     pub(crate) default_treatment: Treatment,
+    pub(crate) replies: Replies,
 }
 
 /// A transfer frame, as an incoming link hands it over.
@@ -115,6 +121,8 @@ impl Forwarder {
             heard: VecDeque::new(),
             mail: VecDeque::new(),
             chosen: Vec::new(),
+            direct: Arc::default(),
+            failing: Vec::new(),
         }
     }
 
@@ -206,7 +214,7 @@ impl Forwarder {
         let plain = !checks_user && inspect::is_plain(&fresh.payload);
         if let (Some(address), true) = (aim, plain) {
             let envelope = self.envelope(now, address, &mut fresh, None, None);
-            return self.dispatch(wire, fresh, envelope);
+            return self.dispatch(wire, fresh, address, envelope);
         }
         let foreign = match checks_user {
             true => self.foreign_user(fresh.link, &fresh.payload),
@@ -242,7 +250,7 @@ impl Forwarder {
                     Ok(address) => {
                         let envelope =
                             self.envelope(now, address, &mut fresh, priority, time_to_live);
-                        self.dispatch(wire, fresh, envelope);
+                        self.dispatch(wire, fresh, address, envelope);
                     }
                     Err(outcome) => self.refuse(wire, &fresh, outcome),
                 }
@@ -261,11 +269,15 @@ impl Forwarder {
     fn envelope(
         &self,
         now: Instant,
-        address: AddressId,
+        aim: Aim,
         fresh: &mut Fresh,
         priority: Option<u8>,
         time_to_live: Option<std::time::Duration>,
     ) -> Envelope {
+        let address = match aim {
+            Aim::Address(address) => address,
+            Aim::Link { .. } => AddressId::NONE,
+        };
         let configured = self.addresses.priority(address);
         Envelope {
             address,
@@ -284,7 +296,7 @@ impl Forwarder {
     }
 
     /// Hands a delivery to the links that its address's treatment chooses.
-    fn dispatch<W: Wire>(&mut self, wire: &mut W, fresh: Fresh, mut envelope: Envelope) {
+    fn dispatch<W: Wire>(&mut self, wire: &mut W, fresh: Fresh, aim: Aim, mut envelope: Envelope) {
         let mut chosen = std::mem::take(&mut self.chosen);
         let incoming = &self.incoming[fresh.link];
         let from_router = incoming.from_router;
@@ -293,14 +305,26 @@ impl Forwarder {
             topology: &self.topology,
             ingress: course.map_or(Ingress::Here, |course| course.ingress),
             passed: course.map_or(&[], |course| &course.passed),
+            tried: incoming.tried.as_deref(),
         };
         let (address, priority) = (envelope.address, envelope.priority);
-        self.addresses
-            .choose(address, &journey, priority, &mut chosen);
+        match aim {
+            Aim::Link { worker, link } => {
+                chosen.clear();
+                chosen.push(Choice::direct(worker, link, &self.direct));
+            }
+            Aim::Address(address) => {
+                self.addresses
+                    .choose(address, &journey, priority, &mut chosen);
+            }
+        }
         if !from_router {
             self.addresses.count_ingress(address);
         }
-        if chosen.iter().any(|choice| choice.to_router) {
+        if let Some(tried) = &mut self.incoming[fresh.link].tried {
+            tried.extend(chosen.iter().filter_map(|choice| choice.load.clone()));
+        }
+        if chosen.iter().any(Choice::is_to_router) {
             envelope.passage = Some(self.passage(fresh.link));
         }
         match &mut *chosen {
@@ -311,14 +335,32 @@ impl Forwarder {
                 }
                 self.refuse(wire, &fresh, DeliveryState::Released);
             }
-            [choice] if fresh.settled && !fresh.more && choice.worker == self.settings.worker => {
+            [choice] if fresh.settled && !fresh.more && choice.is_on(self.settings.worker) => {
                 envelope.load = choice.load.take();
                 let origin = self.presettled_origin(wire, &fresh);
-                self.enqueue(wire, choice.link, origin, envelope, fresh.payload, false);
+                let link = self.way_out(wire, choice.outlet);
+                self.enqueue(wire, link, origin, envelope, fresh.payload, false);
             }
             _ => self.fan_out(wire, fresh, envelope, &mut chosen),
         }
         self.chosen = chosen;
+    }
+
+    /// The link that a delivery to a destination leaves by, made for it if it needs its own.
+    fn way_out<W: Wire>(&mut self, wire: &mut W, outlet: Outlet) -> Slot {
+        match outlet {
+            Outlet::Link { link, .. } => link,
+            Outlet::Connector(connector) => {
+                let terminal = wire.dial(connector);
+                let traits = OutgoingTraits {
+                    capacity: 1,
+                    ..OutgoingTraits::default()
+                };
+                let (slot, _) = self.add_outgoing(terminal, traits);
+                wire.bind(terminal, Direction::Outgoing, slot);
+                slot
+            }
+        }
     }
 
     /// Who waits for a presettled delivery that is complete. A router does not: it has others'
@@ -344,6 +386,13 @@ impl Forwarder {
     ) {
         let links = u16::try_from(chosen.len()).unwrap_or(u16::MAX);
         let chosen = &mut chosen[..usize::from(links)];
+        let ways: SmallVec<[(WorkerId, Slot); 1]> = chosen
+            .iter()
+            .map(|choice| match choice.outlet {
+                Outlet::Link { worker, link, .. } => (worker, link),
+                outlet => (self.settings.worker, self.way_out(wire, outlet)),
+            })
+            .collect();
         let mut multicast = None;
         if links > 1 {
             let mut held = Box::<Multicast>::default();
@@ -360,11 +409,9 @@ impl Forwarder {
                 complete: !fresh.more,
                 unreleased: 1,
                 early: 0,
+                early_pieces: 0,
                 presettled: fresh.settled,
-                copies: chosen
-                    .iter()
-                    .map(|choice| Copied::new(choice.worker))
-                    .collect(),
+                copies: ways.iter().map(|way| Copied::new(way.0)).collect(),
                 multicast,
                 undecided: None,
             },
@@ -372,7 +419,7 @@ impl Forwarder {
         if !fresh.more {
             self.release_early(wire, delivery.index, fresh.payload.len());
         }
-        for (copy, choice) in (0..links).zip(chosen) {
+        for ((copy, choice), (worker, link)) in (0..links).zip(chosen).zip(ways) {
             let branch = Branch {
                 worker: self.settings.worker,
                 delivery,
@@ -383,17 +430,17 @@ impl Forwarder {
                 load: choice.load.take(),
                 ..envelope.clone()
             };
-            if choice.worker == self.settings.worker {
+            if worker == self.settings.worker {
                 let origin = Origin::Branch(branch);
-                let outbound = self.enqueue(wire, choice.link, origin, envelope, payload, more);
+                let outbound = self.enqueue(wire, link, origin, envelope, payload, more);
                 if let Some(inbound) = self.inbound.get_mut(delivery) {
                     inbound.copies[usize::from(copy)].outbound = outbound;
                 }
             } else {
                 self.post(
-                    choice.worker,
+                    worker,
                     Mail::Start {
-                        link: choice.link,
+                        link,
                         branch,
                         envelope: Box::new(envelope),
                         payload,
@@ -419,6 +466,23 @@ impl Forwarder {
         }
     }
 
+    /// The same for a frame of a delivery that goes on for as long as its sender likes, and whose
+    /// ends bound what is on its way.
+    fn release_piece_early<W: Wire>(&mut self, wire: &mut W, delivery: u32, octets: usize) {
+        let inbound = &mut self.inbound[delivery];
+        let incoming = &mut self.incoming[inbound.link];
+        let octets = octets + PIECE_OVERHEAD;
+        let single = inbound.multicast.is_none();
+        if incoming.from_router && single && incoming.early + octets <= EARLY_STREAM_MAX {
+            incoming.early += octets;
+            inbound.early += octets;
+            inbound.early_pieces += 1;
+            inbound.unreleased -= 1;
+            let link = inbound.link;
+            self.release(wire, link, 1);
+        }
+    }
+
     /// Takes a further frame of the delivery that is arriving on a link.
     fn proceed<W: Wire>(&mut self, wire: &mut W, now: Instant, arrival: Arrival) {
         let Some(delivery) = self.incoming[arrival.link].current else {
@@ -441,6 +505,7 @@ impl Forwarder {
         if inbound.undecided.is_some() {
             return self.decide(wire, now, delivery, arrival);
         }
+        self.release_piece_early(wire, delivery, arrival.payload.len());
         self.pass_on(wire, delivery, arrival.payload, arrival.more);
         self.finish_if_done(wire, delivery);
     }
@@ -483,7 +548,7 @@ impl Forwarder {
                 Some(outbound) => {
                     self.append(wire, outbound.index, payload.clone(), more);
                 }
-                None => self.frame_through(wire, branch),
+                None => self.frame_through(wire, branch, payload.len()),
             }
         }
     }
@@ -505,6 +570,7 @@ impl Forwarder {
                 complete: false,
                 unreleased: 1,
                 early: 0,
+                early_pieces: 0,
                 presettled: fresh.settled,
                 copies: SmallVec::new(),
                 multicast: None,
@@ -607,3 +673,8 @@ pub(super) const PRIORITIES: usize = 10;
 const EARLY_MAX: usize = 64 * 1024 * 1024;
 /// What each of them counts beside its message.
 const EARLY_OVERHEAD: usize = 256;
+
+/// The same where a delivery is not complete: more than the ends of a TCP connection leave
+/// unacknowledged (`reference/router/tcp-adaptor.md` §3).
+const EARLY_STREAM_MAX: usize = 2 * 1024 * 1024;
+pub(super) const PIECE_OVERHEAD: usize = 64;

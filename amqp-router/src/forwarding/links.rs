@@ -26,8 +26,11 @@ pub(crate) struct Incoming {
     /// Its peer is a router: messages may have annotations, and credit does not wait for
     /// settlement, which is for whoever let them into the network to wait for.
     pub(super) from_router: bool,
-    /// The sender says that it streams: what it sends must not wait to be complete.
-    pub(super) streaming: bool,
+    /// What messages that enter the network by this link ask of routers: flags of the router
+    /// annotations.
+    pub(super) flags: u32,
+    /// What has failed its current delivery, on a link whose sender tries again.
+    pub(super) tried: Option<Vec<Arc<LinkLoad>>>,
     pub(super) capacity: u32,
     /// Its sender settles after the receiver: the link's rcv-settle-mode is second.
     pub(super) confirms: bool,
@@ -120,7 +123,10 @@ pub(crate) struct IncomingTraits {
     pub(crate) capacity: u32,
     pub(crate) confirms: bool,
     pub(crate) from_router: bool,
-    pub(crate) streaming: bool,
+    /// Flags of the router annotations of messages that enter the network by it.
+    pub(crate) flags: u32,
+    /// Its sender tries again when a destination fails.
+    pub(crate) tries_again: bool,
 }
 
 /// What is known of an outgoing link when it is made.
@@ -181,7 +187,8 @@ impl Forwarder {
             target: Target::Undecided,
             address: None,
             from_router: traits.from_router,
-            streaming: traits.streaming,
+            flags: traits.flags,
+            tried: traits.tries_again.then(Vec::new),
             capacity: traits.capacity,
             confirms: traits.confirms,
             held: 0,
@@ -413,6 +420,9 @@ impl Forwarder {
         for (link, outgoing) in self.outgoing.iter_mut() {
             outgoing.rate.tick(outgoing.counts.finished());
             let waits = !outgoing.moved && !outgoing.queue.is_empty();
+            for &delivery in &outgoing.queue {
+                self.outbound[delivery].body.own();
+            }
             outgoing.moved = false;
             if waits && !outgoing.stalled {
                 outgoing.stalled = true;
@@ -423,6 +433,13 @@ impl Forwarder {
             self.stop_waiting(wire, link);
         }
         self.clear_jams(wire, now);
+        self.failing.retain(|(until, load)| {
+            let lasts = *until > now;
+            if !lasts {
+                load.set_failing(false);
+            }
+            lasts
+        });
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(CLOSE_STREAMS_EVERY) {
             self.close_surplus_streams(wire);

@@ -73,8 +73,8 @@ pub(crate) enum Mail {
         state: Option<DeliveryState>,
         settled: bool,
     },
-    /// A frame of it has left, or will never leave.
-    Through { branch: Branch },
+    /// A frame of it, of so many octets, has left or will never leave.
+    Through { branch: Branch, octets: usize },
     /// All of a presettled delivery has left, or will never leave.
     Done { branch: Branch },
 }

@@ -9,6 +9,7 @@
 
 mod addresses;
 mod aim;
+mod attempts;
 mod control_links;
 mod deliver;
 mod delivery;
@@ -19,6 +20,7 @@ pub(crate) mod limits;
 pub(crate) mod links;
 pub(crate) mod mailbox;
 mod passage;
+pub(crate) mod replies;
 mod settle;
 pub(crate) mod stats;
 mod stream;

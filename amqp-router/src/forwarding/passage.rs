@@ -18,12 +18,7 @@ pub(crate) struct Passage {
 
 impl Passage {
     /// Of a message that enters the network here.
-    pub(super) fn entering(to: Option<&str>, me: &str, streaming: bool) -> Arc<Self> {
-        let flags = if streaming {
-            RouterAnnotations::STREAMING
-        } else {
-            0
-        };
+    pub(super) fn entering(to: Option<&str>, me: &str, flags: u32) -> Arc<Self> {
         let annotations = RouterAnnotations {
             flags,
             to,
@@ -123,7 +118,7 @@ mod tests {
 
     #[test]
     fn each_router_adds_itself_to_the_trace() {
-        let first = Passage::entering(Some("a"), "0/A", true);
+        let first = Passage::entering(Some("a"), "0/A", RouterAnnotations::STREAMING);
         let course = Course::read(first.section.clone(), &topology("0/B")).unwrap();
         assert_eq!(course.to.as_deref(), Some("a"));
         assert!(!course.circles && course.passage.is_streaming());
@@ -144,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_has_been_here_goes_in_circles() {
-        let first = Passage::entering(Some("a"), "0/A", false);
+        let first = Passage::entering(Some("a"), "0/A", 0);
         let back = Course::read(first.section.clone(), &topology("0/A")).unwrap();
         assert!(back.circles);
     }
@@ -152,7 +147,7 @@ mod tests {
     #[test]
     fn another_network_gives_another_meaning() {
         let (before, after) = (topology("0/B"), topology("0/B"));
-        let section = Passage::entering(Some("a"), "0/A", false).section.clone();
+        let section = Passage::entering(Some("a"), "0/A", 0).section.clone();
         let course = Course::read(section.clone(), &before).unwrap();
         let message = [&section[..], b"body"].concat();
         assert_eq!(course.covers(&message, &before), Some(section.len()));

@@ -8,6 +8,7 @@ use crate::codec::DeliveryState;
 use crate::control::table::Slot;
 use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Copied, Origin, Outbound, significance};
+use crate::forwarding::forward::PIECE_OVERHEAD;
 use crate::forwarding::mailbox::{Branch, Mail};
 use crate::forwarding::wire::Wire;
 
@@ -346,10 +347,10 @@ impl Forwarder {
         loop {
             let outbound = &mut self.outbound[delivery];
             let origin = outbound.origin;
-            if outbound.body.pop().is_none() {
+            let Some(chunk) = outbound.body.pop() else {
                 return;
-            }
-            self.chunk_through(wire, origin);
+            };
+            self.chunk_through(wire, origin, chunk.len());
         }
     }
 
@@ -376,8 +377,8 @@ impl Forwarder {
         outbound: &mut Outbound,
         outcome: DeliveryState,
     ) {
-        while outbound.body.pop().is_some() {
-            self.chunk_through(wire, outbound.origin);
+        while let Some(chunk) = outbound.body.pop() {
+            self.chunk_through(wire, outbound.origin, chunk.len());
         }
         if outbound.envelope.settled {
             self.origin_done(wire, outbound.origin);
@@ -408,7 +409,7 @@ impl Forwarder {
     }
 
     /// A frame of an outgoing half has left or been dropped.
-    pub(super) fn chunk_through<W: Wire>(&mut self, wire: &mut W, origin: Origin) {
+    pub(super) fn chunk_through<W: Wire>(&mut self, wire: &mut W, origin: Origin, octets: usize) {
         match origin {
             Origin::Link(link) => {
                 if self.incoming.get(link).is_some() {
@@ -416,15 +417,17 @@ impl Forwarder {
                 }
             }
             Origin::Branch(branch) if branch.worker == self.settings.worker => {
-                self.frame_through(wire, branch);
+                self.frame_through(wire, branch, octets);
             }
-            Origin::Branch(branch) => self.post(branch.worker, Mail::Through { branch }),
+            Origin::Branch(branch) => {
+                self.post(branch.worker, Mail::Through { branch, octets });
+            }
             Origin::Gone => {}
         }
     }
 
     /// One copy is through with one more frame of a delivery.
-    pub(super) fn frame_through<W: Wire>(&mut self, wire: &mut W, branch: Branch) {
+    pub(super) fn frame_through<W: Wire>(&mut self, wire: &mut W, branch: Branch, octets: usize) {
         let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
             return;
         };
@@ -433,6 +436,15 @@ impl Forwarder {
         };
         let frame = copied.through;
         copied.through = frame.wrapping_add(1);
+        if inbound.early_pieces > 0 {
+            // Frames leave in the order in which they came, so it is one of those that hold no
+            // place any more.
+            let octets = (octets + PIECE_OVERHEAD).min(inbound.early);
+            inbound.early_pieces -= 1;
+            inbound.early -= octets;
+            self.incoming[inbound.link].early -= octets;
+            return;
+        }
         let frames = match &mut inbound.multicast {
             None => 1,
             Some(multicast) => multicast.progress.through(frame),
@@ -521,7 +533,7 @@ impl Forwarder {
             } => {
                 self.branch_update(wire, branch, state, settled);
             }
-            Mail::Through { branch } => self.frame_through(wire, branch),
+            Mail::Through { branch, octets } => self.frame_through(wire, branch, octets),
             Mail::Done { branch } => self.branch_done(wire, branch),
         }
     }
@@ -530,7 +542,10 @@ impl Forwarder {
         match self.foreign.get(&branch) {
             Some(&delivery) => self.append(wire, delivery, payload, more),
             // Its link is gone, which the incoming half has not heard yet.
-            None => self.post(branch.worker, Mail::Through { branch }),
+            None => {
+                let octets = payload.len();
+                self.post(branch.worker, Mail::Through { branch, octets });
+            }
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) struct Body {
     rest: VecDeque<Bytes>,
     complete: bool,
     octets: usize,
+    /// Octets of the first chunk that have left already.
+    begun: usize,
+    /// Of the chunks that wait, those that keep nothing else alive.
+    owned: usize,
 }
 
 impl Body {
@@ -31,17 +35,38 @@ impl Body {
         self.complete = !more;
     }
 
-    /// Puts a chunk in front of the others: what a full session window left over.
-    pub(super) fn unread(&mut self, chunk: Bytes) {
+    /// Puts a chunk in front of the others: what a full session window left over of one of
+    /// `octets` octets.
+    pub(super) fn unread(&mut self, chunk: Bytes, octets: usize) {
+        self.begun = octets - chunk.len();
         if let Some(second) = self.first.replace(chunk) {
             self.rest.push_front(second);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
+        self.pop_counted().map(|(chunk, _)| chunk)
+    }
+
+    /// The first chunk, or what is left of it, and how large it was when it came.
+    pub(super) fn pop_counted(&mut self) -> Option<(Bytes, usize)> {
         let chunk = self.first.take()?;
         self.first = self.rest.pop_front();
-        Some(chunk)
+        self.owned = self.owned.saturating_sub(1);
+        let octets = chunk.len() + std::mem::take(&mut self.begun);
+        Some((chunk, octets))
+    }
+
+    /// Copies chunks that wait, so that they do not keep alive what they were read with. To be
+    /// called now and then: what is copied already is not copied again.
+    pub(super) fn own(&mut self) {
+        let chunks = self.first.iter_mut().chain(&mut self.rest);
+        for chunk in chunks.skip(self.owned) {
+            if chunk.len() <= OWN_MAX {
+                *chunk = Bytes::copy_from_slice(chunk);
+            }
+        }
+        self.owned = self.chunks() as usize;
     }
 
     /// All that has ever arrived, in octets.
@@ -64,6 +89,9 @@ impl Body {
         u32::from(self.first.is_some()) + self.rest.len() as u32
     }
 }
+
+/// Larger chunks are not a small part of anything.
+const OWN_MAX: usize = 64 * 1024;
 
 /// Which frames of one incoming delivery all its outgoing links are through with.
 ///
@@ -110,10 +138,11 @@ mod tests {
         body.push(Bytes::from_static(b"b"), true);
         body.push(Bytes::from_static(b"c"), false);
         assert_eq!(body.pop().as_deref(), Some(&b"a"[..]));
-        body.unread(Bytes::from_static(b"A"));
+        body.unread(Bytes::from_static(b"A"), 5);
         assert_eq!(body.chunks(), 3);
-        let left: Vec<Bytes> = std::iter::from_fn(|| body.pop()).collect();
-        assert_eq!(left, ["A", "b", "c"]);
+        let left: Vec<_> = std::iter::from_fn(|| body.pop_counted()).collect();
+        let left: Vec<_> = left.iter().map(|(chunk, of)| (&chunk[..], *of)).collect();
+        assert_eq!(left, [(&b"A"[..], 5), (b"b", 1), (b"c", 1)]);
         assert!(body.is_complete() && body.is_empty());
     }
 

@@ -13,9 +13,11 @@ use super::{Arrival, Forwarder, Settings};
 use crate::codec::{DeliveryState, Error};
 use crate::control::address::{AddressKey, Identity};
 use crate::control::table::{
-    AddressEntry, AddressId, Destination, Direction, Slot, TableUpdate, Treatment, WorkerId,
+    AddressEntry, AddressId, ConnectorId, Destination, Direction, Outlet, Slot, TableUpdate,
+    Treatment, WorkerId,
 };
 use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
+use crate::forwarding::replies::Replies;
 
 /// What links were told, in order, in words.
 #[derive(Default)]
@@ -129,6 +131,17 @@ impl Wire for Script {
 
     fn bind(&mut self, _: Terminal, _: Direction, _: Slot) {}
 
+    fn dial(&mut self, connector: ConnectorId) -> Terminal {
+        let link = 200 + connector.0;
+        self.say(format!("{link}: dial"));
+        self.credit.insert(link, 1);
+        Terminal {
+            connection: 0,
+            session: 0,
+            link,
+        }
+    }
+
     fn close(&mut self, at: Terminal) {
         self.say(format!("{}: close", at.link));
     }
@@ -207,6 +220,7 @@ impl Scene {
             worker: WORKER,
             identity: Arc::new(identity),
             default_treatment: Treatment::Balanced,
+            replies: Replies::new([0; 16]),
         };
         Self {
             forwarder: Forwarder::new(settings),
@@ -275,11 +289,13 @@ impl Scene {
         );
         self.script.credit.insert(terminal.link, credit);
         let destination = Destination {
-            worker: WORKER,
-            link: slot,
+            outlet: Outlet::Link {
+                worker: WORKER,
+                link: slot,
+                to_router: false,
+            },
             capacity: 250,
             load,
-            to_router: false,
         };
         self.consumers.push((AddressId(address), destination));
         self.publish(AddressId(address));

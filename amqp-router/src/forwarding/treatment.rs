@@ -18,6 +18,8 @@ pub(super) struct Journey<'a> {
     pub(super) ingress: Ingress,
     /// Neighbours where the message has been.
     pub(super) passed: &'a [NeighbourIndex],
+    /// Destinations that have failed this very delivery, where it may be tried elsewhere.
+    pub(super) tried: Option<&'a [Arc<LinkLoad>]>,
 }
 
 /// One of an address's destinations.
@@ -28,38 +30,62 @@ pub(super) enum Chosen<'a> {
     Neighbour(NeighbourIndex, &'a Arc<LinkLoad>),
 }
 
-/// The next destination in turn: of this router's links if there are any, else of the routers
-/// that are nearest.
+/// The next destination in turn: of this router's if there are any, else of the routers that are
+/// nearest. One that fails is taken only when there is no other.
 pub(super) fn closest<'a>(
     entry: &'a AddressEntry,
     turn: &mut usize,
     journey: &Journey<'_>,
 ) -> Option<Chosen<'a>> {
     let count = entry.destinations.len();
-    if count > 0 {
-        let chosen = *turn % count;
-        *turn = chosen + 1;
-        return entry.destinations.get(chosen).map(Chosen::Local);
+    let start = *turn % count.max(1);
+    let mut last_resort = None;
+    for index in (start..count).chain(0..start).take(COMPARED) {
+        let destination = &entry.destinations[index];
+        if journey.avoids(&destination.load) {
+            continue;
+        }
+        if destination.load.is_failing() {
+            last_resort = last_resort.or(Some(destination));
+            continue;
+        }
+        *turn = index + 1;
+        return Some(Chosen::Local(destination));
     }
+    nearest(entry, turn, journey).or(last_resort.map(Chosen::Local))
+}
+
+/// The next in turn of the routers that are nearest.
+fn nearest<'a>(
+    entry: &'a AddressEntry,
+    turn: &mut usize,
+    journey: &Journey<'_>,
+) -> Option<Chosen<'a>> {
     let reachable = || {
-        entry
-            .remotes
-            .iter()
-            .filter_map(|remote| Some((journey.hop(remote.router)?, remote)))
+        let remotes = entry.remotes.iter();
+        let remotes = remotes.filter(|remote| !journey.avoids(&remote.load));
+        remotes.filter_map(|remote| {
+            let hop = journey.hop(remote.router)?;
+            Some(((remote.load.is_failing(), hop.cost), hop, remote))
+        })
     };
-    let lowest = reachable().map(|(hop, _)| hop.cost).min()?;
-    let nearest = || reachable().filter(|(hop, _)| hop.cost == lowest);
+    let lowest = reachable().map(|(rank, ..)| rank).min()?;
+    let nearest = || reachable().filter(|(rank, ..)| *rank == lowest);
     let chosen = *turn % nearest().count().max(1);
     *turn = chosen + 1;
-    let (hop, remote) = nearest().nth(chosen)?;
+    let (_, hop, remote) = nearest().nth(chosen)?;
     Some(Chosen::Neighbour(hop.neighbour, &remote.load))
 }
+
+/// How a destination compares with others: whether it fails, whether it is full, its load.
+type Rank = (bool, bool, u32);
 
 /// The least loaded destination, in turn among equals.
 ///
 /// A link's load is what waits on it; a router's is what is outstanding on the way to its
 /// neighbour, and the cost of the path. A destination with no load at all is taken at once. One
-/// whose load has reached its capacity is taken only when all have.
+/// whose load has reached its capacity is taken only when all have, and one that fails only when
+/// all do.
 pub(super) fn balanced<'a>(
     entry: &'a AddressEntry,
     turn: &mut usize,
@@ -67,16 +93,19 @@ pub(super) fn balanced<'a>(
 ) -> Option<Chosen<'a>> {
     let count = entry.destinations.len();
     let start = *turn % count.max(1);
-    let mut best: Option<((bool, u32), Chosen<'a>)> = None;
+    let mut best: Option<(Rank, Chosen<'a>)> = None;
     for index in (start..count).chain(0..start).take(COMPARED) {
         let destination = &entry.destinations[index];
-        let load = destination.load.get();
-        let rank = (load >= destination.capacity, load);
+        if journey.avoids(&destination.load) {
+            continue;
+        }
+        let (load, failing) = (destination.load.get(), destination.load.is_failing());
+        let rank = (failing, load >= destination.capacity, load);
         if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
             best = Some((rank, Chosen::Local(destination)));
             *turn = index + 1;
         }
-        if load == 0 {
+        if load == 0 && !failing {
             return best.map(|(_, chosen)| chosen);
         }
     }
@@ -90,7 +119,7 @@ pub(super) fn balanced<'a>(
 fn balanced_remotes<'a>(
     entry: &'a AddressEntry,
     journey: &Journey<'_>,
-    best: &mut Option<((bool, u32), Chosen<'a>)>,
+    best: &mut Option<(Rank, Chosen<'a>)>,
 ) {
     let mut outstanding: SmallVec<[(NeighbourIndex, u32); 8]> = SmallVec::new();
     let of = |remote: RouterIndex| journey.topology.hop(remote, Ingress::Here);
@@ -108,6 +137,9 @@ fn balanced_remotes<'a>(
         let Some(hop) = journey.hop(remote.router) else {
             continue;
         };
+        if journey.avoids(&remote.load) {
+            continue;
+        }
         let Some(neighbour) = journey.topology.neighbour(hop.neighbour) else {
             continue;
         };
@@ -115,7 +147,9 @@ fn balanced_remotes<'a>(
             .iter()
             .find(|(n, _)| *n == hop.neighbour)
             .map_or(0, |(_, load)| *load);
-        let rank = (load >= neighbour.capacity, load.saturating_add(hop.cost));
+        let failing = remote.load.is_failing();
+        let full = load >= neighbour.capacity;
+        let rank = (failing, full, load.saturating_add(hop.cost));
         if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
             *best = Some((rank, Chosen::Neighbour(hop.neighbour, &remote.load)));
         }
@@ -140,6 +174,15 @@ pub(super) fn branches(entry: &AddressEntry, journey: &Journey<'_>) -> Vec<Neigh
 }
 
 impl Journey<'_> {
+    /// Whether a destination is out of the question: it has failed this delivery, or fails while
+    /// the delivery is looking for one that does not.
+    fn avoids(&self, load: &Arc<LinkLoad>) -> bool {
+        let Some(tried) = self.tried else {
+            return false;
+        };
+        !tried.is_empty() && (load.is_failing() || tried.iter().any(|one| Arc::ptr_eq(one, load)))
+    }
+
     fn hop(&self, router: RouterIndex) -> Option<Hop> {
         self.topology.hop(router, self.ingress)
     }
@@ -149,7 +192,7 @@ impl Journey<'_> {
 mod tests {
     use super::*;
     use crate::control::address::AddressKey;
-    use crate::control::table::{AddressId, Remote, Slot, Treatment, WorkerId};
+    use crate::control::table::{AddressId, Outlet, Remote, Slot, Treatment, WorkerId};
     use crate::control::topology::{NeighbourRow, PRIORITIES, RouterRow};
 
     const LINK: Slot = Slot {
@@ -167,11 +210,13 @@ mod tests {
         let destinations = loads
             .iter()
             .map(|&(load, capacity)| Destination {
-                worker: WorkerId(0),
-                link: LINK,
+                outlet: Outlet::Link {
+                    worker: WorkerId(0),
+                    link: LINK,
+                    to_router: false,
+                },
                 capacity,
                 load: loaded(load),
-                to_router: false,
             })
             .collect();
         let remotes = (0..).map(RouterIndex).zip(remotes);
@@ -219,6 +264,7 @@ mod tests {
             topology,
             ingress: Ingress::Here,
             passed: &[],
+            tried: None,
         }
     }
 
@@ -308,6 +354,45 @@ mod tests {
         assert_eq!(choose(30, &[40, 2]), Some(-2));
         assert_eq!(choose(250, &[250, 229]), Some(-2), "who is full comes last");
         assert_eq!(choose(250, &[249, 230]), Some(-1), "cost does not fill");
+    }
+
+    #[test]
+    fn what_fails_comes_last() {
+        let net = network(&[(0, 1)]);
+        let local = entry(&[(3, 250), (0, 250)], &[]);
+        local.destinations[1].load.set_failing(true);
+        assert_eq!(choose_balanced(&local, &mut 0, &net), Some(0));
+        assert_eq!(choose_closest(&local, &mut 1, &net), Some(0));
+        let both = entry(&[(0, 250)], &[9]);
+        both.destinations[0].load.set_failing(true);
+        assert_eq!(choose_balanced(&both, &mut 0, &net), Some(-1));
+        assert_eq!(choose_closest(&both, &mut 0, &net), Some(-1));
+        both.remotes[0].load.set_failing(true);
+        assert_eq!(choose_balanced(&both, &mut 0, &net), Some(0));
+        let alone = entry(&[(0, 250)], &[]);
+        alone.destinations[0].load.set_failing(true);
+        assert_eq!(choose_closest(&alone, &mut 0, &net), Some(0));
+    }
+
+    #[test]
+    fn a_second_attempt_avoids_what_was_tried_and_what_fails() {
+        let net = network(&[(0, 1)]);
+        let entry = entry(&[(0, 250), (0, 250)], &[0]);
+        entry.destinations[1].load.set_failing(true);
+        let mut tried = vec![Arc::clone(&entry.destinations[0].load)];
+        let choose = |tried: &[Arc<LinkLoad>]| {
+            let journey = Journey {
+                tried: Some(tried),
+                ..journey(&net)
+            };
+            let balanced = place(&entry, balanced(&entry, &mut 0, &journey));
+            assert_eq!(place(&entry, closest(&entry, &mut 0, &journey)), balanced);
+            balanced
+        };
+        assert_eq!(choose(&[]), Some(0));
+        assert_eq!(choose(&tried), Some(-1));
+        tried.push(Arc::clone(&entry.remotes[0].load));
+        assert_eq!(choose(&tried), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::codec::{DeliveryState, DeliveryTag, Error};
-use crate::control::table::{Direction, Slot};
+use crate::control::table::{ConnectorId, Direction, Slot};
 
 /// Where a link ends: a connection of this worker, a session of that connection, and the link, in
 /// the numbers of whoever implements [`Wire`].
@@ -96,6 +96,9 @@ pub(crate) trait Wire {
     /// Attaches a sending link for messages that are not complete, to the router that `beside`
     /// leads to. None if that cannot be done.
     fn open_stream(&mut self, beside: Terminal) -> Option<Terminal>;
+
+    /// Makes a connection to a TCP service, or begins to; says where its receiving link ends.
+    fn dial(&mut self, connector: ConnectorId) -> Terminal;
 
     /// Ends a link that has done its work.
     fn close(&mut self, at: Terminal);

@@ -9,24 +9,28 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::time::{Instant as TokioInstant, Sleep};
 
 use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
 use crate::adaptors::local::{LocalEvent, LocalLinkId};
+use crate::adaptors::tcp::TcpService;
 use crate::codec::{Attach, DeliveryState, Error};
 use crate::control::links::Command;
-use crate::control::table::WorkerId;
+use crate::control::table::{ConnectorId, WorkerId};
 use crate::endpoint::Connection;
 use crate::forwarding::mailbox::Mail;
 use crate::policy::Grant;
 use crate::runtime::ready::ReadyList;
 use crate::runtime::stream::Stream;
+use crate::runtime::tcp::TcpConnector;
+use crate::worker::tcp::{Dial, Dialled, TcpClient};
 use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent, WorkerStatus};
 
 /// What a worker is sent.
@@ -53,6 +57,18 @@ pub(crate) enum ToWorker {
         id: u64,
         error: Option<Error>,
     },
+    /// A TCP connection that a listener has accepted.
+    Tcp(Box<NewTcp>),
+    /// How to connect to a TCP service; nothing: it is no more.
+    Connector(ConnectorId, Option<Arc<TcpConnector>>),
+    /// How connecting to a TCP service went.
+    Dialled {
+        connection: ConnectionId,
+        id: u64,
+        result: Result<Box<(Stream, Dialled)>, String>,
+    },
+    /// Cut off every TCP connection of a listener or connector.
+    DropTcp(Arc<TcpService>),
     /// Close every connection and end.
     Shutdown {
         error: Option<Error>,
@@ -98,6 +114,22 @@ pub(crate) enum LocalRequest {
     Leave,
 }
 
+/// A TCP connection that a listener has accepted, and secured if it is to be.
+#[derive(Debug)]
+pub(crate) struct NewTcp {
+    pub(crate) socket: Socketed,
+    pub(crate) client: TcpClient,
+}
+
+/// A socket, by whose runtime it is.
+#[derive(Debug)]
+pub(crate) enum Socketed {
+    /// The worker's own.
+    Here(Stream),
+    /// Nobody's yet.
+    Elsewhere(std::net::TcpStream),
+}
+
 /// A connection whose socket, and TLS if it has that, are up.
 #[derive(Debug)]
 pub(crate) struct NewConnection {
@@ -130,7 +162,9 @@ impl Load {
 #[derive(Debug)]
 pub(crate) struct Driver {
     worker: Worker,
-    sockets: HashMap<u32, Socket>,
+    /// By the numbers of connections.
+    sockets: Sockets,
+    connectors: HashMap<ConnectorId, Arc<TcpConnector>>,
     locals: HashMap<ConnectionId, UnboundedSender<LocalEvent>>,
     ready: ReadyList,
     inbox: UnboundedReceiver<ToWorker>,
@@ -158,9 +192,39 @@ enum Turn {
     Closed,
 }
 
+/// Sockets by small numbers.
+#[derive(Debug, Default)]
+struct Sockets {
+    slots: Vec<Option<Socket>>,
+    count: usize,
+}
+
+impl Sockets {
+    fn insert(&mut self, number: u32, socket: Socket) {
+        let index = number as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.slots[index] = Some(socket);
+        self.count += 1;
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut Socket> {
+        self.slots.get_mut(number as usize)?.as_mut()
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Socket> {
+        let socket = self.slots.get_mut(number as usize)?.take()?;
+        self.count -= 1;
+        Some(socket)
+    }
+}
+
 #[derive(Debug)]
 struct Socket {
     stream: Stream,
+    /// Notes the connection's number when the socket is ready.
+    waker: Waker,
     /// Nothing more will be read.
     read_closed: bool,
     /// TLS holds output that the socket did not take.
@@ -179,7 +243,8 @@ impl Driver {
         let now = Instant::now();
         Self {
             worker,
-            sockets: HashMap::new(),
+            sockets: Sockets::default(),
+            connectors: HashMap::new(),
             locals: HashMap::new(),
             ready: ReadyList::default(),
             inbox,
@@ -222,6 +287,9 @@ impl Driver {
             if !room {
                 break;
             }
+        }
+        while let Some(connection) = self.worker.poll_resumed() {
+            self.ready.waker(connection.0).wake();
         }
         self.send_mail();
         self.send_events();
@@ -268,6 +336,19 @@ impl Driver {
             }
             ToWorker::Admit { id, grant } => self.worker.admit(id, grant, now),
             ToWorker::Close { id, error } => self.worker.close_by_id(id, error, now),
+            ToWorker::Tcp(new) => self.adopt_tcp(*new, now),
+            ToWorker::Connector(id, Some(connector)) => {
+                self.connectors.insert(id, connector);
+            }
+            ToWorker::Connector(id, None) => {
+                self.connectors.remove(&id);
+            }
+            ToWorker::Dialled {
+                connection,
+                id,
+                result,
+            } => self.dialled(connection, id, result, now),
+            ToWorker::DropTcp(service) => self.worker.drop_service(&service),
             ToWorker::Shutdown { error } => {
                 self.shutting_down = Some(now + SHUTDOWN_TIME_OUT);
                 self.worker.close_all(error, now);
@@ -343,36 +424,109 @@ impl Driver {
         let id = self
             .worker
             .add_connection(new.id, endpoint, new.settings, new.peer);
+        self.add_socket(id, new.stream);
+    }
+
+    fn add_socket(&mut self, id: ConnectionId, stream: Stream) {
+        let waker = self.ready.waker(id.0);
+        // Its socket's first reading registers its waker.
+        waker.wake_by_ref();
         let socket = Socket {
-            stream: new.stream,
+            stream,
+            waker,
             read_closed: false,
             unflushed: false,
         };
         self.sockets.insert(id.0, socket);
         self.load.connections.fetch_add(1, Ordering::Relaxed);
-        // Its socket's first reading registers its waker.
-        self.ready.waker(id.0).wake();
+    }
+
+    fn adopt_tcp(&mut self, new: NewTcp, now: Instant) {
+        let stream = match new.socket {
+            Socketed::Here(stream) => stream,
+            Socketed::Elsewhere(stream) => match TcpStream::from_std(stream) {
+                Ok(stream) => Stream::Tcp(stream),
+                // Out of some resource: the client sees its connection closed.
+                Err(_) => return,
+            },
+        };
+        if self.shutting_down.is_some() {
+            return;
+        }
+        let id = self.worker.add_tcp_client(new.client, now);
+        self.add_socket(id, stream);
+    }
+
+    /// Connects to a service, beside the worker's own work.
+    fn dial(&self, dial: Dial) {
+        let Dial {
+            connection,
+            id,
+            connector,
+            alpn,
+        } = dial;
+        let inbox = self.workers[self.id.index()].clone();
+        let answer = move |result| {
+            let dialled = ToWorker::Dialled {
+                connection,
+                id,
+                result,
+            };
+            // The worker has ended, and everything with it.
+            let _ = inbox.send(dialled);
+        };
+        match self.connectors.get(&connector) {
+            None => answer(Err("the connector was deleted".to_owned())),
+            Some(connector) => {
+                let connector = Arc::clone(connector);
+                tokio::spawn(async move {
+                    answer(connector.dial(alpn).await.map(Box::new));
+                });
+            }
+        }
+    }
+
+    fn dialled(
+        &mut self,
+        connection: ConnectionId,
+        id: u64,
+        result: Result<Box<(Stream, Dialled)>, String>,
+        now: Instant,
+    ) {
+        match result {
+            Ok(made) => {
+                let (stream, dialled) = *made;
+                if self.worker.dialled(connection, id, Ok(dialled), now) {
+                    self.add_socket(connection, stream);
+                }
+            }
+            Err(reason) => {
+                self.worker.dialled(connection, id, Err(reason), now);
+            }
+        }
     }
 
     /// Reads what a socket has, within a share; true if it may have more.
     fn read(&mut self, connection: ConnectionId, now: Instant) -> bool {
-        let Some(socket) = self.sockets.get_mut(&connection.0) else {
+        let Some(socket) = self.sockets.get_mut(connection.0) else {
             return false;
         };
         if socket.read_closed {
             return false;
         }
-        let waker = self.ready.waker(connection.0);
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(&socket.waker);
         for _ in 0..READS_PER_TURN {
+            if !self.worker.wants_input(connection) {
+                return false;
+            }
             if self.read_buffer.capacity() - self.read_buffer.len() < READ_MINIMUM {
                 self.read_buffer.reserve(READ_BUFFER);
             }
             match socket.stream.poll_read(&mut cx, &mut self.read_buffer) {
                 Poll::Pending => return false,
-                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
+                Poll::Ready(outcome @ (Ok(0) | Err(_))) => {
                     socket.read_closed = true;
-                    self.worker.eof(connection, now);
+                    self.worker.eof(connection, outcome.is_err(), now);
                     return false;
                 }
                 Poll::Ready(Ok(_)) => {
@@ -381,41 +535,60 @@ impl Driver {
                 }
             }
         }
-        waker.wake();
+        socket.waker.wake_by_ref();
         true
     }
 
     /// Writes what a connection has to write, as far as its socket takes it, and lets go of a
     /// connection that is finished. True if links that waited for room can go on.
     fn write(&mut self, connection: ConnectionId, now: Instant) -> bool {
-        let Some(socket) = self.sockets.get_mut(&connection.0) else {
+        let Some(socket) = self.sockets.get_mut(connection.0) else {
             return false;
         };
-        let waker = self.ready.waker(connection.0);
+        let waker = socket.waker.clone();
         let mut cx = Context::from_waker(&waker);
-        let outcome = write_all(&mut self.worker, connection, socket, &mut cx);
+        let reset = self.worker.is_reset(connection);
+        let outcome = match reset {
+            true => Ok(true),
+            false => write_all(&mut self.worker, connection, socket, &mut cx),
+        };
+        let mut told = false;
         let over = match outcome {
             Ok(all) => {
+                if all && self.worker.wants_shutdown(connection) {
+                    match socket.stream.poll_shutdown(&mut cx) {
+                        Poll::Ready(Ok(())) => {
+                            self.worker.was_shut_down(connection, now);
+                            told = true;
+                        }
+                        Poll::Ready(Err(_)) => self.worker.eof(connection, true, now),
+                        Poll::Pending => {}
+                    }
+                }
                 let over = all && self.worker.is_finished(connection);
-                if over {
+                if over && !reset {
                     // Not waited for: the peer has said its last word, or will not hear ours.
                     let _ = socket.stream.poll_shutdown(&mut cx);
                 }
                 over
             }
             Err(_) => {
-                self.worker.eof(connection, now);
+                self.worker.eof(connection, true, now);
                 true
             }
         };
         if !over {
-            return self.worker.written(connection);
+            return self.worker.written(connection, now) || told;
+        }
+        if self.worker.is_reset(connection) {
+            socket.stream.reset_on_close();
         }
         self.worker.remove(connection, now);
-        self.sockets.remove(&connection.0);
+        self.sockets.remove(connection.0);
         self.ready.remove(connection.0);
         self.load.connections.fetch_sub(1, Ordering::Relaxed);
-        false
+        // What it leaves behind may be for others to end.
+        true
     }
 
     fn send_mail(&mut self) {
@@ -444,6 +617,7 @@ impl Driver {
                         let _ = local.send(event);
                     }
                 }
+                WorkerEvent::Dial(dial) => self.dial(dial),
                 event => batch.push(event),
             }
         }
@@ -469,7 +643,7 @@ impl Driver {
 
     fn is_done(&self) -> bool {
         self.shutting_down
-            .is_some_and(|deadline| self.sockets.is_empty() || Instant::now() >= deadline)
+            .is_some_and(|deadline| self.sockets.count == 0 || Instant::now() >= deadline)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::runtime::log::{Levels, Log, Module, Settings};
 use crate::runtime::plan::{Listening, Planner, address_rule, profile_source, proxy};
 use crate::runtime::router::Request;
 use crate::runtime::service::{ConnectionRow, Service};
+use crate::runtime::tcp::show_connection;
 use crate::worker::WorkerStatus;
 
 /// Receives requests, one after another, until the router stops.
@@ -290,7 +291,9 @@ impl Manager<'_> {
         entity.set("version", VERSION);
         entity.set("addrCount", control.addresses().count() as i64);
         entity.set("linkCount", control.links().count() as i64);
-        entity.set("connectionCount", self.service.connections.len() as i64);
+        let tcp = self.statuses.iter().map(|status| status.tcp.len());
+        let connections = self.service.connections.len() + tcp.sum::<usize>();
+        entity.set("connectionCount", connections as i64);
         entity.set(
             "uptimeSeconds",
             seconds(Instant::now(), self.service.started),
@@ -365,10 +368,18 @@ impl Manager<'_> {
                     }
                 }
                 "policy" => self.service.fill_policy(entity),
+                "tcpListener" | "tcpConnector" | "listenerAddress" => self.service.show_tcp(entity),
                 _ => {}
             }
         }
         entities
+    }
+
+    /// A `listenerAddress` of a TCP listener.
+    fn address_of(&self, listener: &Entity) -> Option<&Entity> {
+        let named = (listener.schema().name == "tcpListener").then(|| listener.name())?;
+        let mut addresses = self.config.of("listenerAddress");
+        addresses.find(|address| address.word("listener") == Some(named))
     }
 
     /// Puts a new entity to work.
@@ -386,6 +397,9 @@ impl Manager<'_> {
                 }
             },
             "connector" => self.service.connect(planner.connector(entity)?),
+            "tcpListener" | "tcpConnector" | "listenerAddress" => {
+                self.service.start_tcp(&planner, entity)?;
+            }
             "sslProfile" => {
                 let source = profile_source(entity);
                 let profiles = &self.service.profiles;
@@ -411,7 +425,15 @@ impl Backend for Manager<'_> {
         match schema.name {
             "connection" => {
                 let rows = self.service.connections.iter();
-                rows.map(|(id, row)| self.connection(*id, row)).collect()
+                let rows = rows.map(|(id, row)| self.connection(*id, row));
+                let tcp = self.statuses.iter().flat_map(|status| &status.tcp);
+                let now = Instant::now();
+                rows.chain(tcp.map(|status| {
+                    let mut entity = of_type("connection");
+                    show_connection(&mut entity, status, now);
+                    entity
+                }))
+                .collect()
             }
             "router.link" => self.links(),
             "router.address" => self.addresses(),
@@ -488,6 +510,15 @@ impl Backend for Manager<'_> {
         match entity.schema().name {
             "listener" => self.service.stop_listening(entity.name()),
             "connector" => self.service.stop_connecting(entity.name()),
+            "tcpListener" | "tcpConnector" | "listenerAddress" => {
+                if let Some(address) = self.address_of(entity) {
+                    let text = format!("{} is in use by {}", entity.label(), address.label());
+                    return Err(Refusal::bad_request(text));
+                }
+                let router = self.config.singleton("router");
+                let drop_connections = router.flag("dropTcpConnections");
+                self.service.stop_tcp(entity, drop_connections);
+            }
             "vhost" => {
                 let hostname = entity.text("hostname").unwrap_or_default();
                 self.service.governance.policies.remove(hostname);

@@ -30,6 +30,7 @@ mod service;
 pub mod shutdown;
 mod sources;
 mod stream;
+mod tcp;
 mod threads;
 pub(crate) mod tls;
 pub mod users;

@@ -239,7 +239,7 @@ impl<'a> Planner<'a> {
             .any(|p| p.name() == name && p.word("certFile").is_some())
     }
 
-    fn profile(&self, user: &Entity, name: &str) -> Result<Arc<LiveProfile>, Invalid> {
+    pub(crate) fn profile(&self, user: &Entity, name: &str) -> Result<Arc<LiveProfile>, Invalid> {
         let entity = self
             .config
             .of("sslProfile")
@@ -351,6 +351,12 @@ impl Config {
         }
         for connector in self.of("connector") {
             planner.connector(connector)?;
+        }
+        for listener in self.of("tcpListener") {
+            planner.tcp_listener(listener)?;
+        }
+        for connector in self.of("tcpConnector") {
+            planner.tcp_connector(connector)?;
         }
         Ok(())
     }
@@ -521,7 +527,7 @@ fn failover_servers(list: &str) -> Value {
     )
 }
 
-fn wrong(entity: &Entity, problem: String) -> Invalid {
+pub(crate) fn wrong(entity: &Entity, problem: String) -> Invalid {
     Invalid {
         entity: entity.label(),
         problem,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -118,8 +119,9 @@ impl Router {
             .and_then(|n| u16::try_from(n).ok());
         let default = treatment(router.text("defaultDistribution"));
         let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
+        let ids = Arc::new(AtomicU64::new(1));
         let (workers, events, mut threads) =
-            start_workers(workers.unwrap_or(1), &identity, default)?;
+            start_workers(workers.unwrap_or(1), &identity, default, &ids)?;
         let mut control = Control::new(identity, default, rand::random());
         if let Some(settings) = plan::mesh_settings(&config) {
             control.join(Mesh::new(settings, Instant::now()));
@@ -131,7 +133,7 @@ impl Router {
         let thread = std::thread::Builder::new().name("control".into());
         threads.push(thread.spawn(move || {
             let _entered = runtime.enter();
-            let (service, inputs) = Service::new(control, handles, events, governance);
+            let (service, inputs) = Service::new(control, handles, events, governance, ids);
             let plane = ControlPlane {
                 service,
                 config,
@@ -266,6 +268,12 @@ impl ControlPlane {
                 plan::Listening::Http(plan) => self.service.serve_http(*plan, &self.myself)?,
             };
         }
+        for kind in ["tcpListener", "tcpConnector", "listenerAddress"] {
+            for entity in self.config.of(kind) {
+                self.service.start_tcp(&planner, entity)?;
+            }
+        }
+        self.service.send_commands();
         Ok(())
     }
 
@@ -287,6 +295,8 @@ impl ControlPlane {
     ) -> Option<oneshot::Sender<()>> {
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.service.poll_timeout();
             tokio::select! {
@@ -294,6 +304,7 @@ impl ControlPlane {
                 _ = sweep.tick() => {
                     self.service.profiles.sweep(Instant::now(), SystemTime::now());
                 }
+                _ = retry.tick() => self.service.tcp.retry(),
                 Some((worker, events)) = inputs.events.recv() => {
                     self.service.handle_events(worker, events);
                 }
@@ -367,3 +378,5 @@ async fn until(due: Option<Instant>) {
 }
 /// How often files are looked at, and the ends of certificates.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How often what could not be listened on is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);

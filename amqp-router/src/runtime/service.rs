@@ -36,6 +36,7 @@ use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
 use crate::runtime::shutdown::Stop;
 use crate::runtime::sources::Sources;
+use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::websocket::Upgrades;
@@ -135,7 +136,8 @@ pub(crate) struct Service {
     pub(crate) control: Control,
     pub(crate) workers: Workers,
     pub(crate) connections: BTreeMap<u64, ConnectionRow>,
-    next_connection: AtomicU64,
+    next_connection: Arc<AtomicU64>,
+    pub(crate) tcp: TcpServices,
     listeners: BTreeMap<String, Listener>,
     connectors: BTreeMap<String, Connector>,
     accepted: UnboundedSender<(usize, Accepted)>,
@@ -160,6 +162,7 @@ impl Service {
         workers: Workers,
         events: UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>,
         governance: Governance,
+        next_connection: Arc<AtomicU64>,
     ) -> (Self, Inputs) {
         let (accepted, accepted_inbox) = unbounded_channel();
         let (connected, connected_inbox) = unbounded_channel();
@@ -167,7 +170,8 @@ impl Service {
             control,
             workers,
             connections: BTreeMap::new(),
-            next_connection: AtomicU64::new(1),
+            next_connection,
+            tcp: TcpServices::default(),
             listeners: BTreeMap::new(),
             connectors: BTreeMap::new(),
             accepted,
@@ -435,8 +439,8 @@ impl Service {
                     self.control.closed(id, now);
                     self.closed(id, reason);
                 }
-                // The driver delivers these itself.
-                WorkerEvent::Local { .. } => {}
+                // The driver does these itself.
+                WorkerEvent::Local { .. } | WorkerEvent::Dial(_) => {}
             }
         }
         self.send_commands();
@@ -458,6 +462,9 @@ impl Service {
         while let Some(notice) = self.control.poll_notice() {
             log_notice(&notice);
         }
+        while let Some((key, reachable)) = self.control.poll_reachability() {
+            self.tcp.reachability(&key, reachable);
+        }
         let mut batches: Vec<Vec<Command>> = self.workers.iter().map(|_| Vec::new()).collect();
         while let Some((recipient, command)) = self.control.poll_command() {
             match recipient {
@@ -477,12 +484,17 @@ impl Service {
     }
 
     /// Closes a connection that management knows by this number.
-    pub(crate) fn close_connection(&mut self, id: u64, error: Option<Error>) -> bool {
-        let Some(row) = self.connections.get(&id) else {
-            return false;
-        };
-        self.to_worker(row.worker, ToWorker::Close { id, error });
-        true
+    pub(crate) fn close_connection(&mut self, id: u64, error: Option<Error>) {
+        match self.connections.get(&id) {
+            Some(row) => self.to_worker(row.worker, ToWorker::Close { id, error }),
+            // A TCP connection, then: only its worker knows it.
+            None => {
+                for worker in 0..self.workers.iter().count() {
+                    let error = error.clone();
+                    self.to_worker(worker, ToWorker::Close { id, error });
+                }
+            }
+        }
     }
 
     /// Has connectors use a proxy as it is now, from their next attempt on.
@@ -529,6 +541,7 @@ impl Service {
         for name in self.listeners.keys().cloned().collect::<Vec<_>>() {
             self.stop_listening(&name);
         }
+        self.tcp.shut_down();
         for connector in std::mem::take(&mut self.connectors).into_values() {
             connector.task.abort();
         }

@@ -3,8 +3,10 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::{AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
@@ -32,6 +34,18 @@ impl Stream {
             Self::TlsClient(stream) => poll_read_buf(Pin::new(&mut **stream), cx, buffer),
             Self::Web(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
         }
+    }
+
+    /// Has the connection end so that its peer sees that it was cut off: by a TCP reset.
+    pub(crate) fn reset_on_close(&self) {
+        let socket = match self {
+            Self::Tcp(stream) => stream,
+            Self::TlsServer(stream) => stream.get_ref().0,
+            Self::TlsClient(stream) => stream.get_ref().0,
+            Self::Web(_) => return,
+        };
+        // If it cannot be done, its peer sees an end, which is the next best thing.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 
     pub(crate) fn poll_write(

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::control::address::Identity;
 use crate::control::table::{Treatment, WorkerId};
 use crate::forwarding::Settings;
+use crate::forwarding::replies::Replies;
 use crate::runtime::driver::{Driver, Load, ToWorker};
 use crate::runtime::service::{WorkerHandle, Workers};
 use crate::worker::{Worker, WorkerEvent};
@@ -26,8 +28,10 @@ pub(crate) fn start_workers(
     count: u16,
     identity: &Arc<Identity>,
     default_treatment: Treatment,
+    ids: &Arc<AtomicU64>,
 ) -> io::Result<(Workers, Events, Vec<JoinHandle<()>>)> {
     let count = count.max(1);
+    let replies = Replies::new(rand::random());
     let (events, events_inbox) = unbounded_channel();
     let (inboxes, receivers): (Vec<UnboundedSender<ToWorker>>, Vec<_>) =
         (0..count).map(|_| unbounded_channel()).unzip();
@@ -46,10 +50,12 @@ pub(crate) fn start_workers(
             worker: id,
             identity: Arc::clone(identity),
             default_treatment,
+            replies: replies.clone(),
         };
+        let ids = Arc::clone(ids);
         let (inboxes, events) = (inboxes.clone(), events.clone());
         let work = move || {
-            let worker = Worker::new(settings, Instant::now());
+            let worker = Worker::new(settings, ids, Instant::now());
             runtime.block_on(async move {
                 let driver = Driver::new(id, worker, inbox, inboxes, events, load);
                 // It is the only task that matters here: it decides itself when to yield.

@@ -19,6 +19,7 @@ use crate::control::table::{Direction, Treatment, WorkerId};
 use crate::endpoint::{ClientSasl, Config, Connection, SaslPolicy};
 use crate::forwarding::Settings;
 use crate::forwarding::mailbox::Mail;
+use crate::forwarding::replies::Replies;
 use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent};
 
 use super::client::{Client, ClientPhase, Scope};
@@ -139,9 +140,10 @@ impl World {
                 worker: WorkerId(number as u16),
                 identity: Arc::clone(&identity),
                 default_treatment: Treatment::Balanced,
+                replies: Replies::new([7; 16]),
             };
             Hub {
-                worker: Worker::new(settings, origin),
+                worker: Worker::new(settings, Arc::default(), origin),
                 commands: Lane::new(climate.delay),
                 mail: (0..climate.workers)
                     .map(|_| Lane::new(climate.delay))
@@ -427,7 +429,7 @@ impl World {
                 worker.input(connection, bytes, now);
                 moved = true;
             } else if line.up.is_at_end() {
-                worker.eof(connection, now);
+                worker.eof(connection, false, now);
             }
             moved |= self.write(index);
         }
@@ -454,9 +456,9 @@ impl World {
         let moved = !failed && line.down.carry(out, at, &mut self.rng);
         let empty = out.is_empty();
         if failed {
-            worker.eof(connection, now);
+            worker.eof(connection, false, now);
         } else if moved {
-            worker.written(connection);
+            worker.written(connection, now);
         }
         if failed || (empty && worker.is_finished(connection)) {
             worker.remove(connection, now);
@@ -517,6 +519,7 @@ impl World {
     fn tell_control(&mut self, worker: WorkerId, event: WorkerEvent) {
         match event {
             WorkerEvent::Opening { .. } => unreachable!("no connection here is governed"),
+            WorkerEvent::Dial(_) => unreachable!("no address here is of a TCP service"),
             WorkerEvent::Authenticate {
                 connection,
                 id,

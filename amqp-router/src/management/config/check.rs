@@ -12,9 +12,6 @@ pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
         "router" if entity.text("mode") == Some("edge") => says(
             "the attribute 'mode' must be standalone or interior: this version is no edge router",
         ),
-        "tcpListener" | "tcpConnector" | "listenerAddress" => {
-            says("TCP services are not supported by this version")
-        }
         "router.config.autoLink" => says("auto links are not supported by this version"),
         "listener" | "connector"
             if !matches!(
@@ -55,7 +52,21 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
             within(entity, "oldestValidOrdinal", 0, newest)
         }
         "proxyProfile" => named(entity),
-        "tcpListener" => within(entity, "backlog", 0, MAX),
+        "tcpListener" => {
+            within(entity, "backlog", 0, MAX)?;
+            let several = entity.text("multiAddressStrategy") != Some("none");
+            if several == entity.word("address").is_some() {
+                return Err(
+                    "exactly one of the attributes 'address' and 'multiAddressStrategy' must be set"
+                        .into(),
+                );
+            }
+            required(entity, "port")
+        }
+        "tcpConnector" => {
+            required(entity, "address")?;
+            required(entity, "port")
+        }
         "listenerAddress" => within(entity, "value", 0, MAX),
         "policy" => {
             within(entity, "maxConnections", 0, MAX)?;
@@ -195,6 +206,13 @@ pub(super) fn misplaced(entity: &Entity, mode: &str) -> Option<String> {
     (!fits).then(|| {
         format!("the attribute 'role' is '{role}', which a router with mode '{mode}' cannot have")
     })
+}
+
+fn required(entity: &Entity, attribute: &str) -> Result<(), String> {
+    match entity.word(attribute) {
+        Some(_) => Ok(()),
+        None => Err(format!("the attribute '{attribute}' is required")),
+    }
 }
 
 fn named(entity: &Entity) -> Result<(), String> {

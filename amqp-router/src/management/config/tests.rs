@@ -82,7 +82,7 @@ fn names_are_unique_within_a_type() {
 #[test]
 fn what_is_not_supported_yet_is_said_so() {
     let config = parse(
-        "router {\n mode: edge\n id: A\n}\ntcpListener {\n name: t\n address: x\n port: 1\n}\n",
+        "router {\n mode: edge\n id: A\n}\nautoLink {\n name: t\n address: x\n direction: in\n containerId: c\n}\n",
     );
     let problems = config.expect("valid").unsupported();
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -90,7 +90,7 @@ fn what_is_not_supported_yet_is_said_so() {
         problems,
         [
             "router: the attribute 'mode' must be standalone or interior: this version is no edge router",
-            "tcpListener 't': TCP services are not supported by this version",
+            "autoLink 't': auto links are not supported by this version",
         ]
     );
 }
@@ -380,9 +380,8 @@ fn every_attribute_goes_from_the_file_to_query() {
             text += &format!(" {}: {}\n", attribute.name, sample(schema, attribute).0);
         }
         text += "}\n";
-        for kind in ["sslProfile", "proxyProfile", "tcpListener"] {
-            text += &format!("{kind} {{\n name: other\n}}\n");
-        }
+        text += "sslProfile {\n name: other\n}\nproxyProfile {\n name: other\n}\n";
+        text += "tcpListener {\n name: other\n port: 1\n address: x\n}\n";
         let config = parse(&text).unwrap_or_else(|errors| panic!("{text}{errors:?}"));
         let entity = config.of(schema.name).next().expect("configured");
         for attribute in attributes {

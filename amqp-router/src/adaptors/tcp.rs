@@ -1,0 +1,462 @@
+//! TCP connections as forwarding sees them (`reference/router/tcp-adaptor.md`).
+//!
+//! Each direction of a TCP connection is one delivery that goes on until that direction ends: what
+//! the socket sends leaves by the connection's incoming link, what it is to be sent arrives by its
+//! outgoing link. A client's connection starts a stream to the service's address and says where the
+//! answer is to go; a stream that arrives for a TCP service makes a connection to it and starts the
+//! other direction. The octets themselves are never copied into frames here: where both connections
+//! are of one worker, what one socket has read is what the other is written.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::codec::{DeliveryState, Error, Progress, StreamHead};
+use crate::control::table::{ConnectorId, Direction, LinkLoad, Slot};
+use crate::endpoint::OutBuf;
+use crate::forwarding::wire::{Allowance, Head};
+
+/// What the connections of one `tcpListener` or `tcpConnector` have in common.
+#[derive(Debug, Default)]
+pub(crate) struct TcpService {
+    /// The entity's name.
+    pub(crate) name: String,
+    /// The address that a connector serves; a listener's connections each have theirs.
+    pub(crate) address: String,
+    pub(crate) counts: TcpCounts,
+}
+
+/// What has been counted of a service's connections.
+#[derive(Debug, Default)]
+pub(crate) struct TcpCounts {
+    pub(crate) opened: AtomicU64,
+    pub(crate) closed: AtomicU64,
+    /// Octets read from its sockets, and written to them; without TLS's own.
+    pub(crate) octets_in: AtomicU64,
+    pub(crate) octets_out: AtomicU64,
+    /// Connections that could not be made, or whose stream found nobody to take it.
+    pub(crate) failed: AtomicU64,
+}
+
+/// One TCP connection, or the making of one.
+#[derive(Debug)]
+pub(crate) struct TcpConnection {
+    /// Its number for management.
+    pub(crate) id: u64,
+    pub(crate) service: Option<Arc<TcpService>>,
+    pub(crate) side: Side,
+    /// The other end, as `host:port`.
+    pub(crate) host: String,
+    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) opened: Option<Instant>,
+    pub(crate) stage: Stage,
+    /// The link by which goes what the socket sends.
+    pub(crate) incoming: Option<Slot>,
+    /// The link by which comes what it is to be sent.
+    pub(crate) outgoing: Option<Slot>,
+    pub(crate) source: Source,
+    pub(crate) sink: Sink,
+    pub(crate) out: OutBuf,
+}
+
+/// Who made the TCP connection.
+#[derive(Debug)]
+pub(crate) enum Side {
+    /// A client, to a listener of ours.
+    Client {
+        address: String,
+        alpn: Option<String>,
+        /// What the client has sent before the service answered, to be sent again elsewhere.
+        early: Vec<Bytes>,
+        /// The stream from the service has started.
+        answered: bool,
+    },
+    /// This router, to a service.
+    Server {
+        connector: ConnectorId,
+        reply_to: Option<String>,
+        alpn: Option<String>,
+        /// Services that were tried in vain.
+        tried: Vec<Arc<LinkLoad>>,
+    },
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// There is a stream for a service; what it is has not been said yet.
+    Waiting,
+    /// The service's host is being connected to.
+    Dialling,
+    Open,
+    /// Nothing more is to come of it.
+    Over {
+        /// The other end is to see that it was cut off, not that it ended.
+        reset: bool,
+    },
+}
+
+/// What the socket sends.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    /// Its delivery has been started, this many times.
+    pub(crate) attempts: u32,
+    /// The socket will send nothing more.
+    pub(crate) ended: bool,
+    /// The delivery has its outcome, if the receiver gave one.
+    pub(crate) outcome: Option<Option<DeliveryState>>,
+    /// Octets read.
+    pub(crate) octets: u64,
+    /// Of them, those that the far end has passed on to its socket; `None` if that no longer
+    /// counts.
+    acknowledged: Option<u64>,
+    /// Sizes of the pieces that wait in this router.
+    pieces: VecDeque<u32>,
+    waiting: usize,
+    /// Reading was stopped, and may go on.
+    resume: bool,
+    stopped: bool,
+}
+
+/// What the socket is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    /// Forwarding's name for the delivery, while it has to be settled.
+    pub(crate) token: Option<u32>,
+    /// What has arrived of the sections ahead of the octets, until they are complete.
+    head: Option<BytesMut>,
+    /// The sections, until somebody has looked at them.
+    pub(crate) news: Option<Result<StreamHead, Error>>,
+    /// Octets that have arrived for the socket.
+    pub(crate) octets: u64,
+    /// Octets that had been written when the far end was last told.
+    told: u64,
+    /// All of it has arrived.
+    pub(crate) complete: bool,
+    /// The far end was cut off.
+    pub(crate) aborted: bool,
+    /// The socket has been told that nothing follows.
+    pub(crate) shut: bool,
+}
+
+/// What management shows of a TCP connection.
+#[derive(Clone, Debug)]
+pub(crate) struct TcpStatus {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) host: String,
+    pub(crate) address: String,
+    pub(crate) incoming: bool,
+    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) opened: Option<Instant>,
+    pub(crate) octets_in: u64,
+    pub(crate) octets_out: u64,
+}
+
+impl TcpConnection {
+    /// A connection that a client has made to a listener.
+    pub(crate) fn client(
+        id: u64,
+        service: Arc<TcpService>,
+        address: String,
+        host: String,
+        alpn: Option<String>,
+        now: Instant,
+    ) -> Self {
+        let side = Side::Client {
+            address,
+            alpn,
+            early: Vec::new(),
+            answered: false,
+        };
+        let mut connection = Self::new(id, side, Stage::Open);
+        connection.service = Some(service);
+        connection.host = host;
+        connection.opened = Some(now);
+        connection
+    }
+
+    /// A connection to be made to a service.
+    pub(crate) fn server(id: u64, connector: ConnectorId) -> Self {
+        let side = Side::Server {
+            connector,
+            reply_to: None,
+            alpn: None,
+            tried: Vec::new(),
+        };
+        Self::new(id, side, Stage::Waiting)
+    }
+
+    fn new(id: u64, side: Side, stage: Stage) -> Self {
+        Self {
+            id,
+            service: None,
+            side,
+            host: String::new(),
+            tls: None,
+            opened: None,
+            stage,
+            incoming: None,
+            outgoing: None,
+            source: Source {
+                acknowledged: Some(0),
+                ..Source::default()
+            },
+            sink: Sink {
+                head: Some(BytesMut::new()),
+                ..Sink::default()
+            },
+            out: OutBuf::default(),
+        }
+    }
+
+    /// The connection is over.
+    pub(crate) fn end(&mut self, reset: bool) {
+        if !self.is_over() {
+            self.stage = Stage::Over { reset };
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over { .. })
+    }
+
+    /// The socket sent something: takes it to account and says whether it is to be kept for
+    /// another attempt.
+    pub(crate) fn took(&mut self, octets: &Bytes) {
+        let source = &mut self.source;
+        source.octets += octets.len() as u64;
+        source.waiting += octets.len();
+        source.pieces.push_back(octets.len() as u32);
+        if let Side::Client {
+            early,
+            answered: false,
+            ..
+        } = &mut self.side
+        {
+            // A copy, so that it does not keep all that was read with it.
+            early.push(Bytes::copy_from_slice(octets));
+        }
+        if let Some(service) = &self.service {
+            let counted = &service.counts.octets_in;
+            counted.fetch_add(octets.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The delivery starts over: what had been read counts as read, and is all on its way again.
+    pub(crate) fn start_over(&mut self) {
+        self.source.attempts += 1;
+        self.source.outcome = None;
+        self.source.pieces.clear();
+        self.source.waiting = 0;
+        self.source.acknowledged = Some(0);
+    }
+
+    /// Whether the socket is to be read. If not, it is [resumed](Self::take_resumed) later.
+    pub(crate) fn wants_input(&mut self) -> bool {
+        let may = self.may_read();
+        self.source.stopped = !may;
+        may
+    }
+
+    fn may_read(&self) -> bool {
+        let source = &self.source;
+        if self.stage != Stage::Open || source.ended || source.attempts == 0 {
+            return false;
+        }
+        let early = match self.side {
+            Side::Client { answered, .. } => !answered,
+            Side::Server { .. } => false,
+        };
+        let window = match source.acknowledged {
+            Some(acknowledged) => source.octets - acknowledged < WINDOW,
+            None => true,
+        };
+        let early = early && source.octets >= EARLY_MAX;
+        window && !early && source.waiting < WAITING_MAX
+    }
+
+    /// Something changed that may let reading go on.
+    pub(crate) fn review_reading(&mut self) {
+        let enough = self.source.waiting <= WAITING_MAX / 2;
+        if self.source.stopped && enough && self.may_read() {
+            self.source.stopped = false;
+            self.source.resume = true;
+        }
+    }
+
+    /// Whether reading is to go on that had been stopped.
+    pub(crate) fn take_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.source.resume)
+    }
+
+    /// Octets that have been written to the socket.
+    pub(crate) fn written(&self) -> u64 {
+        self.sink.octets - self.out.len() as u64
+    }
+
+    /// How many octets have been written, if it is time to tell the far end.
+    pub(crate) fn take_acknowledgement(&mut self) -> Option<(u32, u64)> {
+        let written = self.written();
+        let token = self.sink.token?;
+        if written - self.sink.told < TELL_EVERY || self.sink.complete {
+            return None;
+        }
+        self.sink.told = written;
+        Some((token, written))
+    }
+
+    /// Whether all that will ever be written has been, and the socket is to be told so.
+    pub(crate) fn wants_shutdown(&self) -> bool {
+        self.stage == Stage::Open && self.sink.complete && !self.sink.shut && self.out.is_empty()
+    }
+
+    /// Whether both directions have ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.sink.shut && self.source.ended
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.out.len() <= ROOM / 2
+    }
+
+    pub(crate) fn slots(&self) -> Vec<(Direction, Slot)> {
+        let incoming = self.incoming.map(|slot| (Direction::Incoming, slot));
+        let outgoing = self.outgoing.map(|slot| (Direction::Outgoing, slot));
+        incoming.into_iter().chain(outgoing).collect()
+    }
+
+    pub(crate) fn status(&self) -> TcpStatus {
+        let service = self.service.as_ref();
+        TcpStatus {
+            id: self.id,
+            name: service.map_or_else(String::new, |service| service.name.clone()),
+            host: self.host.clone(),
+            address: match &self.side {
+                Side::Client { address, .. } => address.clone(),
+                Side::Server { .. } => service.map_or_else(String::new, |s| s.address.clone()),
+            },
+            incoming: matches!(self.side, Side::Client { .. }),
+            tls: self.tls.clone(),
+            opened: self.opened,
+            octets_in: self.source.octets,
+            octets_out: self.written(),
+        }
+    }
+
+    /// The far end says something of what the socket sends.
+    pub(super) fn update(&mut self, state: Option<&DeliveryState>, settled: bool) {
+        if let Some(DeliveryState::Received {
+            section_offset: at, ..
+        }) = state
+            && let Some(acknowledged) = &mut self.source.acknowledged
+        {
+            *acknowledged = (*at).clamp(*acknowledged, self.source.octets);
+        }
+        if settled || state.is_some_and(DeliveryState::is_terminal) {
+            self.source.outcome = Some(state.cloned());
+            self.source.acknowledged = None;
+        }
+        self.review_reading();
+    }
+
+    /// Pieces of what the socket sends have left this router.
+    pub(super) fn release(&mut self, pieces: u32) {
+        for _ in 0..pieces {
+            if let Some(octets) = self.source.pieces.pop_front() {
+                self.source.waiting -= octets as usize;
+            }
+        }
+        self.review_reading();
+    }
+
+    pub(super) fn allowance(&self) -> Allowance {
+        Allowance {
+            credit: 1,
+            room: self.out.len() < ROOM && !self.is_over(),
+            drain: false,
+        }
+    }
+
+    pub(super) fn start(&mut self, head: &Head<'_>, payload: Bytes, more: bool) -> u32 {
+        self.sink.token = (!head.settled).then_some(head.token);
+        self.receive(payload, more);
+        0
+    }
+
+    /// Octets arrive for the socket.
+    pub(super) fn receive(&mut self, mut payload: Bytes, more: bool) {
+        if let Some(head) = &mut self.sink.head {
+            if !head.is_empty() {
+                head.extend_from_slice(&payload);
+                payload = head.split().freeze();
+            }
+            match StreamHead::decode(&payload) {
+                Progress::Complete((news, length)) => {
+                    self.sink.news = Some(Ok(news));
+                    self.sink.head = None;
+                    payload = payload.split_off(length);
+                }
+                Progress::NeedMore if more && payload.len() < HEAD_MAX => {
+                    head.extend_from_slice(&payload);
+                    return;
+                }
+                Progress::NeedMore | Progress::Malformed => {
+                    let text = "the sections ahead of a TCP stream are malformed";
+                    self.sink.news = Some(Err(Error::new("amqp:decode-error", text)));
+                    return;
+                }
+            }
+        }
+        self.sink.octets += payload.len() as u64;
+        if let Some(service) = &self.service {
+            let counted = &service.counts.octets_out;
+            counted.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        }
+        if !payload.is_empty() {
+            self.out.push_payload(payload);
+        }
+        self.sink.complete |= !more;
+    }
+
+    /// The rest of what the socket was to be sent will not come.
+    pub(super) fn cut_off(&mut self) {
+        self.sink.token = None;
+        self.sink.aborted = true;
+    }
+
+    /// The far end says something of what it sends.
+    pub(super) fn sender_update(&mut self, settled: bool) {
+        if settled {
+            self.sink.token = None;
+            self.sink.aborted |= !self.sink.complete;
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.sink.token = None;
+    }
+}
+
+/// The link of a TCP connection that its own octets go by, as a [`Terminal`] numbers it.
+///
+/// [`Terminal`]: crate::forwarding::wire::Terminal
+pub(crate) const SOURCE: u32 = 0;
+/// The link that octets for it come by.
+pub(crate) const SINK: u32 = 1;
+
+/// Octets that one direction may be ahead of what the far end has written to its socket.
+const WINDOW: u64 = 1_042_432;
+/// Octets after whose writing the far end is told, which must be less than its window.
+const TELL_EVERY: u64 = 260_608;
+/// Octets of one direction that may wait in this router for a way out.
+const WAITING_MAX: usize = 512 * 1024;
+/// Octets that may wait for the socket to take them.
+const ROOM: usize = 512 * 1024;
+/// Octets that a client may send before the service has answered.
+const EARLY_MAX: u64 = 64 * 1024;
+/// Octets that the sections ahead of a stream may take.
+const HEAD_MAX: usize = 16 * 1024;

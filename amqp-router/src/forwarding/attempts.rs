@@ -1,0 +1,62 @@
+//! Destinations that fail, and deliveries that are tried elsewhere.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::control::table::{ConnectorId, LinkLoad};
+use crate::forwarding::Forwarder;
+
+impl Forwarder {
+    /// How many destinations a link's current delivery has been sent to.
+    pub(crate) fn attempts(&self, link: u32) -> usize {
+        let tried = &self.incoming[link].tried;
+        tried.as_ref().map_or(0, Vec::len)
+    }
+
+    /// What a link's current delivery was last sent to has failed: for a while, others are
+    /// preferred to it.
+    pub(crate) fn last_attempt_failed(&mut self, link: u32, now: Instant) {
+        let tried = &self.incoming[link].tried;
+        if let Some(load) = tried.as_ref().and_then(|tried| tried.last()).cloned() {
+            self.prefer_others(load, now);
+        }
+    }
+
+    /// The destination that an outgoing half is counted on has failed before anything was done:
+    /// finds another TCP service of the address for it. `tried` are those that have failed it
+    /// before, and gets this one.
+    pub(crate) fn next_connector(
+        &mut self,
+        delivery: u32,
+        tried: &mut Vec<Arc<LinkLoad>>,
+        now: Instant,
+    ) -> Option<ConnectorId> {
+        let envelope = &mut self.outbound[delivery].envelope;
+        let load = envelope.load.clone()?;
+        tried.push(Arc::clone(&load));
+        let other = self.addresses.other_connector(envelope.address, tried);
+        let connector = other.map(|(connector, other)| {
+            envelope.load = Some(other);
+            load.remove();
+            connector
+        });
+        self.prefer_others(load, now);
+        connector
+    }
+
+    /// The destination that an outgoing half is counted on has proved to be well.
+    pub(crate) fn destination_is_well(&self, delivery: u32) {
+        if let Some(load) = &self.outbound[delivery].envelope.load {
+            load.set_failing(false);
+        }
+    }
+
+    fn prefer_others(&mut self, load: Arc<LinkLoad>, now: Instant) {
+        if !load.set_failing(true) {
+            self.failing.push((now + FAILING_FOR, load));
+        }
+    }
+}
+
+/// How long others are preferred to a destination that has failed.
+const FAILING_FOR: Duration = Duration::from_secs(2);

@@ -1,0 +1,152 @@
+//! Connecting to TCP services.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tracing::{info, warn};
+
+use super::prepare;
+use crate::adaptors::tcp::TcpService;
+use crate::control::table::ConnectorId;
+use crate::runtime::stream::Stream;
+use crate::runtime::tls::live::LiveConnector;
+use crate::worker::tcp::Dialled;
+
+/// A `tcpConnector` made ready to work.
+pub(crate) struct TcpConnectorPlan {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: Option<LiveConnector>,
+}
+
+/// A `tcpConnector` at work, as every worker that connects sees it.
+pub(crate) struct TcpConnector {
+    pub(crate) id: ConnectorId,
+    pub(crate) service: Arc<TcpService>,
+    plan: TcpConnectorPlan,
+    resolved: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    /// Why the last attempt failed.
+    trouble: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for TcpConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpConnector")
+            .field("name", &self.plan.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TcpConnector {
+    pub(crate) fn new(id: ConnectorId, plan: TcpConnectorPlan) -> Self {
+        let service = TcpService {
+            name: plan.name.clone(),
+            address: plan.address.clone(),
+            ..TcpService::default()
+        };
+        Self {
+            id,
+            service: Arc::new(service),
+            plan,
+            resolved: Mutex::default(),
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// Connects, within [`TIME_OUT`], and secures the connection if it is to be.
+    ///
+    /// # Errors
+    /// What went wrong, as a sentence; it has been logged if it is news.
+    pub(crate) async fn dial(&self, alpn: Option<String>) -> Result<(Stream, Dialled), String> {
+        let dialled = tokio::time::timeout(TIME_OUT, self.connect(alpn)).await;
+        let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match dialled {
+            Ok(dialled) => {
+                if trouble.take().is_some() {
+                    info!(target: "TCP_ADAPTOR", "tcpConnector '{}': connected again to {}", self.plan.name, self.host());
+                }
+                Ok(dialled)
+            }
+            Err(error) => {
+                self.resolved
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                let counts = &self.service.counts;
+                counts
+                    .failed
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let text = format!("Connection to {} failed: {error}", self.host());
+                if trouble.as_deref() != Some(&text) {
+                    warn!(target: "TCP_ADAPTOR", "tcpConnector '{}': {text}", self.plan.name);
+                    *trouble = Some(text.clone());
+                }
+                Err(text)
+            }
+        }
+    }
+
+    fn host(&self) -> String {
+        format!("{}:{}", self.plan.host, self.plan.port)
+    }
+
+    async fn connect(&self, alpn: Option<String>) -> io::Result<(Stream, Dialled)> {
+        let stream = self.reach().await?;
+        prepare(&stream)?;
+        let mut dialled = Dialled {
+            service: Arc::clone(&self.service),
+            host: self.host(),
+            tls: None,
+        };
+        let Some(tls) = &self.plan.tls else {
+            return Ok((Stream::Tcp(stream), dialled));
+        };
+        let name = ServerName::try_from(self.plan.host.clone()).map_err(io::Error::other)?;
+        let connector = tls.current(Instant::now()).tls;
+        let alpn = alpn.into_iter().map(String::into_bytes).collect();
+        let stream = connector.with_alpn(alpn).connect(name, stream).await?;
+        dialled.tls = super::protocol(stream.get_ref().1);
+        Ok((Stream::TlsClient(Box::new(stream)), dialled))
+    }
+
+    /// Connects to the first of the host's addresses that answers.
+    async fn reach(&self) -> io::Result<TcpStream> {
+        let mut last = io::Error::other("the host has no address");
+        for address in self.resolve().await? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The host's addresses; a name is not asked for again within [`RESOLVED_FOR`].
+    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        {
+            let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((at, addresses)) = &*resolved
+                && at.elapsed() < RESOLVED_FOR
+            {
+                return Ok(addresses.clone());
+            }
+        }
+        let found = tokio::net::lookup_host((&*self.plan.host, self.plan.port)).await;
+        let addresses: Vec<_> = found?.collect();
+        let resolved = Some((Instant::now(), addresses.clone()));
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
+        Ok(addresses)
+    }
+}
+
+/// How long connecting to a service may take, TLS included.
+const TIME_OUT: Duration = Duration::from_secs(10);
+/// How long a host's addresses are taken to be right.
+const RESOLVED_FOR: Duration = Duration::from_secs(5);

@@ -1,0 +1,256 @@
+//! TCP services and the entities that describe them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::{ALPN, ServerTls, Strategy, TargetPlan, TcpConnectorPlan, TcpListenerPlan};
+use crate::adaptors::tcp::{TcpService, TcpStatus};
+use crate::management::{Entity, Invalid};
+use crate::runtime::listener::{BindAddress, port_number};
+use crate::runtime::plan::{Planner, wrong};
+use crate::runtime::service::Service;
+use crate::runtime::tls::ClientCertificate;
+use crate::runtime::tls::live::Derived;
+
+impl Planner<'_> {
+    /// # Errors
+    /// A file that its profile names cannot be used.
+    pub(crate) fn tcp_listener(&self, entity: &Entity) -> Result<TcpListenerPlan, Invalid> {
+        let tls = match entity.word("sslProfile") {
+            None if entity.flag("authenticatePeer") => {
+                let text = "the attribute 'authenticatePeer' needs an 'sslProfile'";
+                return Err(wrong(entity, text.into()));
+            }
+            None => None,
+            Some(profile) => {
+                let profile = self.profile(entity, profile)?;
+                let wanted = match entity.flag("authenticatePeer") {
+                    true => ClientCertificate::Required,
+                    false => ClientCertificate::NotAsked,
+                };
+                let now = Instant::now();
+                let derive = |alpn: &'static [&'static [u8]]| {
+                    let profile = Arc::clone(&profile);
+                    let made = Derived::new(profile, now, move |p| p.acceptor(wanted, alpn));
+                    made.map_err(|error| wrong(entity, error.to_string()))
+                };
+                Some(Arc::new(ServerTls {
+                    with_alpn: derive(&ALPN)?,
+                    without: derive(&[])?,
+                }))
+            }
+        };
+        let port = tcp_port(entity)?;
+        let backlog = entity
+            .integer("backlog")
+            .and_then(|n| u32::try_from(n).ok());
+        Ok(TcpListenerPlan {
+            name: entity.name().to_owned(),
+            bind: BindAddress {
+                entity: entity.label(),
+                host: entity.text("host").unwrap_or_default().to_owned(),
+                port: port.to_string(),
+                family: None,
+                backlog: backlog.unwrap_or(0),
+            },
+            strategy: Strategy::of(entity.text("multiAddressStrategy")),
+            address: entity.word("address").map(|address| self.tenanted(address)),
+            tls,
+        })
+    }
+
+    /// # Errors
+    /// A file that its profile names cannot be used.
+    pub(crate) fn tcp_connector(&self, entity: &Entity) -> Result<TcpConnectorPlan, Invalid> {
+        let tls = match entity.word("sslProfile") {
+            None => None,
+            Some(profile) => {
+                let profile = self.profile(entity, profile)?;
+                let verify = entity.flag("verifyHostname");
+                let derived = Derived::new(profile, Instant::now(), move |profile| {
+                    profile.connector(verify, &[])
+                });
+                Some(derived.map_err(|error| wrong(entity, error.to_string()))?)
+            }
+        };
+        Ok(TcpConnectorPlan {
+            name: entity.name().to_owned(),
+            address: self.tenanted(entity.word("address").unwrap_or_default()),
+            host: entity.word("host").unwrap_or("127.0.0.1").to_owned(),
+            port: tcp_port(entity)?,
+            tls,
+        })
+    }
+
+    fn tenanted(&self, address: &str) -> String {
+        match self.identity().tenant {
+            Some(tenant) => format!("{tenant}/{address}"),
+            None => address.to_owned(),
+        }
+    }
+}
+
+/// The port of a TCP service: a number, or a name that the system knows.
+fn tcp_port(entity: &Entity) -> Result<u16, Invalid> {
+    let port = entity.text("port").unwrap_or_default();
+    let known = std::fs::read_to_string("/etc/services").unwrap_or_default();
+    let number = port_number(port).or_else(|error| service_port(&known, port).ok_or(error));
+    number.map_err(|_: io::Error| {
+        let text = format!("the attribute 'port' is '{port}': use 0 to 65535, or a service's name");
+        wrong(entity, text)
+    })
+}
+
+/// The TCP port of a service in the system's list of them.
+fn service_port(list: &str, name: &str) -> Option<u16> {
+    list.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let first = words.next()?;
+        let port = words.next()?.strip_suffix("/tcp")?;
+        let named = first == name || words.any(|alias| alias == name);
+        named.then(|| port.parse().ok())?
+    })
+}
+
+impl Service {
+    /// Puts a TCP entity to work.
+    ///
+    /// # Errors
+    /// A file that its profile names cannot be used.
+    pub(crate) fn start_tcp(
+        &mut self,
+        planner: &Planner<'_>,
+        entity: &Entity,
+    ) -> Result<(), Invalid> {
+        let (control, workers) = (&mut self.control, &self.workers);
+        match entity.schema().name {
+            "tcpListener" => {
+                let plan = planner.tcp_listener(entity)?;
+                self.tcp.listen(plan, control, workers);
+            }
+            "tcpConnector" => {
+                let plan = planner.tcp_connector(entity)?;
+                self.tcp.connect(plan, control, workers);
+            }
+            _ => {
+                let value = entity.integer("value");
+                let plan = TargetPlan {
+                    name: entity.name().to_owned(),
+                    listener: entity.word("listener").unwrap_or_default().to_owned(),
+                    address: entity.word("address").unwrap_or_default().to_owned(),
+                    value: value.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+                };
+                self.tcp.add_target(plan, control);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what a TCP entity was at work for.
+    pub(crate) fn stop_tcp(&mut self, entity: &Entity, drop_connections: bool) {
+        let (control, workers, name) = (&mut self.control, &self.workers, entity.name());
+        match entity.schema().name {
+            "tcpListener" => {
+                self.tcp
+                    .stop_listening(name, drop_connections, control, workers);
+            }
+            "tcpConnector" => {
+                self.tcp
+                    .stop_connecting(name, drop_connections, control, workers);
+            }
+            _ => {
+                let listener = entity.word("listener").unwrap_or_default();
+                self.tcp.remove_target(listener, name, control);
+            }
+        }
+    }
+
+    /// Fills in what a TCP entity has to show of itself at work.
+    pub(crate) fn show_tcp(&self, entity: &mut Entity) {
+        match entity.schema().name {
+            "tcpListener" => {
+                if let Some(status) = self.tcp.listener(entity.name()) {
+                    show_counts(entity, status.service);
+                    entity.set("operStatus", if status.up { "up" } else { "down" });
+                    entity.set("connectionMsg", status.message);
+                }
+            }
+            "tcpConnector" => {
+                if let Some(service) = self.tcp.connector(entity.name()) {
+                    show_counts(entity, service);
+                }
+            }
+            "listenerAddress" => {
+                let listener = entity.word("listener").unwrap_or_default();
+                let opened = self.tcp.opened_to(listener, entity.name());
+                entity.set("connectionsOpened", opened.map(integer));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn show_counts(entity: &mut Entity, service: &TcpService) {
+    let counts = &service.counts;
+    for (attribute, counted) in [
+        ("connectionsOpened", &counts.opened),
+        ("connectionsClosed", &counts.closed),
+        ("bytesIn", &counts.octets_in),
+        ("bytesOut", &counts.octets_out),
+    ] {
+        entity.set(attribute, integer(counted.load(Ordering::Relaxed)));
+    }
+}
+
+/// What the `connection` entity of a TCP connection shows.
+pub(crate) fn show_connection(entity: &mut Entity, status: &TcpStatus, now: Instant) {
+    let direction = if status.incoming { "in" } else { "out" };
+    entity.set("name", format!("connection/{}", status.host));
+    entity.set("identity", status.id.to_string());
+    entity.set("adminStatus", "enabled");
+    entity.set("operStatus", "up");
+    entity.set("protocol", "tcp");
+    entity.set("opened", true);
+    entity.set("host", status.host.as_str());
+    entity.set("container", "TcpAdaptor");
+    entity.set("role", "normal");
+    entity.set("dir", direction);
+    entity.set("isAuthenticated", false);
+    entity.set("isEncrypted", status.tls.is_some());
+    entity.set("enableProtocolTrace", false);
+    entity.set("ssl", status.tls.is_some());
+    entity.set("sslProto", status.tls.as_deref());
+    entity.set("sslSsf", 0i64);
+    let since = status.opened.map(|opened| now.duration_since(opened));
+    entity.set(
+        "uptimeSeconds",
+        since.map_or(0, |since| integer(since.as_secs())),
+    );
+    let mut properties = crate::codec::Fields::new();
+    properties.insert("qd.adaptor", "tcp");
+    properties.insert("qd.address", status.address.as_str());
+    properties.insert("qd.service", status.name.as_str());
+    properties.insert("qd.bytes-in", integer(status.octets_in));
+    properties.insert("qd.bytes-out", integer(status.octets_out));
+    entity.set("properties", properties);
+}
+
+fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_have_names() {
+        let list = "# services\nssh\t22/tcp # shell\nhttp 80/tcp www\ndomain 53/udp\n";
+        assert_eq!(service_port(list, "ssh"), Some(22));
+        assert_eq!(service_port(list, "www"), Some(80));
+        assert_eq!(service_port(list, "domain"), None);
+        assert_eq!(service_port(list, "shell"), None);
+    }
+}

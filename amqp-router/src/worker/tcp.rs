@@ -1,0 +1,492 @@
+//! TCP connections: clients of listeners, and services that streams are for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{ConnectionId, Worker, WorkerEvent};
+use crate::adaptors::connections::Peer;
+use crate::adaptors::tcp::{SINK, SOURCE, Side, Stage, TcpConnection, TcpService};
+use crate::codec::{DeliveryState, Error, RouterAnnotations, StreamHead};
+use crate::control::table::ConnectorId;
+use crate::forwarding::Arrival;
+use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
+use crate::forwarding::wire::Terminal;
+
+/// A TCP connection that a client has made to a listener.
+#[derive(Debug)]
+pub(crate) struct TcpClient {
+    pub(crate) service: Arc<TcpService>,
+    /// Where it is to lead.
+    pub(crate) address: String,
+    /// The client, as `host:port`.
+    pub(crate) host: String,
+    /// The protocol that TLS has agreed on.
+    pub(crate) alpn: Option<String>,
+    pub(crate) tls: Option<Arc<str>>,
+}
+
+/// A service that is to be connected to: answer with [`Worker::dialled`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dial {
+    pub(crate) connection: ConnectionId,
+    /// Tells this connection from a later one of the same number.
+    pub(crate) id: u64,
+    pub(crate) connector: ConnectorId,
+    /// The protocol to offer in TLS.
+    pub(crate) alpn: Option<String>,
+}
+
+/// A connection to a service that has been made.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) service: Arc<TcpService>,
+    /// The service, as `host:port`.
+    pub(crate) host: String,
+    pub(crate) tls: Option<Arc<str>>,
+}
+
+impl Worker {
+    /// Adopts a client's connection and starts its stream.
+    pub(crate) fn add_tcp_client(&mut self, client: TcpClient, now: Instant) -> ConnectionId {
+        let id = self.connections.next_id();
+        client.service.counts.opened.fetch_add(1, Ordering::Relaxed);
+        let TcpClient {
+            service,
+            address,
+            host,
+            alpn,
+            tls,
+        } = client;
+        let mut tcp = TcpConnection::client(id, service, address, host, alpn, now);
+        tcp.tls = tls;
+        let number = self.connections.insert(Peer::Tcp(Box::new(tcp)));
+        let traits = OutgoingTraits {
+            capacity: 1,
+            ..OutgoingTraits::default()
+        };
+        let (outgoing, _) = self.forwarder.add_outgoing(at(number, SINK), traits);
+        if let Some(tcp) = self.connections.tcp(number) {
+            tcp.outgoing = Some(outgoing);
+        }
+        self.start_stream(number, now);
+        ConnectionId(number)
+    }
+
+    /// Says how the connecting went that [`WorkerEvent::Dial`] asked for. False: nobody waits for
+    /// it any more, and the socket is to be dropped.
+    pub(crate) fn dialled(
+        &mut self,
+        connection: ConnectionId,
+        id: u64,
+        result: Result<Dialled, String>,
+        now: Instant,
+    ) -> bool {
+        let number = connection.0;
+        let tcp = self.connections.tcp(number);
+        let Some(tcp) = tcp.filter(|tcp| tcp.id == id && tcp.stage == Stage::Dialling) else {
+            return false;
+        };
+        let dialled = match result {
+            Ok(dialled) => dialled,
+            Err(_) => {
+                self.dial_another(connection, now);
+                return false;
+            }
+        };
+        let counts = &dialled.service.counts;
+        counts.opened.fetch_add(1, Ordering::Relaxed);
+        counts
+            .octets_out
+            .fetch_add(tcp.sink.octets, Ordering::Relaxed);
+        tcp.service = Some(dialled.service);
+        tcp.host = dialled.host;
+        tcp.tls = dialled.tls;
+        tcp.opened = Some(now);
+        tcp.stage = Stage::Open;
+        if let Some(token) = tcp.sink.token {
+            self.forwarder.destination_is_well(token);
+        }
+        self.start_stream(number, now);
+        true
+    }
+
+    /// A connection could not be made: tries another service of the address, or gives the stream
+    /// back.
+    fn dial_another(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(tcp) = self.connections.tcp(connection.0) else {
+            return;
+        };
+        let (id, token) = (tcp.id, tcp.sink.token);
+        let Side::Server {
+            connector,
+            alpn,
+            tried,
+            ..
+        } = &mut tcp.side
+        else {
+            return;
+        };
+        let next = token.and_then(|token| self.forwarder.next_connector(token, tried, now));
+        match next {
+            Some(next) => {
+                *connector = next;
+                let alpn = alpn.clone();
+                self.events.push_back(WorkerEvent::Dial(Dial {
+                    connection,
+                    id,
+                    connector: next,
+                    alpn,
+                }));
+            }
+            None => {
+                let failed = DeliveryState::modified(true, false);
+                self.settle_stream(connection.0, failed, now);
+                self.end_tcp(connection.0, false);
+            }
+        }
+    }
+
+    /// Starts the delivery of what a socket sends, or starts it anew.
+    fn start_stream(&mut self, number: u32, now: Instant) {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return;
+        };
+        let incoming = tcp.incoming.unwrap_or_else(|| {
+            let traits = IncomingTraits {
+                capacity: 1,
+                flags: RouterAnnotations::STREAMING | RouterAnnotations::DISABLE_Q2,
+                tries_again: matches!(tcp.side, Side::Client { .. }),
+                ..IncomingTraits::default()
+            };
+            let slot = self.forwarder.add_incoming(at(number, SOURCE), traits);
+            self.forwarder.open_incoming(slot, Target::Anonymous, None);
+            slot
+        });
+        tcp.incoming = Some(incoming);
+        tcp.start_over();
+        let (head, early) = match &tcp.side {
+            Side::Client {
+                address,
+                alpn,
+                early,
+                ..
+            } => {
+                let reply_to = tcp.outgoing.map(|link| self.forwarder.reply_address(link));
+                let head = StreamHead {
+                    to: Some(address.clone()),
+                    reply_to,
+                    alpn: alpn.clone(),
+                    correlation_id: None,
+                    is_stream: true,
+                };
+                (head, &early[..])
+            }
+            Side::Server { reply_to, .. } => {
+                let head = StreamHead {
+                    to: reply_to.clone(),
+                    is_stream: true,
+                    ..StreamHead::default()
+                };
+                (head, &[][..])
+            }
+        };
+        let mut payload = head.encode();
+        if !early.is_empty() {
+            let mut whole = BytesMut::from(payload);
+            early
+                .iter()
+                .for_each(|piece| whole.extend_from_slice(piece));
+            payload = whole.freeze();
+        }
+        let arrival = Arrival {
+            link: incoming.index,
+            number: tcp.source.attempts,
+            first: Some(0),
+            settled: false,
+            state: None,
+            payload,
+            more: !tcp.source.ended,
+            aborted: false,
+        };
+        self.connections.touch(number);
+        self.forwarder.transfer(&mut self.connections, now, arrival);
+    }
+
+    /// Takes what a TCP socket has read.
+    pub(super) fn tcp_input(&mut self, number: u32, payload: Bytes, now: Instant) {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return;
+        };
+        tcp.took(&payload);
+        self.continue_stream(number, payload, true, false, now);
+    }
+
+    /// A TCP socket has ended, or failed.
+    pub(super) fn tcp_eof(&mut self, number: u32, failed: bool, now: Instant) {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return;
+        };
+        if failed {
+            return self.end_tcp(number, true);
+        }
+        if !tcp.source.ended {
+            tcp.source.ended = true;
+            self.continue_stream(number, Bytes::new(), false, false, now);
+        }
+    }
+
+    fn continue_stream(
+        &mut self,
+        number: u32,
+        payload: Bytes,
+        more: bool,
+        aborted: bool,
+        now: Instant,
+    ) {
+        let tcp = self.connections.tcp(number);
+        let Some((link, attempts)) = tcp.and_then(|tcp| Some((tcp.incoming?, tcp.source.attempts)))
+        else {
+            return;
+        };
+        let arrival = Arrival {
+            link: link.index,
+            number: attempts,
+            first: None,
+            settled: false,
+            state: None,
+            payload,
+            more,
+            aborted,
+        };
+        self.connections.touch(number);
+        self.forwarder.transfer(&mut self.connections, now, arrival);
+    }
+
+    /// A TCP socket has taken output. True if something can go on that waited for that.
+    pub(super) fn tcp_written(&mut self, number: u32, now: Instant) -> bool {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return false;
+        };
+        let room = tcp.has_room();
+        let told = tcp.take_acknowledgement();
+        if let Some((token, octets)) = told {
+            let state = DeliveryState::Received {
+                section_number: 0,
+                section_offset: octets,
+            };
+            self.forwarder
+                .receiver_update(&mut self.connections, now, token, Some(state), false);
+        }
+        room && self.forwarder.room_changed(number) || told.is_some()
+    }
+
+    /// Whether a socket is to be read. One that is not is named by
+    /// [`poll_resumed`](Self::poll_resumed) when it is to be read again.
+    pub(crate) fn wants_input(&mut self, connection: ConnectionId) -> bool {
+        self.connections
+            .tcp(connection.0)
+            .is_none_or(TcpConnection::wants_input)
+    }
+
+    /// A connection that is to be read again.
+    pub(crate) fn poll_resumed(&mut self) -> Option<ConnectionId> {
+        self.resumed.pop().map(ConnectionId)
+    }
+
+    /// Whether a socket is to be told that nothing follows; say so with
+    /// [`was_shut_down`](Self::was_shut_down).
+    pub(crate) fn wants_shutdown(&mut self, connection: ConnectionId) -> bool {
+        self.connections
+            .tcp(connection.0)
+            .is_some_and(|tcp| tcp.wants_shutdown())
+    }
+
+    /// A socket has been told that nothing follows: the far end learns that all has arrived.
+    pub(crate) fn was_shut_down(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(tcp) = self.connections.tcp(connection.0) {
+            tcp.sink.shut = true;
+            self.settle_stream(connection.0, DeliveryState::Accepted, now);
+            self.connections.touch(connection.0);
+        }
+    }
+
+    /// Whether a connection is to end so that its peer sees that it was cut off.
+    pub(crate) fn is_reset(&mut self, connection: ConnectionId) -> bool {
+        self.connections
+            .tcp(connection.0)
+            .is_some_and(|tcp| tcp.stage == Stage::Over { reset: true })
+    }
+
+    pub(super) fn end_tcp(&mut self, number: u32, reset: bool) {
+        if let Some(tcp) = self.connections.tcp(number) {
+            tcp.end(reset);
+            self.connections.touch(number);
+        }
+    }
+
+    /// Cuts off every connection of a listener or connector.
+    pub(crate) fn drop_service(&mut self, service: &Arc<TcpService>) {
+        let of_it = |peer: &Peer| match peer {
+            Peer::Tcp(tcp) => tcp
+                .service
+                .as_ref()
+                .is_some_and(|s| Arc::ptr_eq(s, service)),
+            _ => false,
+        };
+        let numbers = self.connections.iter().filter(|(_, peer)| of_it(peer));
+        for number in numbers.map(|(number, _)| number).collect::<Vec<_>>() {
+            self.end_tcp(number, true);
+        }
+    }
+
+    fn settle_stream(&mut self, number: u32, state: DeliveryState, now: Instant) {
+        let tcp = self.connections.tcp(number);
+        if let Some(token) = tcp.and_then(|tcp| tcp.sink.token.take()) {
+            self.forwarder
+                .receiver_update(&mut self.connections, now, token, Some(state), true);
+        }
+    }
+
+    /// Does what has become due for a TCP connection in this turn. True if that gave forwarding
+    /// something to do.
+    pub(super) fn tcp_turn(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        let number = connection.0;
+        let Some(tcp) = self.connections.tcp(number) else {
+            return false;
+        };
+        let mut worked = false;
+        if tcp.sink.aborted {
+            tcp.end(true);
+        }
+        if let Some(news) = tcp.sink.news.take() {
+            self.stream_started(connection, news, now);
+            worked = true;
+        }
+        worked |= self.follow_outcome(number, now);
+        let Some(tcp) = self.connections.tcp(number) else {
+            return worked;
+        };
+        if tcp.stage == Stage::Open && tcp.is_done() {
+            tcp.end(false);
+        }
+        if tcp.is_over() && tcp.opened.is_none() {
+            self.remove(connection, now);
+            return true;
+        }
+        if tcp.take_resumed() {
+            self.resumed.push(number);
+        }
+        if tcp.is_over() || !tcp.out.is_empty() || tcp.wants_shutdown() {
+            self.writable.push_back(connection);
+        }
+        worked
+    }
+
+    /// The sections ahead of a stream have arrived.
+    fn stream_started(
+        &mut self,
+        connection: ConnectionId,
+        news: Result<StreamHead, Error>,
+        now: Instant,
+    ) {
+        let Some(tcp) = self.connections.tcp(connection.0) else {
+            return;
+        };
+        let id = tcp.id;
+        let outcome = match (news, &mut tcp.side) {
+            (Err(error), _) => DeliveryState::rejected(error),
+            (
+                Ok(head),
+                Side::Client {
+                    answered, early, ..
+                },
+            ) if head.is_stream => {
+                *answered = true;
+                *early = Vec::new();
+                tcp.review_reading();
+                return;
+            }
+            (Ok(_), Side::Client { .. }) => not_a_stream(),
+            // Not for this service; another receiver may make sense of it.
+            (Ok(head), Side::Server { .. }) if !head.is_stream => DeliveryState::Released,
+            (
+                Ok(head),
+                Side::Server {
+                    connector,
+                    reply_to,
+                    alpn,
+                    ..
+                },
+            ) => match head.reply_to {
+                Some(to) => {
+                    *reply_to = Some(to);
+                    alpn.clone_from(&head.alpn);
+                    let connector = *connector;
+                    tcp.stage = Stage::Dialling;
+                    self.events.push_back(WorkerEvent::Dial(Dial {
+                        connection,
+                        id,
+                        connector,
+                        alpn: head.alpn,
+                    }));
+                    return;
+                }
+                None => {
+                    let text = "a TCP stream needs a reply-to";
+                    DeliveryState::rejected(Error::new("amqp:invalid-field", text))
+                }
+            },
+        };
+        self.settle_stream(connection.0, outcome, now);
+        self.end_tcp(connection.0, true);
+    }
+
+    /// Does what the outcome of what a socket sends asks for. True if it is sent again.
+    fn follow_outcome(&mut self, number: u32, now: Instant) -> bool {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return false;
+        };
+        let outcome = match &tcp.source.outcome {
+            Some(Some(outcome)) if !tcp.is_over() => outcome,
+            _ => return false,
+        };
+        let rejected = matches!(outcome, DeliveryState::Rejected(_));
+        if matches!(outcome, DeliveryState::Accepted) {
+            return false;
+        }
+        tcp.source.outcome = None;
+        if let (Side::Client { answered, .. }, Some(link), false) =
+            (&tcp.side, tcp.incoming, rejected)
+            && !answered
+            && self.forwarder.attempts(link.index) >= tcp.source.attempts as usize
+        {
+            self.forwarder.last_attempt_failed(link.index, now);
+            self.continue_stream(number, Bytes::new(), false, true, now);
+            self.start_stream(number, now);
+            return true;
+        }
+        if let Some(service) = &tcp.service
+            && matches!(tcp.side, Side::Client { answered, .. } if !answered)
+        {
+            service.counts.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        tcp.end(true);
+        false
+    }
+}
+
+fn not_a_stream() -> DeliveryState {
+    let text = "the answer to a TCP stream must be a TCP stream";
+    DeliveryState::rejected(Error::new("amqp:precondition-failed", text))
+}
+
+fn at(connection: u32, link: u32) -> Terminal {
+    Terminal {
+        connection,
+        session: 0,
+        link,
+    }
+}
