@@ -381,6 +381,7 @@ impl Worker {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
             self.connections.tick();
+            self.end_lingering(now);
         }
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct TcpConnection {
     pub(crate) tls: Option<Arc<str>>,
     pub(crate) opened: Option<Instant>,
     pub(crate) stage: Stage,
+    /// One direction has failed, and the other has until then to end.
+    pub(crate) linger_until: Option<Instant>,
     /// The link by which goes what the socket sends.
     pub(crate) incoming: Option<Slot>,
     /// The link by which comes what it is to be sent.
@@ -199,6 +201,7 @@ impl TcpConnection {
             tls: None,
             opened: None,
             stage,
+            linger_until: None,
             incoming: None,
             outgoing: None,
             source: Source {
@@ -432,7 +435,6 @@ impl TcpConnection {
     pub(super) fn sender_update(&mut self, settled: bool) {
         if settled {
             self.sink.token = None;
-            self.sink.aborted |= !self.sink.complete;
         }
     }
 

@@ -51,6 +51,14 @@ impl Forwarder {
         }
     }
 
+    /// A router has given a stream back: whoever sends it again had better get another one.
+    pub(super) fn stream_released(&mut self, delivery: u32, now: Instant) {
+        let envelope = &self.outbound[delivery].envelope;
+        if let Some(load) = envelope.load.clone().filter(|_| envelope.is_stream) {
+            self.prefer_others(load, now);
+        }
+    }
+
     fn prefer_others(&mut self, load: Arc<LinkLoad>, now: Instant) {
         if !load.set_failing(true) {
             self.failing.push((now + FAILING_FOR, load));

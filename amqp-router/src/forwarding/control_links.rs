@@ -60,6 +60,7 @@ impl Forwarder {
     /// Sends a neighbour a message of the control plane, annotations and all.
     pub(crate) fn tell<W: Wire>(&mut self, wire: &mut W, now: Instant, link: Slot, message: Bytes) {
         let envelope = Envelope {
+            is_stream: false,
             address: NO_ADDRESS,
             message_format: 0,
             settled: true,

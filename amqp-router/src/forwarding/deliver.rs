@@ -208,7 +208,16 @@ impl Forwarder {
         let outbound = &mut self.outbound[delivery];
         let started = outbound.number.is_some();
         if outbound.aborted {
-            if started {
+            if let Some(mut start) = outbound.body.first().cloned() {
+                if allowance.credit == 0 {
+                    return Err(Pause::NoCredit);
+                }
+                if !allowance.room {
+                    return Err(Pause::NoRoom);
+                }
+                self.start(wire, now, link, delivery, &mut start, true);
+            }
+            if self.outbound[delivery].number.is_some() {
                 wire.abort(self.outgoing[link].terminal);
             }
             self.pop_queue(link);
@@ -327,11 +336,7 @@ impl Forwarder {
     }
 
     fn pop_queue(&mut self, link: u32) {
-        let outgoing = &mut self.outgoing[link];
-        outgoing.queue.pop_front();
-        if outgoing.is_stream && outgoing.queue.is_empty() {
-            self.streams.free(outgoing.terminal.connection, link);
-        }
+        self.outgoing[link].queue.pop_front();
     }
 
     /// Drops every presettled delivery that a link has queued except the one at its head

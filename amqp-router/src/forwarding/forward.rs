@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use crate::codec::{DeliveryState, Progress};
+use crate::codec::{DeliveryState, Progress, RouterAnnotations};
 use crate::control::address::Identity;
 use crate::control::table::{AddressId, Direction, LinkLoad, Outlet, Slot, Treatment, WorkerId};
 use crate::control::topology::{Ingress, Topology};
@@ -279,7 +279,13 @@ impl Forwarder {
             Aim::Link { .. } => AddressId::NONE,
         };
         let configured = self.addresses.priority(address);
+        let incoming = &self.incoming[fresh.link];
+        let streams = match &incoming.course {
+            Some(course) if incoming.from_router => course.passage.is_streaming(),
+            _ => incoming.flags & RouterAnnotations::STREAMING != 0,
+        };
         Envelope {
+            is_stream: streams,
             address,
             message_format: fresh.message_format,
             settled: fresh.settled,

@@ -98,9 +98,6 @@ impl Forwarder {
             queue.remove(at);
         }
         let link = self.outbound[delivery].link;
-        let outgoing = &self.outgoing[link];
-        if outgoing.is_stream && outgoing.queue.is_empty() {
-            self.streams.free(outgoing.terminal.connection, link);
-        }
+        self.free_stream(link);
     }
 }

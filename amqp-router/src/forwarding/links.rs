@@ -94,6 +94,8 @@ pub(crate) struct Outgoing {
     pub(super) to_router: bool,
     /// It is one of those that are there for messages that are not complete.
     pub(super) is_stream: bool,
+    /// It is one of the free ones of those.
+    pub(super) is_free: bool,
     /// Deliveries that are to be queued when they are complete.
     pub(super) held: Vec<u32>,
     /// The receiver asked for everything presettled: deliveries count as accepted once sent.
@@ -243,6 +245,7 @@ impl Forwarder {
             capacity: traits.capacity,
             to_router: traits.to_router,
             is_stream: traits.is_stream,
+            is_free: false,
             held: Vec::new(),
             presettle: traits.presettle,
             load: Arc::clone(&load),
@@ -284,8 +287,8 @@ impl Forwarder {
         };
         let queue = std::mem::take(&mut outgoing.queue);
         let held = std::mem::take(&mut outgoing.held);
-        let (is_stream, terminal) = (outgoing.is_stream, outgoing.terminal);
-        if is_stream {
+        let terminal = outgoing.terminal;
+        if std::mem::take(&mut outgoing.is_stream) {
             self.streams.forget(terminal.connection, slot.index);
         }
         for delivery in queue

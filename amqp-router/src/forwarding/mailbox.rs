@@ -31,6 +31,9 @@ pub(crate) struct Envelope {
     pub(crate) message_format: u32,
     pub(crate) settled: bool,
     pub(crate) priority: u8,
+    /// It goes on for as long as its sender likes, and its receiver waits for it: it is told of its
+    /// end also where none of it has been sent.
+    pub(crate) is_stream: bool,
     pub(crate) arrived: Instant,
     /// When the message's time to live runs out, if it has one.
     pub(crate) expires: Option<Instant>,

@@ -30,6 +30,9 @@ impl Forwarder {
             self.outgoing[link].counts.settled(state.as_ref(), age);
             self.counts.outcomes.settled(state.as_ref(), age);
             self.outgoing[link].moved = true;
+            if matches!(state, Some(DeliveryState::Released)) {
+                self.stream_released(delivery, now);
+            }
             self.receiver_settled(wire, delivery, state.as_ref());
         } else if let (Origin::Gone, Some(state)) = (origin, &state)
             && state.is_terminal()
@@ -332,7 +335,12 @@ impl Forwarder {
         outbound.aborted = true;
         outbound.envelope.settled = true;
         let (link, priority) = (outbound.link, outbound.envelope.priority);
+        let unheard = outbound.envelope.is_stream && outbound.number.is_none();
+        let start = outbound.body.first().filter(|_| unheard).cloned();
         self.discard_body(wire, slot.index);
+        if let Some(start) = start {
+            self.outbound[slot.index].body.push(start, true);
+        }
         if self.outbound[slot.index].held {
             self.let_go(slot.index);
             self.remove_outbound(slot.index);
@@ -400,6 +408,7 @@ impl Forwarder {
             self.outbound.unchain(&mut outgoing.sent, delivery);
         }
         let outbound = self.outbound.remove(delivery);
+        self.free_stream(link);
         if let Origin::Branch(branch) = outbound.origin
             && branch.worker != self.settings.worker
         {

@@ -48,6 +48,11 @@ impl Body {
         self.pop_counted().map(|(chunk, _)| chunk)
     }
 
+    /// The chunk that is to leave next.
+    pub(super) fn first(&self) -> Option<&Bytes> {
+        self.first.as_ref()
+    }
+
     /// The first chunk, or what is left of it, and how large it was when it came.
     pub(super) fn pop_counted(&mut self) -> Option<(Bytes, usize)> {
         let chunk = self.first.take()?;

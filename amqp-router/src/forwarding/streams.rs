@@ -77,19 +77,34 @@ impl Forwarder {
             wire.allowance(self.outgoing[link].terminal).credit > 0
         });
         match ready {
-            Some(stream) => self.queue(stream, slot.index),
+            Some(stream) => {
+                self.outgoing[stream].is_free = false;
+                self.queue(stream, slot.index);
+            }
             None if streaming => self.stream(wire, link, slot.index),
             None => {
                 if self.streams.is_empty(connection)
                     && let Some(stream) = self.open_stream(wire, link)
                 {
-                    self.streams.free(connection, stream);
+                    self.free_stream(stream);
                 }
                 self.outbound[slot.index].held = true;
                 self.outgoing[link].held.push(slot.index);
             }
         }
         slot
+    }
+
+    /// Makes a link available to another delivery if it has nothing to do: its last one is sent and
+    /// settled. (A peer that is still at work on the last one may overlook the next: skrouterd does
+    /// at times.)
+    pub(super) fn free_stream(&mut self, link: u32) {
+        let outgoing = &mut self.outgoing[link];
+        let idle = outgoing.queue.is_empty() && outgoing.unsettled == 0;
+        if outgoing.is_stream && !outgoing.is_free && idle {
+            outgoing.is_free = true;
+            self.streams.free(outgoing.terminal.connection, link);
+        }
     }
 
     /// More has arrived of a delivery that is held.
@@ -144,6 +159,9 @@ impl Forwarder {
         let connection = self.outgoing[link].terminal.connection;
         let stream = self.streams.take(connection, |_| true);
         let stream = stream.or_else(|| self.open_stream(wire, link));
+        if let Some(stream) = stream {
+            self.outgoing[stream].is_free = false;
+        }
         self.queue(stream.unwrap_or(link), delivery);
     }
 

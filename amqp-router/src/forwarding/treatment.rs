@@ -174,13 +174,10 @@ pub(super) fn branches(entry: &AddressEntry, journey: &Journey<'_>) -> Vec<Neigh
 }
 
 impl Journey<'_> {
-    /// Whether a destination is out of the question: it has failed this delivery, or fails while
-    /// the delivery is looking for one that does not.
+    /// Whether a destination is out of the question, as it has failed this delivery.
     fn avoids(&self, load: &Arc<LinkLoad>) -> bool {
-        let Some(tried) = self.tried else {
-            return false;
-        };
-        !tried.is_empty() && (load.is_failing() || tried.iter().any(|one| Arc::ptr_eq(one, load)))
+        let tried = self.tried.unwrap_or_default();
+        tried.iter().any(|one| Arc::ptr_eq(one, load))
     }
 
     fn hop(&self, router: RouterIndex) -> Option<Hop> {
@@ -375,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_attempt_avoids_what_was_tried_and_what_fails() {
+    fn a_second_attempt_avoids_what_was_tried() {
         let net = network(&[(0, 1)]);
         let entry = entry(&[(0, 250), (0, 250)], &[0]);
         entry.destinations[1].load.set_failing(true);
@@ -392,6 +389,8 @@ mod tests {
         assert_eq!(choose(&[]), Some(0));
         assert_eq!(choose(&tried), Some(-1));
         tried.push(Arc::clone(&entry.remotes[0].load));
+        assert_eq!(choose(&tried), Some(1));
+        tried.push(Arc::clone(&entry.destinations[1].load));
         assert_eq!(choose(&tried), None);
     }
 

@@ -22,6 +22,7 @@ mod message;
 mod receiver;
 mod seeds;
 mod sender;
+mod services;
 mod stories;
 mod wire;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -142,8 +142,8 @@ impl Worker {
                 }));
             }
             None => {
-                let failed = DeliveryState::modified(true, false);
-                self.settle_stream(connection.0, failed, now);
+                // Nothing of it has reached a service: it can be tried elsewhere.
+                self.settle_stream(connection.0, DeliveryState::Released, now);
                 self.end_tcp(connection.0, false);
             }
         }
@@ -444,7 +444,8 @@ impl Worker {
         self.end_tcp(connection.0, true);
     }
 
-    /// Does what the outcome of what a socket sends asks for. True if it is sent again.
+    /// Does what the outcome of what a socket sends asks for. True if that gave forwarding
+    /// something to do.
     fn follow_outcome(&mut self, number: u32, now: Instant) -> bool {
         let Some(tcp) = self.connections.tcp(number) else {
             return false;
@@ -453,30 +454,68 @@ impl Worker {
             Some(Some(outcome)) if !tcp.is_over() => outcome,
             _ => return false,
         };
-        let rejected = matches!(outcome, DeliveryState::Rejected(_));
         if matches!(outcome, DeliveryState::Accepted) {
             return false;
         }
+        // Whoever modifies a stream may have passed on what there was of it.
+        let untouched = match outcome {
+            DeliveryState::Released => true,
+            DeliveryState::Modified(_) => tcp.source.octets == 0,
+            _ => false,
+        };
+        let rejected = matches!(outcome, DeliveryState::Rejected(_));
         tcp.source.outcome = None;
-        if let (Side::Client { answered, .. }, Some(link), false) =
-            (&tcp.side, tcp.incoming, rejected)
-            && !answered
+        let unanswered = matches!(tcp.side, Side::Client { answered, .. } if !answered);
+        if let (true, true, Some(link)) = (unanswered, untouched, tcp.incoming)
             && self.forwarder.attempts(link.index) >= tcp.source.attempts as usize
+            && tcp.opened.is_none_or(|opened| now < opened + TRY_FOR)
         {
             self.forwarder.last_attempt_failed(link.index, now);
             self.continue_stream(number, Bytes::new(), false, true, now);
             self.start_stream(number, now);
             return true;
         }
-        if let Some(service) = &tcp.service
-            && matches!(tcp.side, Side::Client { answered, .. } if !answered)
-        {
+        if let Some(service) = tcp.service.as_ref().filter(|_| unanswered) {
             service.counts.failed.fetch_add(1, Ordering::Relaxed);
         }
-        tcp.end(true);
-        false
+        if unanswered && (untouched || rejected) {
+            tcp.end(true);
+            return false;
+        }
+        // The other direction may have more to say, and be on its way still.
+        tcp.source.ended = true;
+        tcp.linger_until = Some(now + LINGER);
+        self.continue_stream(number, Bytes::new(), false, true, now);
+        true
+    }
+
+    /// Ends connections one of whose directions has failed, and whose other one has not ended
+    /// since; and those of clients that have waited for an answer for too long.
+    pub(super) fn end_lingering(&mut self, now: Instant) {
+        let lingering = self.connections.iter().filter(|(_, peer)| match peer {
+            Peer::Tcp(tcp) => {
+                let unanswered = matches!(tcp.side, Side::Client { answered, .. } if !answered);
+                let deadline = match unanswered {
+                    true => tcp.opened.map(|opened| opened + ANSWER_TIME_OUT),
+                    false => None,
+                };
+                let due = [tcp.linger_until, deadline].into_iter().flatten().min();
+                due.is_some_and(|due| due <= now)
+            }
+            _ => false,
+        });
+        for number in lingering.map(|(number, _)| number).collect::<Vec<_>>() {
+            self.end_tcp(number, true);
+        }
     }
 }
+
+/// How long after it has connected a client's stream is tried again.
+const TRY_FOR: Duration = Duration::from_secs(20);
+/// How long a client waits for the service's answer.
+const ANSWER_TIME_OUT: Duration = Duration::from_secs(60);
+/// How long one direction may go on when the other has failed.
+const LINGER: Duration = Duration::from_secs(10);
 
 fn not_a_stream() -> DeliveryState {
     let text = "the answer to a TCP stream must be a TCP stream";

@@ -289,6 +289,8 @@ fn a_long_message_gets_a_link_of_its_own() {
     assert_eq!(said[0], "101: start 7|0/R|0/R a…");
     net.scene.frame(producer, 1, false, "c", false, false);
     assert_eq!(net.scene.turn(), ["101: go on c", "2: release 1"]);
+    net.scene.outcome(0, DeliveryState::Accepted);
+    net.scene.turn();
     // The link is free again, and has credit: the next one need not wait.
     net.scene.frame(producer, 2, true, "d", true, false);
     assert_eq!(

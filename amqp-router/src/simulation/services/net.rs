@@ -1,0 +1,567 @@
+//! Routers, the connections between them, and the sockets at their edges.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::program::{Habit, Program};
+use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+use crate::adaptors::tcp::TcpService;
+use crate::codec::Symbol;
+use crate::control::address::Identity;
+use crate::control::links::{Control, Recipient};
+use crate::control::network::Opened;
+use crate::control::role::Role;
+use crate::control::table::{ConnectorId, Treatment, WorkerId};
+use crate::endpoint::{Config, Connection, SaslPolicy};
+use crate::forwarding::Settings;
+use crate::forwarding::mailbox::Mail;
+use crate::forwarding::replies::Replies;
+use crate::mesh::{self, Mesh};
+use crate::simulation::wire::{Manner, Wire};
+use crate::worker::tcp::{Dial, Dialled, TcpClient};
+use crate::worker::{ConnectionId, Worker, WorkerEvent};
+
+/// A network of routers, and the programs that use it.
+pub(super) struct Net {
+    pub(super) rng: StdRng,
+    origin: Instant,
+    pub(super) at: Duration,
+    pub(super) routers: Vec<Router>,
+    trunks: Vec<Trunk>,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) services: Vec<Service>,
+    /// What each session's client and service do, and whether a service was found.
+    pub(super) sessions: Vec<Session>,
+    dials: VecDeque<(Duration, usize, usize, Dial)>,
+    next_id: u64,
+    pub(super) tracing: bool,
+}
+
+pub(super) struct Router {
+    pub(super) control: Control,
+    pub(super) workers: Vec<Worker>,
+    mail: VecDeque<(WorkerId, Mail)>,
+}
+
+/// A connection between two routers.
+struct Trunk {
+    ends: [(usize, ConnectionId); 2],
+    wires: [Wire; 2],
+    up: bool,
+}
+
+/// A TCP connection between a program and a router.
+pub(super) struct Socket {
+    router: usize,
+    worker: usize,
+    /// The router's end, while it has one.
+    pub(super) connection: Option<ConnectionId>,
+    pub(super) program: Program,
+    /// The router reads no more.
+    read_closed: bool,
+}
+
+/// A service that routers connect to.
+pub(super) struct Service {
+    router: usize,
+    connector: ConnectorId,
+    service: Arc<TcpService>,
+    pub(super) refuses: bool,
+}
+
+pub(super) struct Session {
+    pub(super) client: usize,
+    pub(super) server: Option<usize>,
+    server_habit: Habit,
+}
+
+impl Net {
+    #[allow(clippy::disallowed_methods)] // where its time starts makes no difference
+    pub(super) fn new(routers: usize, workers: usize, seed: u64) -> Self {
+        let origin = Instant::now();
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            origin,
+            at: Duration::ZERO,
+            routers: (0..routers)
+                .map(|number| Router::new(number, workers, origin))
+                .collect(),
+            trunks: Vec::new(),
+            sockets: Vec::new(),
+            services: Vec::new(),
+            sessions: Vec::new(),
+            dials: VecDeque::new(),
+            next_id: 1_000_000,
+            tracing: false,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.origin + self.at
+    }
+
+    /// Connects two routers.
+    pub(super) fn join(&mut self, from: usize, to: usize, manner: Manner) -> usize {
+        let now = self.now();
+        let mut end = |router: usize, server: bool| {
+            self.next_id += 1;
+            let endpoint = Config {
+                container_id: name(router),
+                max_frame_size: 16_384,
+                sasl: match server {
+                    true => SaslPolicy::default(),
+                    false => SaslPolicy::Client(None),
+                },
+                offered_capabilities: capabilities(),
+                desired_capabilities: capabilities(),
+                ..Config::default()
+            };
+            let endpoint = Arc::new(endpoint);
+            let connection = match server {
+                true => Connection::server(Arc::clone(&endpoint), now),
+                false => Connection::client(Arc::clone(&endpoint), now),
+            };
+            let settings = ConnectionSettings {
+                name: "trunk".into(),
+                role: Role::InterRouter,
+                cost: 1,
+                link_capacity: 250,
+                governed: false,
+                policy_vhost: None,
+                max_message_size: None,
+                endpoint,
+            };
+            // Trunks live on the last worker, sockets on any.
+            let workers = &mut self.routers[router].workers;
+            let worker = workers.last_mut().expect("a router has workers");
+            let peer = PeerInfo::default();
+            worker.add_connection(self.next_id, connection, Arc::new(settings), peer)
+        };
+        let (a, b) = (end(from, false), end(to, true));
+        self.trunks.push(Trunk {
+            ends: [(from, a), (to, b)],
+            wires: [Wire::new(manner), Wire::new(manner)],
+            up: true,
+        });
+        self.trunks.len() - 1
+    }
+
+    /// Cuts a connection between routers.
+    pub(super) fn cut(&mut self, trunk: usize) {
+        for wire in &mut self.trunks[trunk].wires {
+            wire.cut(&mut self.rng);
+        }
+        self.trunks[trunk].up = false;
+    }
+
+    /// Has a router connect to a service for an address.
+    pub(super) fn serve(&mut self, router: usize, address: &str, refuses: bool) -> usize {
+        let control = &mut self.routers[router].control;
+        let connector = control.next_connector();
+        control.add_connector(connector, address);
+        self.services.push(Service {
+            router,
+            connector,
+            service: Arc::default(),
+            refuses,
+        });
+        self.services.len() - 1
+    }
+
+    /// A client connects to a listener of a router.
+    pub(super) fn open(
+        &mut self,
+        router: usize,
+        address: &str,
+        habits: [Habit; 2],
+        manner: Manner,
+    ) -> usize {
+        let (session, now) = (self.sessions.len(), self.now());
+        if self.tracing {
+            println!(
+                "{:?} session {session} at router {router}: {habits:?}",
+                self.at
+            );
+        }
+        let worker = self.rng.random_range(0..self.routers[router].workers.len());
+        let client = TcpClient {
+            service: Arc::default(),
+            address: address.into(),
+            host: "client".into(),
+            // Comes out again where the service is: so it is known whose connection that is.
+            alpn: Some(session.to_string()),
+            tls: None,
+        };
+        let connection = self.routers[router].workers[worker].add_tcp_client(client, now);
+        self.sockets.push(Socket {
+            router,
+            worker,
+            connection: Some(connection),
+            program: Program::new(session, true, habits[0], manner, self.at),
+            read_closed: false,
+        });
+        self.sessions.push(Session {
+            client: self.sockets.len() - 1,
+            server: None,
+            server_habit: habits[1],
+        });
+        session
+    }
+
+    /// Lets time pass, and everything happen that is due meanwhile.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.at + time;
+        self.pump();
+        while let Some(due) = self.next_due().filter(|due| *due <= end) {
+            self.at = self.at.max(due);
+            self.pump();
+        }
+        self.at = end;
+        self.pump();
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let since = |instant: Instant| instant.saturating_duration_since(self.origin);
+        let workers = self.routers.iter().flat_map(|router| &router.workers);
+        let timers = workers.filter_map(Worker::poll_timeout).map(since);
+        let control = self.routers.iter();
+        let control = control.filter_map(|router| router.control.poll_timeout());
+        let wires = self.trunks.iter().flat_map(|trunk| &trunk.wires);
+        let programs = self.sockets.iter().flat_map(|socket| {
+            let heard = socket.program.up.next_due();
+            let heard = heard.filter(|_| socket.connection.is_some() && !socket.read_closed);
+            [socket.program.next_due(), heard]
+        });
+        timers
+            .chain(control.map(since))
+            .chain(wires.filter_map(Wire::next_due))
+            .chain(programs.flatten())
+            .chain(self.dials.iter().map(|(due, ..)| *due))
+            .filter(|due| *due > self.at)
+            .min()
+    }
+
+    fn pump(&mut self) {
+        for round in 0.. {
+            assert!(round < 100_000, "the network does not come to rest");
+            let mut moved = self.answer_dials();
+            for trunk in 0..self.trunks.len() {
+                moved |= self.pump_trunk(trunk);
+            }
+            for socket in 0..self.sockets.len() {
+                moved |= self.pump_socket(socket);
+            }
+            for router in 0..self.routers.len() {
+                moved |= self.pump_router(router);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Bytes between routers.
+    fn pump_trunk(&mut self, number: usize) -> bool {
+        let (now, at) = (self.now(), self.at);
+        let trunk = &mut self.trunks[number];
+        let mut moved = false;
+        for (end, (router, connection)) in trunk.ends.into_iter().enumerate() {
+            let Some(worker) = self.routers[router].workers.last_mut() else {
+                continue;
+            };
+            if worker.output(connection).is_none() {
+                continue;
+            }
+            if let Some(octets) = trunk.wires[1 - end].take(at, &mut self.rng) {
+                worker.input(connection, octets, now);
+                moved = true;
+            } else if trunk.wires[1 - end].is_at_end() {
+                worker.eof(connection, false, now);
+                worker.remove(connection, now);
+                trunk.wires[end].finish();
+                moved = true;
+                continue;
+            }
+            if let Some(out) = worker.output(connection) {
+                assert!(
+                    out.len() <= OUT_MAX,
+                    "{} octets wait for a trunk",
+                    out.len()
+                );
+                if trunk.wires[end].carry(out, at, &mut self.rng) {
+                    worker.written(connection, now);
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+
+    /// What a program does, and what its router's socket does.
+    fn pump_socket(&mut self, number: usize) -> bool {
+        let (now, at) = (self.now(), self.at);
+        let socket = &mut self.sockets[number];
+        let mut moved = socket.program.pump(at, &mut self.rng);
+        let Some(connection) = socket.connection else {
+            return moved;
+        };
+        let worker = &mut self.routers[socket.router].workers[socket.worker];
+        let program = &mut socket.program;
+        if program.reset {
+            worker.eof(connection, true, now);
+        }
+        while !socket.read_closed && worker.wants_input(connection) {
+            if let Some(octets) = program.up.take(at, &mut self.rng) {
+                worker.input(connection, octets, now);
+                moved = true;
+            } else if program.up.is_at_end() {
+                socket.read_closed = true;
+                worker.eof(connection, false, now);
+                moved = true;
+            } else {
+                break;
+            }
+        }
+        if let Some(out) = worker.output(connection) {
+            assert!(
+                out.len() <= OUT_MAX,
+                "{} octets wait for a socket",
+                out.len()
+            );
+            if !out.is_empty() && program.down.carry(out, at, &mut self.rng) {
+                moved = true;
+            }
+            let empty = out.is_empty();
+            worker.written(connection, now);
+            if empty && worker.wants_shutdown(connection) {
+                program.down.finish();
+                worker.was_shut_down(connection, now);
+                moved = true;
+            }
+        }
+        if worker.is_finished(connection) {
+            // What it would send to a socket that is closed comes back as a reset, too.
+            if worker.is_reset(connection) || !program.ended {
+                program.reset = true;
+            }
+            program.down.finish();
+            worker.remove(connection, now);
+            socket.connection = None;
+            moved = true;
+        }
+        moved
+    }
+
+    fn pump_router(&mut self, number: usize) -> bool {
+        let now = self.now();
+        let router = &mut self.routers[number];
+        let mut moved = false;
+        if router.control.poll_timeout().is_some_and(|due| due <= now) {
+            router.control.handle_timeout(now);
+            moved = true;
+        }
+        while let Some((to, mail)) = router.mail.pop_front() {
+            router.workers[to.index()].mail(mail);
+            moved = true;
+        }
+        for worker in 0..router.workers.len() {
+            let id = WorkerId(worker as u16);
+            let worker = &mut router.workers[worker];
+            if worker.poll_timeout().is_some_and(|due| due <= now) {
+                worker.handle_timeout(now);
+                moved = true;
+            }
+            worker.end_turn(now);
+            // Sockets are looked at in every round anyway.
+            while worker.poll_writable().is_some() || worker.poll_resumed().is_some() {}
+            router
+                .mail
+                .extend(std::iter::from_fn(|| worker.poll_mail()));
+            let events: Vec<_> = std::iter::from_fn(|| worker.poll_event()).collect();
+            for event in events {
+                moved = true;
+                if let Some(dial) = router.hear(id, event, now) {
+                    let delay = Duration::from_millis(self.rng.random_range(0..5));
+                    let due = self.at + delay;
+                    self.dials.push_back((due, number, id.index(), dial));
+                }
+            }
+        }
+        moved |= !router.mail.is_empty();
+        while let Some((recipient, command)) = router.control.poll_command() {
+            moved = true;
+            match recipient {
+                Recipient::Worker(worker) => router.workers[worker.index()].command(command, now),
+                Recipient::Everyone => {
+                    for worker in &mut router.workers {
+                        worker.command(command.clone(), now);
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    fn answer_dials(&mut self) -> bool {
+        let (now, at) = (self.now(), self.at);
+        let due: Vec<_> = {
+            let (due, later) = self.dials.drain(..).partition(|(due, ..)| *due <= at);
+            self.dials = later;
+            let due: VecDeque<_> = due;
+            due.into_iter().collect()
+        };
+        let moved = !due.is_empty();
+        for (_, router, worker, dial) in due {
+            let service = self.services.iter();
+            let mut service =
+                service.filter(|s| s.router == router && s.connector == dial.connector);
+            let service = service.next().filter(|service| !service.refuses);
+            let result = service.map(|service| Dialled {
+                service: Arc::clone(&service.service),
+                host: "service".into(),
+                tls: None,
+            });
+            let result = result.ok_or_else(|| "refused".to_owned());
+            if self.tracing {
+                let word = if result.is_ok() { "serves" } else { "refuses" };
+                println!("{at:?} router {router} {word} {dial:?}");
+            }
+            let worker_of = &mut self.routers[router].workers[worker];
+            if worker_of.dialled(dial.connection, dial.id, result, now) {
+                let session = dial.alpn.as_deref().and_then(|alpn| alpn.parse().ok());
+                let session: usize = session.expect("each stream says whose it is");
+                let manner = Manner::random(&mut self.rng);
+                let habit = self.sessions[session].server_habit;
+                self.sockets.push(Socket {
+                    router,
+                    worker,
+                    connection: Some(dial.connection),
+                    program: Program::new(session, false, habit, manner, at),
+                    read_closed: false,
+                });
+                self.sessions[session].server = Some(self.sockets.len() - 1);
+            }
+        }
+        moved
+    }
+
+    /// Nothing is left anywhere once all programs are done.
+    pub(super) fn check_empty(&self) {
+        for (number, router) in self.routers.iter().enumerate() {
+            for worker in &router.workers {
+                let status = worker.status(self.now());
+                assert!(status.tcp.is_empty(), "{number} has {:?}", status.tcp);
+                assert_eq!(status.in_flight, 0, "router {number} holds deliveries");
+            }
+            for address in router.control.addresses() {
+                for destination in &address.entry.destinations {
+                    assert_eq!(destination.load.get(), 0, "load of {}", address.entry.key);
+                }
+                for remote in &address.entry.remotes {
+                    assert_eq!(remote.load.get(), 0, "load of {}", address.entry.key);
+                }
+            }
+        }
+    }
+}
+
+impl Router {
+    fn new(number: usize, workers: usize, now: Instant) -> Self {
+        let identity = Arc::new(Identity {
+            id: name(number),
+            edge: false,
+            network: None,
+            tenant: None,
+        });
+        let mut control = Control::new(Arc::clone(&identity), Treatment::Balanced, [7; 32]);
+        let settings = mesh::Settings {
+            id: name(number),
+            instance: 1,
+            hello_interval: Duration::from_secs(1),
+            hello_max_age: Duration::from_secs(3),
+            ra_interval: Duration::from_secs(30),
+            ra_interval_flux: Duration::from_secs(4),
+            remote_ls_max_age: Duration::from_secs(60),
+            unreachable_holdoff: Duration::from_secs(1),
+            max_routers: 100,
+        };
+        control.join(Mesh::new(settings, now));
+        let ids = Arc::default();
+        let worker = |worker: usize| {
+            let settings = Settings {
+                worker: WorkerId(worker as u16),
+                identity: Arc::clone(&identity),
+                default_treatment: Treatment::Balanced,
+                replies: Replies::new([number as u8; 16]),
+            };
+            Worker::new(settings, Arc::clone(&ids), now)
+        };
+        Self {
+            control,
+            workers: (0..workers).map(worker).collect(),
+            mail: VecDeque::new(),
+        }
+    }
+
+    /// Takes what a worker tells; gives a service that is to be connected to.
+    fn hear(&mut self, worker: WorkerId, event: WorkerEvent, now: Instant) -> Option<Dial> {
+        match event {
+            WorkerEvent::Dial(dial) => return Some(dial),
+            WorkerEvent::Opened(status) => self.control.opened(&Opened {
+                connection: status.id,
+                worker,
+                role: status.role,
+                cost: status.cost,
+                container: status.container.clone(),
+            }),
+            WorkerEvent::Closed { id, .. } => self.control.closed(id, now),
+            WorkerEvent::Attach(request) => self.control.attach(*request, now),
+            WorkerEvent::Attached(link) => self.control.attached(&link, now),
+            WorkerEvent::Detached(link) => self.control.detached(link, now),
+            WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
+            _ => {}
+        }
+        None
+    }
+}
+
+fn name(router: usize) -> String {
+    format!("R{router}")
+}
+
+fn capabilities() -> Vec<Symbol> {
+    vec![
+        Symbol::from("ANONYMOUS-RELAY"),
+        Symbol::from("qd.streaming-links"),
+    ]
+}
+
+/// What each router shows of a session in a failed test.
+pub(super) fn describe(net: &Net) -> BTreeMap<usize, String> {
+    let sockets = net.sockets.iter().enumerate();
+    sockets
+        .filter(|(_, socket)| !socket.program.is_over())
+        .map(|(number, socket)| {
+            let program = &socket.program;
+            let text = format!(
+                "session {} client {} sent {}/{} got {} ended {} heard {} open {}",
+                program.session,
+                program.is_client,
+                program.sent,
+                program.habit.sends,
+                program.got,
+                program.ended,
+                program.heard_end,
+                socket.connection.is_some(),
+            );
+            (number, text)
+        })
+        .collect()
+}
+
+/// More than may ever wait to be written to one connection.
+const OUT_MAX: usize = 1536 * 1024;

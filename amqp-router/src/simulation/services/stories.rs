@@ -1,0 +1,200 @@
+//! What happens by chance, and what must always come of it.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::net::{Net, describe};
+use super::program::Habit;
+use crate::simulation::wire::Manner;
+
+#[test]
+fn streams_through_networks_break_no_law() {
+    let seeds = match (std::env::var("SIM_SEED"), std::env::var("SIM_SEEDS")) {
+        (Ok(seed), _) => {
+            let seed: u64 = seed.parse().expect("SIM_SEED is a number");
+            seed..seed + 1
+        }
+        (_, Ok(range)) => {
+            let (start, end) = range.split_once("..").expect("SIM_SEEDS is like 0..1000");
+            let parse = |text: &str| text.parse().expect("SIM_SEEDS is like 0..1000");
+            parse(start)..parse(end)
+        }
+        _ => 0..120,
+    };
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| play(seed));
+        assert!(
+            outcome.is_ok(),
+            "seed {seed}: replay it with SIM_SEED={seed}"
+        );
+    }
+}
+
+fn play(seed: u64) {
+    let mut net = random_net(seed);
+    if std::env::var("SIM_SEED").is_ok() {
+        net.tracing = true;
+    }
+    let routers = net.routers.len();
+    let served = net.rng.random_range(0..routers);
+    let well = net.serve(served, "svc", false);
+    for _ in 0..net.rng.random_range(0..3) {
+        let router = net.rng.random_range(0..routers);
+        net.serve(router, "svc", true);
+    }
+    net.pass(Duration::from_secs(5));
+    assert!(!net.services[well].refuses);
+    let mut sessions = Vec::new();
+    for _ in 0..net.rng.random_range(1..6) {
+        let router = net.rng.random_range(0..routers);
+        let habits = [Habit::random(&mut net.rng), Habit::random(&mut net.rng)];
+        // Both waiting for the other would be their own fault.
+        let server = Habit {
+            waits: habits[1].waits && !habits[0].waits,
+            ..habits[1]
+        };
+        let manner = Manner::random(&mut net.rng);
+        sessions.push(net.open(router, "svc", [habits[0], server], manner));
+        // One after the other, so that it is known whose connection the service gets.
+        net.pass(Duration::from_secs(1));
+    }
+    let disturbed = net.rng.random_bool(0.2) && routers > 1;
+    if disturbed {
+        net.pass(Duration::from_millis(300));
+        net.cut(0);
+    }
+    net.pass(Duration::from_secs(900));
+    for session in sessions {
+        check(&net, session, disturbed);
+    }
+    net.check_empty();
+}
+
+/// What must have come of a session.
+fn check(net: &Net, session: usize, disturbed: bool) {
+    let of = &net.sessions[session];
+    let client = &net.sockets[of.client].program;
+    let Some(server) = of.server.map(|server| &net.sockets[server].program) else {
+        assert!(
+            disturbed || client.habit.resets_after.is_some(),
+            "session {session} found no service: {:?}",
+            describe(net)
+        );
+        return;
+    };
+    assert!(client.is_over() && server.is_over(), "{:?}", describe(net));
+    assert!(client.got <= server.sent && server.got <= client.sent);
+    let resets = client.habit.resets_after.or(server.habit.resets_after);
+    if disturbed || resets.is_some() {
+        return;
+    }
+    assert!(
+        !client.reset && !server.reset,
+        "session {session} was cut off"
+    );
+    assert_eq!(
+        server.got, client.habit.sends,
+        "session {session}, to the service"
+    );
+    assert_eq!(
+        client.got, server.habit.sends,
+        "session {session}, to the client"
+    );
+}
+
+/// Some routers, connected somehow.
+fn random_net(seed: u64) -> Net {
+    let mut net = Net::new(1, 1, seed);
+    let (routers, workers) = (net.rng.random_range(1..5), net.rng.random_range(1..3));
+    net = Net::new(routers, workers, seed);
+    for router in 1..routers {
+        let to = net.rng.random_range(0..router);
+        let manner = Manner {
+            capacity: 1 << 20,
+            ..Manner::random(&mut net.rng)
+        };
+        net.join(router, to, manner);
+    }
+    net
+}
+
+/// A line of routers with a service at its end.
+fn line(routers: usize) -> Net {
+    let mut net = Net::new(routers, 1, 1);
+    for router in 1..routers {
+        net.join(router - 1, router, Manner::CALM);
+    }
+    net
+}
+
+fn calm(net: &mut Net, router: usize, sends: [usize; 2]) -> usize {
+    net.open(router, "svc", sends.map(Habit::calm), Manner::CALM)
+}
+
+#[test]
+fn octets_cross_three_routers_both_ways() {
+    let mut net = line(3);
+    net.serve(2, "svc", false);
+    net.pass(Duration::from_secs(3));
+    let session = calm(&mut net, 0, [5_000_000, 3_000_000]);
+    net.pass(Duration::from_secs(5));
+    check(&net, session, false);
+    net.check_empty();
+}
+
+#[test]
+fn a_service_that_refuses_is_passed_over_before_the_client_notices() {
+    for (bad, good) in [(0, 0), (0, 2), (1, 0), (1, 2), (2, 1)] {
+        let mut net = line(3);
+        net.serve(bad, "svc", true);
+        net.serve(good, "svc", false);
+        net.pass(Duration::from_secs(3));
+        for sends in [[0, 100], [70_000, 10], [1_000_000, 0]] {
+            let session = calm(&mut net, 0, sends);
+            net.pass(Duration::from_secs(3));
+            check(&net, session, false);
+        }
+        net.check_empty();
+    }
+}
+
+#[test]
+fn a_client_is_cut_off_where_every_service_refuses() {
+    let mut net = line(2);
+    net.serve(0, "svc", true);
+    net.serve(1, "svc", true);
+    net.pass(Duration::from_secs(3));
+    let session = calm(&mut net, 0, [10, 10]);
+    net.pass(Duration::from_secs(3));
+    assert!(net.sessions[session].server.is_none());
+    assert!(net.sockets[net.sessions[session].client].program.reset);
+    net.check_empty();
+}
+
+#[test]
+fn whoever_does_not_read_stops_the_sender_and_nobody_else() {
+    let mut net = line(2);
+    net.serve(1, "svc", false);
+    net.pass(Duration::from_secs(3));
+    let asleep = Habit {
+        dozes: Duration::from_secs(60),
+        ..Habit::calm(0)
+    };
+    let slow = net.open(0, "svc", [Habit::calm(9_000_000), asleep], SMALL);
+    net.pass(Duration::from_secs(2));
+    let sent = net.sockets[net.sessions[slow].client].program.sent;
+    assert!(sent < 4_000_000, "{sent} octets were taken for nobody");
+    let quick = calm(&mut net, 0, [3_000_000, 3_000_000]);
+    net.pass(Duration::from_secs(2));
+    check(&net, quick, false);
+    net.pass(Duration::from_secs(120));
+    check(&net, slow, false);
+    net.check_empty();
+}
+
+/// A socket with small buffers.
+const SMALL: Manner = Manner {
+    capacity: 10_000,
+    ..Manner::CALM
+};
