@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -115,12 +115,61 @@ pub(crate) struct Source {
     /// Of them, those that the far end has passed on to its socket; `None` if that no longer
     /// counts.
     acknowledged: Option<u64>,
+    /// Octets that may be on their way without having been acknowledged.
+    window: Window,
     /// Sizes of the pieces that wait in this router.
     pieces: VecDeque<u32>,
     waiting: usize,
     /// Reading was stopped, and may go on.
     resume: bool,
     stopped: bool,
+}
+
+/// How much of a direction may be on its way: as much as keeps the path busy.
+#[derive(Debug)]
+struct Window {
+    octets: u64,
+    /// The far end acknowledges in small steps: it is no skrouterd, which needs much before it
+    /// says anything, and must not be given more.
+    fine: bool,
+    /// Octets read and acknowledged at a moment, whose acknowledgement tells how long the way is.
+    mark: Option<(u64, u64, Instant)>,
+    shortest: Option<Duration>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            octets: WINDOW_MIN,
+            fine: false,
+            mark: None,
+            shortest: None,
+        }
+    }
+}
+
+impl Window {
+    fn sent(&mut self, octets: u64, acknowledged: u64, now: Instant) {
+        self.mark.get_or_insert((octets, acknowledged, now));
+    }
+
+    /// Sets the window to twice what the path takes in its shortest round trip at the rate of the
+    /// last one: more if the window was what held it up, less if the far end is.
+    fn acknowledged(&mut self, acknowledged: u64, now: Instant) {
+        self.fine |= acknowledged > 0 && acknowledged < COARSE;
+        let Some((octets, before, at)) = self.mark else {
+            return;
+        };
+        if acknowledged < octets || !self.fine {
+            return;
+        }
+        self.mark = None;
+        let took = now.duration_since(at).max(Duration::from_micros(1));
+        let shortest = self.shortest.map_or(took, |shortest| shortest.min(took));
+        self.shortest = Some(shortest);
+        let busy = (acknowledged - before) as f64 * shortest.as_secs_f64() / took.as_secs_f64();
+        self.octets = ((2.0 * busy) as u64).clamp(WINDOW_MIN, WINDOW_MAX);
+    }
 }
 
 /// What the socket is sent.
@@ -229,9 +278,12 @@ impl TcpConnection {
 
     /// The socket sent something: takes it to account and says whether it is to be kept for
     /// another attempt.
-    pub(crate) fn took(&mut self, octets: &Bytes) {
+    pub(crate) fn took(&mut self, octets: &Bytes, now: Instant) {
         let source = &mut self.source;
         source.octets += octets.len() as u64;
+        if let Some(acknowledged) = source.acknowledged {
+            source.window.sent(source.octets, acknowledged, now);
+        }
         source.waiting += octets.len();
         source.pieces.push_back(octets.len() as u32);
         if let Side::Client {
@@ -275,7 +327,7 @@ impl TcpConnection {
             Side::Server { .. } => false,
         };
         let window = match source.acknowledged {
-            Some(acknowledged) => source.octets - acknowledged < WINDOW,
+            Some(acknowledged) => source.octets - acknowledged < source.window.octets,
             None => true,
         };
         let early = early && source.octets >= EARLY_MAX;
@@ -288,6 +340,14 @@ impl TcpConnection {
         if self.source.stopped && enough && self.may_read() {
             self.source.stopped = false;
             self.source.resume = true;
+        }
+    }
+
+    /// Takes to account what the far end has acknowledged.
+    pub(crate) fn follow_acknowledgements(&mut self, now: Instant) {
+        if let Some(acknowledged) = self.source.acknowledged {
+            self.source.window.acknowledged(acknowledged, now);
+            self.review_reading();
         }
     }
 
@@ -450,10 +510,16 @@ pub(crate) const SOURCE: u32 = 0;
 /// The link that octets for it come by.
 pub(crate) const SINK: u32 = 1;
 
-/// Octets that one direction may be ahead of what the far end has written to its socket.
-const WINDOW: u64 = 1_042_432;
-/// Octets after whose writing the far end is told, which must be less than its window.
-const TELL_EVERY: u64 = 260_608;
+/// Octets that one direction may always be ahead of what the far end has written to its socket. A
+/// skrouterd acknowledges every 521,216 octets, and closes the connection to its neighbour when a
+/// few streams together are 4 MiB ahead of their sockets.
+const WINDOW_MIN: u64 = 524_288;
+/// Octets that it may be ahead where the way is long and the far end quick.
+const WINDOW_MAX: u64 = 4 * 1024 * 1024;
+/// Octets after which a skrouterd acknowledges.
+const COARSE: u64 = 521_216;
+/// Octets after whose writing the far end is told.
+const TELL_EVERY: u64 = 131_072;
 /// Octets of one direction that may wait in this router for a way out.
 const WAITING_MAX: usize = 512 * 1024;
 /// Octets that may wait for the socket to take them.
@@ -462,3 +528,35 @@ const ROOM: usize = 512 * 1024;
 const EARLY_MAX: u64 = 64 * 1024;
 /// Octets that the sections ahead of a stream may take.
 const HEAD_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // where its time starts makes no difference
+    fn the_window_grows_on_a_long_way_and_not_for_a_slow_reader() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut window = Window::default();
+        window.sent(524_288, 0, at(0));
+        window.acknowledged(131_072, at(50));
+        assert_eq!(window.octets, WINDOW_MIN);
+        window.acknowledged(524_288, at(50));
+        assert_eq!(window.octets, 2 * 524_288);
+        // A reader that has become slow: a whole window takes seconds.
+        window.sent(1_572_864, 524_288, at(100));
+        window.acknowledged(1_572_864, at(3000));
+        assert_eq!(window.octets, WINDOW_MIN);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn who_acknowledges_in_large_steps_gets_no_more_than_it_can_take() {
+        let start = Instant::now();
+        let mut window = Window::default();
+        window.sent(524_288, 0, start);
+        window.acknowledged(524_288, start + Duration::from_millis(1));
+        assert_eq!(window.octets, WINDOW_MIN);
+    }
+}

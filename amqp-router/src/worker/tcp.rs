@@ -220,7 +220,7 @@ impl Worker {
         let Some(tcp) = self.connections.tcp(number) else {
             return;
         };
-        tcp.took(&payload);
+        tcp.took(&payload, now);
         self.continue_stream(number, payload, true, false, now);
     }
 
@@ -365,6 +365,9 @@ impl Worker {
             self.stream_started(connection, news, now);
             worked = true;
         }
+        if let Some(tcp) = self.connections.tcp(number) {
+            tcp.follow_acknowledgements(now);
+        }
         worked |= self.follow_outcome(number, now);
         let Some(tcp) = self.connections.tcp(number) else {
             return worked;
@@ -464,13 +467,17 @@ impl Worker {
             _ => false,
         };
         let rejected = matches!(outcome, DeliveryState::Rejected(_));
+        let released = matches!(outcome, DeliveryState::Released);
         tcp.source.outcome = None;
         let unanswered = matches!(tcp.side, Side::Client { answered, .. } if !answered);
         if let (true, true, Some(link)) = (unanswered, untouched, tcp.incoming)
             && self.forwarder.attempts(link.index) >= tcp.source.attempts as usize
             && tcp.opened.is_none_or(|opened| now < opened + TRY_FOR)
         {
-            self.forwarder.last_attempt_failed(link.index, now);
+            // A service that has modified it was there.
+            if released {
+                self.forwarder.last_attempt_failed(link.index, now);
+            }
             self.continue_stream(number, Bytes::new(), false, true, now);
             self.start_stream(number, now);
             return true;
