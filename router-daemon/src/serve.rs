@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use amqp_router::runtime::log::{Format, Log};
 use amqp_router::runtime::shutdown::Signals;
 use amqp_router::{Config, Router};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{LogFormat, Options, detach};
 
@@ -42,6 +42,11 @@ pub(crate) fn run(
 ) -> Result<(), String> {
     let log = Log::new(startup.log_format);
     log.install();
+    // Each connection takes a file descriptor; the usual soft limit is for programs that use
+    // select(2). A system that refuses keeps what there is.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!(target: "SERVER", "The limit on open files cannot be raised: {error}");
+    }
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

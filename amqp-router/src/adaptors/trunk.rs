@@ -15,6 +15,9 @@ pub(crate) struct Trunk {
     attaching: Vec<(LinkId, Purpose)>,
     /// Where links for incomplete messages are attached.
     streams: Option<SessionId>,
+    /// This router's id, which tells its links' names from those that the neighbour gives: a name
+    /// belongs to both ends (AMQP 2.6.1).
+    container: String,
     names: u64,
 }
 
@@ -22,7 +25,10 @@ impl Trunk {
     /// Begins the sessions of a connection that has just been opened. Who has connected makes the
     /// links that both ends need; both make those that they need for themselves.
     pub(crate) fn begin(endpoint: &mut Connection, connector: bool) -> Result<Self, LimitReached> {
-        let mut trunk = Self::default();
+        let mut trunk = Self {
+            container: endpoint.config().container_id.clone(),
+            ..Self::default()
+        };
         if connector {
             let data = (0..PRIORITIES as u8).map(Purpose::Data);
             for purpose in [Purpose::Control].into_iter().chain(data) {
@@ -72,7 +78,7 @@ impl Trunk {
     fn attach_with(&mut self, role: Role, capabilities: Vec<Symbol>) -> Attach {
         self.names += 1;
         Attach {
-            name: format!("qdlink.{:015}", self.names),
+            name: format!("qdlink.{}.{}", self.container, self.names),
             role,
             source: Some(Source {
                 capabilities: capabilities.clone(),

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use crate::codec::DeliveryState;
 use crate::control::table::{Direction, Slot};
 use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::Outbound;
@@ -154,13 +155,19 @@ impl Forwarder {
         }
     }
 
-    /// Sends a delivery on a link of its own if one can be had, else on the one that it was for.
+    /// Sends a delivery on a link of its own if one can be had, else on the one that it was for; a
+    /// stream, which would keep that for as long as it likes, is given back.
     fn stream<W: Wire>(&mut self, wire: &mut W, link: u32, delivery: u32) {
         let connection = self.outgoing[link].terminal.connection;
         let stream = self.streams.take(connection, |_| true);
         let stream = stream.or_else(|| self.open_stream(wire, link));
         if let Some(stream) = stream {
             self.outgoing[stream].is_free = false;
+        }
+        let envelope = &self.outbound[delivery].envelope;
+        if stream.is_none() && envelope.is_stream {
+            let arrived = envelope.arrived;
+            return self.give_up(wire, arrived, delivery, DeliveryState::Released);
         }
         self.queue(stream.unwrap_or(link), delivery);
     }

@@ -462,9 +462,6 @@ impl Service {
         while let Some(notice) = self.control.poll_notice() {
             log_notice(&notice);
         }
-        while let Some((key, reachable)) = self.control.poll_reachability() {
-            self.tcp.reachability(&key, reachable);
-        }
         let mut batches: Vec<Vec<Command>> = self.workers.iter().map(|_| Vec::new()).collect();
         while let Some((recipient, command)) = self.control.poll_command() {
             match recipient {
@@ -480,6 +477,10 @@ impl Service {
             if !batch.is_empty() {
                 self.to_worker(worker, ToWorker::Commands(batch));
             }
+        }
+        // Now that workers know where an address leads, its listeners may let clients in.
+        while let Some((key, reachable)) = self.control.poll_reachability() {
+            self.tcp.reachability(&key, reachable);
         }
     }
 

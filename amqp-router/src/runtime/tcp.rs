@@ -112,17 +112,16 @@ impl TcpServices {
     /// Adds an address to a listener.
     pub(crate) fn add_target(&mut self, plan: TargetPlan, control: &mut Control) {
         if let Some(listening) = self.listeners.get_mut(&plan.listener) {
+            // Whether it can be reached is told when workers know how.
             let key = control.watch(&plan.address);
-            let reachable = control.is_reachable(&key);
             listening.targets().add(Target {
                 name: plan.name,
                 address: plan.address,
                 key,
                 value: plan.value,
-                reachable,
+                reachable: false,
                 opened: Arc::default(),
             });
-            listening.review();
         }
     }
 
