@@ -355,7 +355,7 @@ impl Worker {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.connections.len() == 0 {
+        if self.connections.len() == 0 && !self.forwarder.prefers_others() {
             return None;
         }
         let due = self.timers.peek().map(|Reverse((due, _))| *due);

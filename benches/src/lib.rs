@@ -25,5 +25,6 @@ pub mod run;
 mod sender;
 mod session;
 mod tally;
+pub mod tcp;
 pub mod verify;
 pub mod wire;

@@ -1,5 +1,7 @@
 //! TCP services across routers, with programs that know nothing of AMQP.
 
+#![allow(clippy::disallowed_methods)] // tests wait for what takes time
+
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -59,6 +59,11 @@ impl Forwarder {
         }
     }
 
+    /// Whether any destination comes last for a while, which [`tick`](Self::tick) ends.
+    pub(crate) fn prefers_others(&self) -> bool {
+        !self.failing.is_empty()
+    }
+
     fn prefer_others(&mut self, load: Arc<LinkLoad>, now: Instant) {
         if !load.set_failing(true) {
             self.failing.push((now + FAILING_FOR, load));

@@ -328,7 +328,7 @@ impl<'a> Planner<'a> {
             link_capacity: number("linkCapacity").unwrap_or(DEFAULT_LINK_CAPACITY),
             max_message_size: policy
                 .and_then(|n| u64::try_from(n).ok())
-                .filter(|n| *n > 0),
+                .filter(|n| *n > 0 && !role.is_annotated()),
             endpoint: Arc::new(endpoint),
         }
     }
