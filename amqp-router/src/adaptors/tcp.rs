@@ -71,9 +71,8 @@ pub(crate) enum Side {
     Client {
         address: String,
         alpn: Option<String>,
-        /// What the client has sent before the service answered, to be sent again elsewhere.
-        early: Vec<Bytes>,
-        /// The stream from the service has started.
+        /// The stream from the service has started. Nothing is read before: a skrouterd at the
+        /// other end may lose octets that arrive while it connects.
         answered: bool,
     },
     /// This router, to a service.
@@ -220,7 +219,6 @@ impl TcpConnection {
         let side = Side::Client {
             address,
             alpn,
-            early: Vec::new(),
             answered: false,
         };
         let mut connection = Self::new(id, side, Stage::Open);
@@ -276,8 +274,7 @@ impl TcpConnection {
         matches!(self.stage, Stage::Over { .. })
     }
 
-    /// The socket sent something: takes it to account and says whether it is to be kept for
-    /// another attempt.
+    /// The socket sent something: takes it to account.
     pub(crate) fn took(&mut self, octets: &Bytes, now: Instant) {
         let source = &mut self.source;
         source.octets += octets.len() as u64;
@@ -286,22 +283,13 @@ impl TcpConnection {
         }
         source.waiting += octets.len();
         source.pieces.push_back(octets.len() as u32);
-        if let Side::Client {
-            early,
-            answered: false,
-            ..
-        } = &mut self.side
-        {
-            // A copy, so that it does not keep all that was read with it.
-            early.push(Bytes::copy_from_slice(octets));
-        }
         if let Some(service) = &self.service {
             let counted = &service.counts.octets_in;
             counted.fetch_add(octets.len() as u64, Ordering::Relaxed);
         }
     }
 
-    /// The delivery starts over: what had been read counts as read, and is all on its way again.
+    /// The delivery starts, perhaps over again.
     pub(crate) fn start_over(&mut self) {
         self.source.attempts += 1;
         self.source.outcome = None;
@@ -322,16 +310,19 @@ impl TcpConnection {
         if self.stage != Stage::Open || source.ended || source.attempts == 0 {
             return false;
         }
-        let early = match self.side {
-            Side::Client { answered, .. } => !answered,
-            Side::Server { .. } => false,
-        };
+        if self.is_unanswered() {
+            return false;
+        }
         let window = match source.acknowledged {
             Some(acknowledged) => source.octets - acknowledged < source.window.octets,
             None => true,
         };
-        let early = early && source.octets >= EARLY_MAX;
-        window && !early && source.waiting < WAITING_MAX
+        window && source.waiting < WAITING_MAX
+    }
+
+    /// Whether a client waits for the stream from the service.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self.side, Side::Client { answered, .. } if !answered)
     }
 
     /// Something changed that may let reading go on.
@@ -524,8 +515,6 @@ const TELL_EVERY: u64 = 131_072;
 const WAITING_MAX: usize = 512 * 1024;
 /// Octets that may wait for the socket to take them.
 const ROOM: usize = 512 * 1024;
-/// Octets that a client may send before the service has answered.
-const EARLY_MAX: u64 = 64 * 1024;
 /// Octets that the sections ahead of a stream may take.
 const HEAD_MAX: usize = 16 * 1024;
 

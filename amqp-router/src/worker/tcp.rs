@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{ConnectionId, Worker, WorkerEvent};
 use crate::adaptors::connections::Peer;
@@ -167,48 +167,28 @@ impl Worker {
         });
         tcp.incoming = Some(incoming);
         tcp.start_over();
-        let (head, early) = match &tcp.side {
-            Side::Client {
-                address,
-                alpn,
-                early,
-                ..
-            } => {
-                let reply_to = tcp.outgoing.map(|link| self.forwarder.reply_address(link));
-                let head = StreamHead {
-                    to: Some(address.clone()),
-                    reply_to,
-                    alpn: alpn.clone(),
-                    correlation_id: None,
-                    is_stream: true,
-                };
-                (head, &early[..])
-            }
-            Side::Server { reply_to, .. } => {
-                let head = StreamHead {
-                    to: reply_to.clone(),
-                    is_stream: true,
-                    ..StreamHead::default()
-                };
-                (head, &[][..])
-            }
+        let head = match &tcp.side {
+            Side::Client { address, alpn, .. } => StreamHead {
+                to: Some(address.clone()),
+                reply_to: tcp.outgoing.map(|link| self.forwarder.reply_address(link)),
+                alpn: alpn.clone(),
+                correlation_id: None,
+                is_stream: true,
+            },
+            Side::Server { reply_to, .. } => StreamHead {
+                to: reply_to.clone(),
+                is_stream: true,
+                ..StreamHead::default()
+            },
         };
-        let mut payload = head.encode();
-        if !early.is_empty() {
-            let mut whole = BytesMut::from(payload);
-            early
-                .iter()
-                .for_each(|piece| whole.extend_from_slice(piece));
-            payload = whole.freeze();
-        }
         let arrival = Arrival {
             link: incoming.index,
             number: tcp.source.attempts,
             first: Some(0),
             settled: false,
             state: None,
-            payload,
-            more: !tcp.source.ended,
+            payload: head.encode(),
+            more: true,
             aborted: false,
         };
         self.connections.touch(number);
@@ -401,14 +381,8 @@ impl Worker {
         let id = tcp.id;
         let outcome = match (news, &mut tcp.side) {
             (Err(error), _) => DeliveryState::rejected(error),
-            (
-                Ok(head),
-                Side::Client {
-                    answered, early, ..
-                },
-            ) if head.is_stream => {
+            (Ok(head), Side::Client { answered, .. }) if head.is_stream => {
                 *answered = true;
-                *early = Vec::new();
                 tcp.review_reading();
                 return;
             }
@@ -460,17 +434,11 @@ impl Worker {
         if matches!(outcome, DeliveryState::Accepted) {
             return false;
         }
-        // Whoever modifies a stream may have passed on what there was of it.
-        let untouched = match outcome {
-            DeliveryState::Released => true,
-            DeliveryState::Modified(_) => tcp.source.octets == 0,
-            _ => false,
-        };
         let rejected = matches!(outcome, DeliveryState::Rejected(_));
         let released = matches!(outcome, DeliveryState::Released);
         tcp.source.outcome = None;
-        let unanswered = matches!(tcp.side, Side::Client { answered, .. } if !answered);
-        if let (true, true, Some(link)) = (unanswered, untouched, tcp.incoming)
+        let unanswered = tcp.is_unanswered();
+        if let (true, false, Some(link)) = (unanswered, rejected, tcp.incoming)
             && self.forwarder.attempts(link.index) >= tcp.source.attempts as usize
             && tcp.opened.is_none_or(|opened| now < opened + TRY_FOR)
         {
@@ -485,7 +453,7 @@ impl Worker {
         if let Some(service) = tcp.service.as_ref().filter(|_| unanswered) {
             service.counts.failed.fetch_add(1, Ordering::Relaxed);
         }
-        if unanswered && (untouched || rejected) {
+        if unanswered {
             tcp.end(true);
             return false;
         }
@@ -501,8 +469,7 @@ impl Worker {
     pub(super) fn end_lingering(&mut self, now: Instant) {
         let lingering = self.connections.iter().filter(|(_, peer)| match peer {
             Peer::Tcp(tcp) => {
-                let unanswered = matches!(tcp.side, Side::Client { answered, .. } if !answered);
-                let deadline = match unanswered {
+                let deadline = match tcp.is_unanswered() {
                     true => tcp.opened.map(|opened| opened + ANSWER_TIME_OUT),
                     false => None,
                 };

@@ -247,7 +247,7 @@ impl Net {
 
     fn pump(&mut self) {
         for round in 0.. {
-            assert!(round < 100_000, "the network does not come to rest");
+            assert!(round < 5_000_000, "the network does not come to rest");
             let mut moved = self.answer_dials();
             for trunk in 0..self.trunks.len() {
                 moved |= self.pump_trunk(trunk);
