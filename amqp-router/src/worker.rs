@@ -382,6 +382,7 @@ impl Worker {
             self.forwarder.tick(&mut self.connections, now);
             self.connections.tick();
             self.end_lingering(now);
+            self.try_again(now);
         }
     }
 

@@ -109,6 +109,13 @@ pub(crate) struct Source {
     pub(crate) ended: bool,
     /// The delivery has its outcome, if the receiver gave one.
     pub(crate) outcome: Option<Option<DeliveryState>>,
+    /// When an outcome is to be believed that may have overtaken the answer: a skrouterd modifies
+    /// the stream of a client whose service has answered and closed.
+    pub(crate) believe_at: Option<Instant>,
+    /// When everything is tried once more, as a network that has just changed may know better then.
+    pub(crate) again_at: Option<Instant>,
+    /// That has been done.
+    pub(crate) second_round: bool,
     /// Octets read.
     pub(crate) octets: u64,
     /// Of them, those that the far end has passed on to its socket; `None` if that no longer

@@ -13,6 +13,13 @@ impl Forwarder {
         tried.as_ref().map_or(0, Vec::len)
     }
 
+    /// A link's next delivery may go to any destination again.
+    pub(crate) fn forget_attempts(&mut self, link: u32) {
+        if let Some(tried) = &mut self.incoming[link].tried {
+            tried.clear();
+        }
+    }
+
     /// What a link's current delivery was last sent to has failed: for a while, others are
     /// preferred to it.
     pub(crate) fn last_attempt_failed(&mut self, link: u32, now: Instant) {

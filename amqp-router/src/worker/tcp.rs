@@ -436,8 +436,15 @@ impl Worker {
         }
         let rejected = matches!(outcome, DeliveryState::Rejected(_));
         let released = matches!(outcome, DeliveryState::Released);
-        tcp.source.outcome = None;
         let unanswered = tcp.is_unanswered();
+        if unanswered && matches!(outcome, DeliveryState::Modified(_)) {
+            let believe_at = *tcp.source.believe_at.get_or_insert(now + DOUBT);
+            if now < believe_at {
+                return false;
+            }
+        }
+        tcp.source.outcome = None;
+        tcp.source.believe_at = None;
         if let (true, false, Some(link)) = (unanswered, rejected, tcp.incoming)
             && self.forwarder.attempts(link.index) >= tcp.source.attempts as usize
             && tcp.opened.is_none_or(|opened| now < opened + TRY_FOR)
@@ -449,6 +456,10 @@ impl Worker {
             self.continue_stream(number, Bytes::new(), false, true, now);
             self.start_stream(number, now);
             return true;
+        }
+        if unanswered && !rejected && tcp.source.again_at.is_none() {
+            tcp.source.again_at = Some(now + PAUSE);
+            return false;
         }
         if let Some(service) = tcp.service.as_ref().filter(|_| unanswered) {
             service.counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -462,6 +473,29 @@ impl Worker {
         tcp.linger_until = Some(now + LINGER);
         self.continue_stream(number, Bytes::new(), false, true, now);
         true
+    }
+
+    /// Tries everything once more for clients whose streams nobody has taken a moment ago.
+    pub(super) fn try_again(&mut self, now: Instant) {
+        let due = self.connections.iter().filter(|(_, peer)| match peer {
+            Peer::Tcp(tcp) => {
+                let due = tcp.source.again_at.is_some_and(|at| at <= now);
+                due && !tcp.source.second_round && tcp.is_unanswered()
+            }
+            _ => false,
+        });
+        for number in due.map(|(number, _)| number).collect::<Vec<_>>() {
+            let Some(tcp) = self.connections.tcp(number).filter(|tcp| !tcp.is_over()) else {
+                continue;
+            };
+            tcp.source.second_round = true;
+            tcp.source.attempts = 0;
+            if let Some(link) = tcp.incoming {
+                self.forwarder.forget_attempts(link.index);
+            }
+            self.continue_stream(number, Bytes::new(), false, true, now);
+            self.start_stream(number, now);
+        }
     }
 
     /// Ends connections one of whose directions has failed, and whose other one has not ended
@@ -481,11 +515,22 @@ impl Worker {
         for number in lingering.map(|(number, _)| number).collect::<Vec<_>>() {
             self.end_tcp(number, true);
         }
+        let doubted = self.connections.iter().filter(|(_, peer)| match peer {
+            Peer::Tcp(tcp) => tcp.source.believe_at.is_some_and(|at| at <= now),
+            _ => false,
+        });
+        for number in doubted.map(|(number, _)| number).collect::<Vec<_>>() {
+            self.connections.touch(number);
+        }
     }
 }
 
 /// How long after it has connected a client's stream is tried again.
 const TRY_FOR: Duration = Duration::from_secs(20);
+/// How long after everything has failed it is tried once more.
+const PAUSE: Duration = Duration::from_millis(300);
+/// How long an answer may be behind an outcome.
+const DOUBT: Duration = Duration::from_millis(500);
 /// How long a client waits for the service's answer.
 const ANSWER_TIME_OUT: Duration = Duration::from_secs(60);
 /// How long one direction may go on when the other has failed.
