@@ -407,8 +407,11 @@ impl Forwarder {
             outgoing.unsettled -= 1;
             self.outbound.unchain(&mut outgoing.sent, delivery);
         }
+        let is_stream = outgoing.is_stream;
         let outbound = self.outbound.remove(delivery);
-        self.free_stream(link);
+        if is_stream {
+            self.free_stream(link);
+        }
         if let Origin::Branch(branch) = outbound.origin
             && branch.worker != self.settings.worker
         {
