@@ -443,13 +443,8 @@ fn a_client_that_is_cut_off_cuts_the_service_off() {
         return;
     }
     let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    let (service, port) = (socket.local_addr().expect("an address").port(), free_port());
-    let a = start(interior("A"), &[connector(service, "svc")], &[]);
-    let b = start(
-        interior("B"),
-        &[listener(port, "svc")],
-        &[a.port("routers")],
-    );
+    let service = socket.local_addr().expect("an address").port();
+    let (port, [a, b]) = tunnel(service);
     let mut client = connect(port);
     client.write_all(b"hello").expect("it is taken");
     let (mut server, _) = socket.accept().expect("a connection");
@@ -481,13 +476,8 @@ fn a_link_between_routers_that_is_lost_ends_its_connections() {
     if !available(&[Peer::Proton]) {
         return;
     }
-    let (service, port) = (echo("BYE"), free_port());
-    let a = start(interior("A"), &[connector(service, "svc")], &[]);
-    let b = start(
-        interior("B"),
-        &[listener(port, "svc")],
-        &[a.port("routers")],
-    );
+    let service = echo("BYE");
+    let (port, [a, b]) = tunnel(service);
     let mut client = connect(port);
     client.write_all(b"hello").expect("it is taken");
     client.read_exact(&mut [0; 5]).expect("it comes back");
@@ -510,13 +500,8 @@ fn thousands_of_connections_are_open_at_once() {
     if most < 2 * wanted + 500 {
         return skip("too few files may be open for thousands of connections");
     }
-    let (service, port) = (echo("BYE"), free_port());
-    let a = start(interior("A"), &[connector(service, "svc")], &[]);
-    let b = start(
-        interior("B"),
-        &[listener(port, "svc")],
-        &[a.port("routers")],
-    );
+    let service = echo("BYE");
+    let (port, [_a, b]) = tunnel(service);
     drop(connect(port));
     let before = b.resident_memory();
     let mut open = Vec::new();
@@ -547,13 +532,8 @@ fn thousands_of_connections_are_open_at_once() {
 
 #[test]
 fn a_storm_of_short_connections_is_served() {
-    let (service, port) = (echo("BYE"), free_port());
-    let a = start(interior("A"), &[connector(service, "svc")], &[]);
-    let _b = start(
-        interior("B"),
-        &[listener(port, "svc")],
-        &[a.port("routers")],
-    );
+    let service = echo("BYE");
+    let (port, [_a, _b]) = tunnel(service);
     drop(connect(port));
     let served = Arc::new(AtomicUsize::new(0));
     let crowd: Vec<_> = (0..20)

@@ -183,6 +183,8 @@ impl Window {
 pub(crate) struct Sink {
     /// Forwarding's name for the delivery, while it has to be settled.
     pub(crate) token: Option<u32>,
+    /// The delivery has begun to arrive.
+    started: bool,
     /// What has arrived of the sections ahead of the octets, until they are complete.
     head: Option<BytesMut>,
     /// The sections, until somebody has looked at them.
@@ -436,13 +438,15 @@ impl TcpConnection {
 
     pub(super) fn allowance(&self) -> Allowance {
         Allowance {
-            credit: 1,
+            // One delivery is all that a socket is ever sent.
+            credit: u32::from(!self.sink.started),
             room: self.out.len() < ROOM && !self.is_over(),
             drain: false,
         }
     }
 
     pub(super) fn start(&mut self, head: &Head<'_>, payload: Bytes, more: bool) -> u32 {
+        self.sink.started = true;
         self.sink.token = (!head.settled).then_some(head.token);
         self.receive(payload, more);
         0

@@ -15,6 +15,8 @@ pub(crate) struct OutBuf {
     queued: usize,
     /// The piece that is still growing.
     inline: BytesMut,
+    /// Of the segments, the first so many keep nothing else alive.
+    owned: usize,
     /// How much was inline when the buffer was last drained: the room to start with next time.
     usual: usize,
 }
@@ -59,6 +61,7 @@ impl OutBuf {
             written -= segment.len();
             self.queued -= segment.len();
             self.segments.pop_front();
+            self.owned = self.owned.saturating_sub(1);
         }
         self.usual = self.usual.max(self.inline.len());
         self.inline.advance(written);
@@ -68,13 +71,15 @@ impl OutBuf {
         }
     }
 
-    /// Copies what refers to larger buffers, so that it does not keep them alive.
+    /// Copies what refers to larger buffers, so that it does not keep them alive; what has been
+    /// copied is not copied again.
     pub(crate) fn own(&mut self) {
-        for segment in &mut self.segments {
+        for segment in self.segments.iter_mut().skip(self.owned) {
             if segment.len() <= Self::OWN_MAX {
                 *segment = Bytes::copy_from_slice(segment);
             }
         }
+        self.owned = self.segments.len();
     }
 
     /// Forgets everything that was not written yet.
@@ -164,6 +169,28 @@ mod tests {
         out.tail().extend_from_slice(b"head");
         out.push_payload(payload.clone());
         assert_eq!(out.segments[1].as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn what_waits_is_copied_once() {
+        let mut out = OutBuf::default();
+        let read = Bytes::from(vec![7; 20_000]);
+        out.push_payload(read.slice(..5000));
+        out.own();
+        let copied = out.segments[0].as_ptr();
+        assert_ne!(copied, read.as_ptr());
+        out.push_payload(read.slice(5000..10_000));
+        out.own();
+        assert_eq!(out.segments[0].as_ptr(), copied);
+        out.advance(5000);
+        out.push_payload(read.slice(10_000..));
+        out.own();
+        assert!(
+            out.segments
+                .iter()
+                .all(|s| !read.as_ptr_range().contains(&s.as_ptr()))
+        );
+        assert_eq!(drain(&mut out, 999), vec![7; 15_000]);
     }
 
     #[test]

@@ -251,7 +251,8 @@ impl Manager<'_> {
                 entity.set("deliveriesIngress", integer(counts.ingress));
                 entity.set("deliveriesEgress", integer(counts.egress));
                 entity.set("deliveriesTransit", integer(counts.transit));
-                entity.set("watch", false);
+                let watched = self.service.control.is_watched(&entry.key);
+                entity.set("watch", watched);
                 let remotes = entry.remotes.iter();
                 let remotes =
                     remotes.filter_map(|remote| self.service.control.router(remote.router));
