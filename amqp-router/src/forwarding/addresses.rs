@@ -78,14 +78,6 @@ impl Choice {
     pub(super) fn is_to_router(&self) -> bool {
         matches!(self.outlet, Outlet::Link { to_router, .. } if to_router)
     }
-
-    /// Whether the delivery leaves from `worker`, which has it.
-    pub(super) fn is_on(&self, worker: WorkerId) -> bool {
-        match self.outlet {
-            Outlet::Link { worker: at, .. } => at == worker,
-            Outlet::Connector(_) => true,
-        }
-    }
 }
 
 impl Addresses {
@@ -163,8 +155,10 @@ impl Addresses {
         };
         let entry = &*row.entry;
         let one = match entry.treatment {
-            Treatment::Closest => treatment::closest(entry, &mut row.turn, journey),
-            Treatment::Balanced => treatment::balanced(entry, &mut row.turn, journey),
+            Treatment::Closest => treatment::only(entry, journey)
+                .or_else(|| treatment::closest(entry, &mut row.turn, journey)),
+            Treatment::Balanced => treatment::only(entry, journey)
+                .or_else(|| treatment::balanced(entry, &mut row.turn, journey)),
             Treatment::Unavailable => None,
             Treatment::Multicast => {
                 let destinations = entry.destinations.iter();

@@ -341,21 +341,52 @@ impl Forwarder {
                 }
                 self.refuse(wire, &fresh, DeliveryState::Released);
             }
-            [choice] if fresh.settled && !fresh.more && choice.is_on(self.settings.worker) => {
+            [choice] => {
                 envelope.load = choice.load.take();
-                let origin = self.presettled_origin(wire, &fresh);
-                let link = self.way_out(wire, choice.outlet);
-                self.enqueue(wire, link, origin, envelope, fresh.payload, false);
+                let outlet = choice.outlet;
+                self.forward_to(wire, fresh, envelope, outlet);
             }
             _ => self.fan_out(wire, fresh, envelope, &mut chosen),
         }
         self.chosen = chosen;
     }
 
+    /// Hands a delivery to the only link that gets it.
+    fn forward_to<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        fresh: Fresh,
+        envelope: Envelope,
+        outlet: Outlet,
+    ) {
+        let here = self.settings.worker;
+        let (worker, link) = self.way_out(wire, outlet);
+        if fresh.settled && !fresh.more && worker == here {
+            let origin = self.presettled_origin(wire, &fresh);
+            self.enqueue(wire, link, origin, envelope, fresh.payload, false);
+            return;
+        }
+        let copies = SmallVec::from_buf([Copied::new(worker)]);
+        let delivery = self.add_inbound(wire, &fresh, copies, None);
+        let branch = Branch {
+            worker: here,
+            delivery,
+            copy: 0,
+        };
+        let (payload, more) = (fresh.payload, fresh.more);
+        if worker != here {
+            return self.post_start(worker, link, branch, envelope, payload, more);
+        }
+        let outbound = self.enqueue(wire, link, Origin::Branch(branch), envelope, payload, more);
+        if let Some(inbound) = self.inbound.get_mut(delivery) {
+            inbound.copies[0].outbound = outbound;
+        }
+    }
+
     /// The link that a delivery to a destination leaves by, made for it if it needs its own.
-    fn way_out<W: Wire>(&mut self, wire: &mut W, outlet: Outlet) -> Slot {
+    fn way_out<W: Wire>(&mut self, wire: &mut W, outlet: Outlet) -> (WorkerId, Slot) {
         match outlet {
-            Outlet::Link { link, .. } => link,
+            Outlet::Link { worker, link, .. } => (worker, link),
             Outlet::Connector(connector) => {
                 let terminal = wire.dial(connector);
                 let traits = OutgoingTraits {
@@ -364,7 +395,7 @@ impl Forwarder {
                 };
                 let (slot, _) = self.add_outgoing(terminal, traits);
                 wire.bind(terminal, Direction::Outgoing, slot);
-                slot
+                (self.settings.worker, slot)
             }
         }
     }
@@ -392,39 +423,12 @@ impl Forwarder {
     ) {
         let links = u16::try_from(chosen.len()).unwrap_or(u16::MAX);
         let chosen = &mut chosen[..usize::from(links)];
-        let ways: SmallVec<[(WorkerId, Slot); 1]> = chosen
-            .iter()
-            .map(|choice| match choice.outlet {
-                Outlet::Link { worker, link, .. } => (worker, link),
-                outlet => (self.settings.worker, self.way_out(wire, outlet)),
-            })
-            .collect();
-        let mut multicast = None;
-        if links > 1 {
-            let mut held = Box::<Multicast>::default();
-            held.progress.hold(links);
-            multicast = Some(held);
-        }
-        let delivery = self.insert_inbound(
-            wire,
-            &fresh,
-            Inbound {
-                link: fresh.link,
-                number: fresh.number,
-                settled: fresh.settled,
-                complete: !fresh.more,
-                unreleased: 1,
-                early: 0,
-                early_pieces: 0,
-                presettled: fresh.settled,
-                copies: ways.iter().map(|way| Copied::new(way.0)).collect(),
-                multicast,
-                undecided: None,
-            },
-        );
-        if !fresh.more {
-            self.release_early(wire, delivery.index, fresh.payload.len());
-        }
+        let ways = chosen.iter().map(|one| self.way_out(wire, one.outlet));
+        let ways: SmallVec<[(WorkerId, Slot); 8]> = ways.collect();
+        let mut held = Box::<Multicast>::default();
+        held.progress.hold(links);
+        let copies = ways.iter().map(|way| Copied::new(way.0)).collect();
+        let delivery = self.add_inbound(wire, &fresh, copies, Some(held));
         for ((copy, choice), (worker, link)) in (0..links).zip(chosen).zip(ways) {
             let branch = Branch {
                 worker: self.settings.worker,
@@ -443,18 +447,32 @@ impl Forwarder {
                     inbound.copies[usize::from(copy)].outbound = outbound;
                 }
             } else {
-                self.post(
-                    worker,
-                    Mail::Start {
-                        link,
-                        branch,
-                        envelope: Box::new(envelope),
-                        payload,
-                        more,
-                    },
-                );
+                self.post_start(worker, link, branch, envelope, payload, more);
             }
         }
+    }
+
+    /// Hands a delivery to a link of another worker.
+    fn post_start(
+        &mut self,
+        worker: WorkerId,
+        link: Slot,
+        branch: Branch,
+        envelope: Envelope,
+        payload: Bytes,
+        more: bool,
+    ) {
+        let envelope = Box::new(envelope);
+        self.post(
+            worker,
+            Mail::Start {
+                link,
+                branch,
+                envelope,
+                payload,
+                more,
+            },
+        );
     }
 
     /// Lets a complete delivery's place in the window go although it waits, if it came from a
@@ -566,23 +584,9 @@ impl Forwarder {
             message_format: fresh.message_format,
             state: fresh.state.take(),
         };
-        self.insert_inbound(
-            wire,
-            &fresh,
-            Inbound {
-                link: fresh.link,
-                number: fresh.number,
-                settled: fresh.settled,
-                complete: false,
-                unreleased: 1,
-                early: 0,
-                early_pieces: 0,
-                presettled: fresh.settled,
-                copies: SmallVec::new(),
-                multicast: None,
-                undecided: Some(Box::new(undecided)),
-            },
-        );
+        let delivery = self.add_inbound(wire, &fresh, SmallVec::new(), None);
+        let inbound = &mut self.inbound[delivery.index];
+        inbound.undecided = Some(Box::new(undecided));
     }
 
     /// Looks again at a message whose first sections were incomplete.
@@ -613,15 +617,37 @@ impl Forwarder {
         self.begin(wire, now, fresh);
     }
 
-    fn insert_inbound<W: Wire>(&mut self, wire: &mut W, fresh: &Fresh, inbound: Inbound) -> Slot {
+    /// Makes the incoming half of a delivery that goes where `copies` say.
+    fn add_inbound<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        fresh: &Fresh,
+        copies: SmallVec<[Copied; 1]>,
+        multicast: Option<Box<Multicast>>,
+    ) -> Slot {
+        let inbound = Inbound {
+            link: fresh.link,
+            number: fresh.number,
+            settled: fresh.settled,
+            complete: !fresh.more,
+            unreleased: 1,
+            early: 0,
+            early_pieces: 0,
+            presettled: fresh.settled,
+            copies,
+            multicast,
+            undecided: None,
+        };
         let delivery = self.inbound.insert(inbound);
         let incoming = &mut self.incoming[fresh.link];
         self.inbound.chain(&mut incoming.deliveries, delivery.index);
-        if fresh.more {
-            incoming.current = Some(delivery.index);
-        }
         if !fresh.settled {
             wire.watch(incoming.terminal, fresh.number, delivery.index);
+        }
+        if fresh.more {
+            incoming.current = Some(delivery.index);
+        } else {
+            self.release_early(wire, delivery.index, fresh.payload.len());
         }
         delivery
     }

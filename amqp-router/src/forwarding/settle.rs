@@ -370,7 +370,7 @@ impl Forwarder {
         delivery: u32,
         outcome: DeliveryState,
     ) {
-        let mut outbound = self.remove_outbound(delivery);
+        let mut outbound = self.take_outbound(delivery);
         let age = now.duration_since(outbound.envelope.arrived);
         if !outbound.envelope.settled {
             self.counts.outcomes.settled(Some(&outcome), age);
@@ -395,11 +395,18 @@ impl Forwarder {
         }
     }
 
+    /// Ends an outgoing half, which is no longer in its link's queue, without a word to anybody.
+    pub(super) fn remove_outbound(&mut self, delivery: u32) {
+        self.take_outbound(delivery);
+    }
+
     /// Takes an outgoing half, which is no longer in its link's queue, out of everything else.
-    pub(super) fn remove_outbound(&mut self, delivery: u32) -> Outbound {
-        let (link, sent) = (self.outbound[delivery].link, self.outbound[delivery].sent);
+    #[inline]
+    fn take_outbound(&mut self, delivery: u32) -> Outbound {
+        let outbound = &self.outbound[delivery];
+        let (link, sent, origin) = (outbound.link, outbound.sent, outbound.origin);
         let outgoing = &mut self.outgoing[link];
-        match &self.outbound[delivery].envelope.load {
+        match &outbound.envelope.load {
             Some(load) => load.remove(),
             None => outgoing.load.remove(),
         }
@@ -407,17 +414,15 @@ impl Forwarder {
             outgoing.unsettled -= 1;
             self.outbound.unchain(&mut outgoing.sent, delivery);
         }
-        let is_stream = outgoing.is_stream;
-        let outbound = self.outbound.remove(delivery);
-        if is_stream {
+        if outgoing.is_stream {
             self.free_stream(link);
         }
-        if let Origin::Branch(branch) = outbound.origin
+        if let Origin::Branch(branch) = origin
             && branch.worker != self.settings.worker
         {
             self.foreign.remove(&branch);
         }
-        outbound
+        self.outbound.remove(delivery)
     }
 
     /// A frame of an outgoing half has left or been dropped.

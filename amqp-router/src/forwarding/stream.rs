@@ -14,9 +14,16 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub(super) struct Body {
     first: Option<Bytes>,
-    rest: VecDeque<Bytes>,
-    complete: bool,
+    /// All else, once there is any.
+    more: Option<Box<More>>,
     octets: usize,
+    complete: bool,
+}
+
+/// What only a body that waits, or has several frames, has to know.
+#[derive(Debug, Default)]
+struct More {
+    rest: VecDeque<Bytes>,
     /// Octets of the first chunk that have left already.
     begun: usize,
     /// Of the chunks that wait, those that keep nothing else alive.
@@ -30,7 +37,7 @@ impl Body {
         if self.first.is_none() {
             self.first = Some(chunk);
         } else {
-            self.rest.push_back(chunk);
+            self.more().rest.push_back(chunk);
         }
         self.complete = !more;
     }
@@ -38,9 +45,12 @@ impl Body {
     /// Puts a chunk in front of the others: what a full session window left over of one of
     /// `octets` octets.
     pub(super) fn unread(&mut self, chunk: Bytes, octets: usize) {
-        self.begun = octets - chunk.len();
-        if let Some(second) = self.first.replace(chunk) {
-            self.rest.push_front(second);
+        let begun = octets - chunk.len();
+        let second = self.first.replace(chunk);
+        let more = self.more();
+        more.begun = begun;
+        if let Some(second) = second {
+            more.rest.push_front(second);
         }
     }
 
@@ -56,22 +66,35 @@ impl Body {
     /// The first chunk, or what is left of it, and how large it was when it came.
     pub(super) fn pop_counted(&mut self) -> Option<(Bytes, usize)> {
         let chunk = self.first.take()?;
-        self.first = self.rest.pop_front();
-        self.owned = self.owned.saturating_sub(1);
-        let octets = chunk.len() + std::mem::take(&mut self.begun);
+        let mut octets = chunk.len();
+        if let Some(more) = &mut self.more {
+            self.first = more.rest.pop_front();
+            more.owned = more.owned.saturating_sub(1);
+            octets += std::mem::take(&mut more.begun);
+        }
         Some((chunk, octets))
     }
 
     /// Copies chunks that wait, so that they do not keep alive what they were read with. To be
     /// called now and then: what is copied already is not copied again.
     pub(super) fn own(&mut self) {
-        let chunks = self.first.iter_mut().chain(&mut self.rest);
-        for chunk in chunks.skip(self.owned) {
-            if chunk.len() <= OWN_MAX {
+        let Some(first) = &mut self.first else {
+            return;
+        };
+        let more = self.more.get_or_insert_default();
+        let chunks = std::iter::once(first).chain(&mut more.rest);
+        let mut count = 0;
+        for chunk in chunks {
+            if count >= more.owned && chunk.len() <= OWN_MAX {
                 *chunk = Bytes::copy_from_slice(chunk);
             }
+            count += 1;
         }
-        self.owned = self.chunks() as usize;
+        more.owned = count;
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// All that has ever arrived, in octets.
@@ -91,7 +114,8 @@ impl Body {
 
     /// How many chunks wait.
     pub(super) fn chunks(&self) -> u32 {
-        u32::from(self.first.is_some()) + self.rest.len() as u32
+        let rest = self.more.as_ref().map_or(0, |more| more.rest.len());
+        u32::from(self.first.is_some()) + rest as u32
     }
 }
 

@@ -30,6 +30,14 @@ pub(super) enum Chosen<'a> {
     Neighbour(NeighbourIndex, &'a Arc<LinkLoad>),
 }
 
+/// The only destination of an address that has a single one, as most have.
+pub(super) fn only<'a>(entry: &'a AddressEntry, journey: &Journey<'_>) -> Option<Chosen<'a>> {
+    match &entry.destinations[..] {
+        [one] if entry.remotes.is_empty() && journey.tried.is_none() => Some(Chosen::Local(one)),
+        _ => None,
+    }
+}
+
 /// The next destination in turn: of this router's if there are any, else of the routers that are
 /// nearest. One that fails is taken only when there is no other.
 pub(super) fn closest<'a>(
