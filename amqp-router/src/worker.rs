@@ -26,8 +26,9 @@ use crate::codec::{
 };
 use crate::control::links::{AttachRequest, Command, LeadsTo, Termini};
 use crate::control::role::Role as ConnectionRole;
-use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, WorkerId};
+use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::RouterLink;
+use crate::control::uplink::TRACKING;
 use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, TransferEvent};
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
@@ -321,6 +322,13 @@ impl Worker {
                 leads_to,
             } => self.accept(link, termini, leads_to),
             Command::Refuse { link, error } => self.refuse(link, error, now),
+            Command::Attach {
+                connection,
+                ticket,
+                attach,
+            } => self.attach_proxy(connection, ticket, *attach),
+            Command::Open { link, leads_to } => self.open_proxy(link, leads_to),
+            Command::Detach { link } => self.detach_proxy(link),
             Command::Tell { link, message } => {
                 self.forwarder
                     .tell(&mut self.connections, now, link.slot, message);
@@ -577,7 +585,7 @@ impl Worker {
             Role::Sender => Direction::Incoming,
             Role::Receiver => Direction::Outgoing,
         };
-        let (link, load) = self.add_link(terminal, direction, role, &attach, capacity);
+        let (link, load) = self.add_link(terminal, direction, role, connection, &attach, capacity);
         let request = AttachRequest {
             link,
             connection,
@@ -595,6 +603,7 @@ impl Worker {
         terminal: Terminal,
         direction: Direction,
         role: ConnectionRole,
+        connection: u64,
         attach: &Attach,
         capacity: u32,
     ) -> (LinkRef, Option<Arc<LinkLoad>>) {
@@ -604,6 +613,7 @@ impl Worker {
                     capacity,
                     confirms: attach.rcv_settle_mode == ReceiverSettleMode::Second,
                     from_router: role.is_annotated(),
+                    side: Side::of(role, connection, self.forwarder.is_edge()),
                     flags: match target_has(attach, "qd.streaming-deliveries") {
                         true => RouterAnnotations::STREAMING,
                         false => 0,
@@ -614,7 +624,11 @@ impl Worker {
             }
             Direction::Outgoing => {
                 let traits = OutgoingTraits {
-                    capacity,
+                    capacity: match is_tracking(attach) {
+                        // What an edge router is to know must not be dropped.
+                        true => u32::MAX,
+                        false => capacity,
+                    },
                     presettle: attach.snd_settle_mode == SenderSettleMode::Settled,
                     to_router: role.is_annotated(),
                     is_stream: false,
@@ -668,14 +682,10 @@ impl Worker {
             }
         }
         self.connections.touch(terminal.connection);
-        let target = match leads_to {
-            LeadsTo::Address(id) => Destination::Address(id),
-            LeadsTo::EachMessage => Destination::Anonymous,
-            LeadsTo::Control => Destination::Control,
-            LeadsTo::ItsReceiver => return,
-        };
-        self.forwarder
-            .open_incoming(link.slot, target, address.as_deref());
+        if let Some(target) = target_of(leads_to) {
+            self.forwarder
+                .open_incoming(link.slot, target, address.as_deref());
+        }
     }
 
     fn refuse(&mut self, link: LinkRef, error: Error, now: Instant) {
@@ -780,6 +790,22 @@ impl Worker {
         }
         false
     }
+}
+
+/// What forwarding calls the place that an incoming link leads to.
+fn target_of(leads_to: LeadsTo) -> Option<Destination> {
+    match leads_to {
+        LeadsTo::Address(id) => Some(Destination::Address(id)),
+        LeadsTo::EachMessage => Some(Destination::Anonymous),
+        LeadsTo::Control => Some(Destination::Control),
+        LeadsTo::ItsReceiver => None,
+    }
+}
+
+/// Whether an edge router learns by a link which addresses somebody receives from.
+fn is_tracking(attach: &Attach) -> bool {
+    let source = attach.source.as_ref();
+    source.and_then(|source| source.address.as_deref()) == Some(TRACKING)
 }
 
 /// Whether the target of a link has a capability.

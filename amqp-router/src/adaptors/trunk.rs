@@ -1,10 +1,11 @@
-//! The sessions and links of a connection between routers
+//! The sessions and links that this router makes on a connection to another router
 //! (`reference/router/inter-router-protocol.md` §2).
 
 use crate::codec::{Attach, Role, Source, Symbol, Target, TargetNode};
 use crate::control::role::{control_capability, data_capability};
 use crate::control::topology::PRIORITIES;
 use crate::control::trunk::Purpose;
+use crate::control::uplink::Ticket;
 use crate::endpoint::{Connection, LimitReached, LinkId, SessionId};
 
 /// The sessions of a connection between routers, and the links that wait for their peer's answer.
@@ -15,6 +16,12 @@ pub(crate) struct Trunk {
     attaching: Vec<(LinkId, Purpose)>,
     /// Where links for incomplete messages are attached.
     streams: Option<SessionId>,
+    /// What their termini can do.
+    stream_capabilities: Vec<Symbol>,
+    /// Where an edge router attaches its links, once the peer has begun it too.
+    proxies: Option<SessionId>,
+    /// Links of an edge router that wait for that.
+    waiting: Vec<(Ticket, Attach)>,
     /// This router's id, which tells its links' names from those that the neighbour gives: a name
     /// belongs to both ends (AMQP 2.6.1).
     container: String,
@@ -27,6 +34,7 @@ impl Trunk {
     pub(crate) fn begin(endpoint: &mut Connection, connector: bool) -> Result<Self, LimitReached> {
         let mut trunk = Self {
             container: endpoint.config().container_id.clone(),
+            stream_capabilities: vec![data_capability()],
             ..Self::default()
         };
         if connector {
@@ -37,6 +45,44 @@ impl Trunk {
         }
         trunk.streams = Some(endpoint.begin()?);
         Ok(trunk)
+    }
+
+    /// Begins the sessions of a connection between an edge router, which connects, and an interior
+    /// router.
+    pub(crate) fn begin_edge(
+        endpoint: &mut Connection,
+        connector: bool,
+    ) -> Result<Self, LimitReached> {
+        Ok(Self {
+            container: endpoint.config().container_id.clone(),
+            proxies: connector.then(|| endpoint.begin()).transpose()?,
+            streams: Some(endpoint.begin()?),
+            ..Self::default()
+        })
+    }
+
+    /// Takes a link that an edge router is to attach, and gives it back when it can.
+    pub(crate) fn ready(
+        &mut self,
+        endpoint: &Connection,
+        ticket: Ticket,
+        attach: Attach,
+    ) -> Option<(SessionId, Attach)> {
+        let attach = self.named(attach);
+        let session = self.proxies?;
+        if endpoint.is_mapped(session) {
+            return Some((session, attach));
+        }
+        self.waiting.push((ticket, attach));
+        None
+    }
+
+    /// The links of an edge router that have waited for a session which has begun now.
+    pub(crate) fn take_waiting(&mut self, session: SessionId) -> Vec<(Ticket, Attach)> {
+        match self.proxies == Some(session) {
+            true => std::mem::take(&mut self.waiting),
+            false => Vec::new(),
+        }
     }
 
     /// A session has begun: what its links are for.
@@ -60,7 +106,7 @@ impl Trunk {
     pub(crate) fn attach(&mut self, role: Role, purpose: Purpose) -> Attach {
         let capability = match purpose {
             Purpose::Control => control_capability(),
-            Purpose::Data(_) | Purpose::Stream => data_capability(),
+            _ => data_capability(),
         };
         self.attach_with(role, vec![capability])
     }
@@ -71,14 +117,12 @@ impl Trunk {
         endpoint: &mut Connection,
     ) -> Result<(SessionId, LinkId), LimitReached> {
         let session = self.streams.ok_or(LimitReached::NoSession)?;
-        let attach = self.attach_with(Role::Sender, vec![data_capability()]);
+        let attach = self.attach_with(Role::Sender, self.stream_capabilities.clone());
         Ok((session, endpoint.attach(session, attach)?))
     }
 
     fn attach_with(&mut self, role: Role, capabilities: Vec<Symbol>) -> Attach {
-        self.names += 1;
-        Attach {
-            name: format!("qdlink.{}.{}", self.container, self.names),
+        self.named(Attach {
             role,
             source: Some(Source {
                 capabilities: capabilities.clone(),
@@ -89,6 +133,12 @@ impl Trunk {
                 ..TargetNode::default()
             })),
             ..Attach::default()
-        }
+        })
+    }
+
+    fn named(&mut self, mut attach: Attach) -> Attach {
+        self.names += 1;
+        attach.name = format!("qdlink.{}.{}", self.container, self.names);
+        attach
     }
 }

@@ -10,6 +10,9 @@ pub(crate) const MAX_ADDRESS_LEN: usize = 2048;
 /// The area that every router is in; the protocol has room for more, the network has one.
 const AREA: &str = "0";
 
+/// The key of the way into the network, of an edge router.
+pub(crate) const UPLINK: &str = "L_edge";
+
 /// An address as the table files it: one letter for its class, then its text.
 ///
 /// The classes are those of the inter-router protocol (`reference/router/inter-router-protocol.md`
@@ -32,6 +35,11 @@ impl AddressKey {
     /// The key of whatever is at another router.
     pub(crate) fn router(id: &str) -> Self {
         Self::of_class('R', id)
+    }
+
+    /// The key of everything behind an edge router.
+    pub(crate) fn edge(id: &str) -> Self {
+        Self::of_class('H', id)
     }
 
     /// A key as routers write it to each other; none if it is not of a class that they share.
@@ -143,7 +151,7 @@ impl Identity {
             Some("all") if all => AddressKey::of_class('T', text),
             Some(AREA) if all => AddressKey::of_class('T', text),
             Some(AREA) if router == Some(&self.id) => AddressKey::local(text),
-            _ if self.edge => AddressKey::local("_edge"),
+            _ if self.edge => AddressKey::local(&UPLINK[1..]),
             Some(AREA) => AddressKey::of_class('R', router.unwrap_or_default()),
             other => AddressKey::of_class('A', other.unwrap_or_default()),
         }
@@ -152,7 +160,7 @@ impl Identity {
     fn edge(&self, router: Option<&str>, text: &str) -> AddressKey {
         match router {
             Some(id) if id == self.id => AddressKey::local(text),
-            _ if self.edge => AddressKey::local("_edge"),
+            _ if self.edge => AddressKey::local(&UPLINK[1..]),
             other => AddressKey::of_class('H', other.unwrap_or_default()),
         }
     }
@@ -163,7 +171,7 @@ impl Identity {
 
     fn foreign(&self, network: &str) -> AddressKey {
         if self.edge {
-            AddressKey::local("_edge")
+            AddressKey::local(&UPLINK[1..])
         } else {
             AddressKey::of_class('N', network)
         }

@@ -10,16 +10,18 @@ use rand::{Rng, SeedableRng};
 use slab::Slab;
 
 use crate::codec::{Attach, Error, Fields, Role, Source, Symbol, Target};
-use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN};
+use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN, UPLINK};
+use crate::control::edges::Edges;
 use crate::control::network::Network;
 use crate::control::pattern::{PatternTree, prefix_pattern};
 use crate::control::role::Role as ConnectionRole;
 use crate::control::services::Services;
 use crate::control::table::{
-    AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, Outlet, TableUpdate,
+    AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, Outlet, Side, TableUpdate,
     Treatment, WorkerId,
 };
 use crate::control::trunk::{Purpose, RouterLink};
+use crate::control::uplink::{Ticket, Uplink};
 
 /// The one owner of links and addresses.
 ///
@@ -40,6 +42,10 @@ pub(crate) struct Control {
     /// The network that this router is in, unless it stands alone.
     pub(super) network: Option<Box<Network>>,
     pub(super) services: Services,
+    /// Edge routers that are connected.
+    pub(super) edges: Edges,
+    /// The way into the network, if this is an edge router.
+    pub(super) uplink: Option<Box<Uplink>>,
 }
 
 /// How addresses that match a pattern are treated: one `address` entity.
@@ -89,6 +95,16 @@ pub(crate) enum Command {
     },
     /// The link may not be.
     Refuse { link: LinkRef, error: Error },
+    /// Attach a link to an interior router, by the connection of this identity.
+    Attach {
+        connection: u64,
+        ticket: Ticket,
+        attach: Box<Attach>,
+    },
+    /// An incoming link that this router has attached leads somewhere from now on.
+    Open { link: LinkRef, leads_to: LeadsTo },
+    /// Detach a link that this router has attached.
+    Detach { link: LinkRef },
     /// Send a neighbour a message on its control link.
     Tell { link: LinkRef, message: Bytes },
     /// Close the connection of this identity.
@@ -139,6 +155,8 @@ pub(crate) enum LinkKind {
     RouterControl,
     /// Between routers, for everybody's messages.
     RouterData,
+    /// To an edge router, for what is addressed to it.
+    EdgeDownlink,
 }
 
 impl LinkKind {
@@ -148,6 +166,7 @@ impl LinkKind {
             Self::Endpoint => "endpoint",
             Self::RouterControl => "router-control",
             Self::RouterData => "inter-router",
+            Self::EdgeDownlink => "edge-downlink",
         }
     }
 }
@@ -177,6 +196,8 @@ impl Control {
             commands: VecDeque::new(),
             network: None,
             services: Services::default(),
+            edges: Edges::default(),
+            uplink: None,
         }
     }
 
@@ -265,14 +286,18 @@ impl Control {
     /// A peer wants to attach a link.
     pub(crate) fn attach(&mut self, request: AttachRequest, now: Instant) {
         let link = request.link;
-        let decision = match (self.attach_router_link(&request, now), link.direction) {
+        let special = self.attach_router_link(&request, now);
+        let special = special.or_else(|| self.attach_edge_link(&request));
+        let decision = match (special, link.direction) {
             (Some(decision), _) => decision,
             (None, Direction::Incoming) => self.attach_sender(&request),
             (None, Direction::Outgoing) => self.attach_receiver(&request),
         };
+        let mut follow = None;
         let command = match decision {
             Ok(accepted) => {
                 self.add_link(&request, &accepted);
+                follow = accepted.address;
                 Command::Accept {
                     link,
                     termini: Box::new(Termini {
@@ -291,6 +316,9 @@ impl Control {
         };
         self.commands
             .push_back((Recipient::Worker(link.worker), command));
+        if let Some(id) = follow {
+            self.follow_sender(&request, id);
+        }
         self.follow_network();
     }
 
@@ -307,6 +335,10 @@ impl Control {
         let Some(link) = self.links.remove(&id) else {
             return;
         };
+        if self.proxy_lost(reference) {
+            return;
+        }
+        self.edge_link_lost(reference, link.address);
         let Some(address_id) = link.address else {
             if let Some(network) = &mut self.network {
                 network.link_lost(link.connection, reference, now);
@@ -382,7 +414,10 @@ impl Control {
             self.find_or_make(key, Treatment::Balanced)
         } else {
             match source.address.as_deref() {
-                Some(name) if !name.is_empty() => self.reach(name)?,
+                Some(name) if !name.is_empty() => {
+                    self.may_receive(name)?;
+                    self.reach(name)?
+                }
                 _ => {
                     let text = "the source has no address and is not dynamic";
                     return Err(Error::new("qd:no-route-to-dest", text));
@@ -397,6 +432,16 @@ impl Control {
             address: Some(address),
             kind: LinkKind::Endpoint,
         })
+    }
+
+    /// Whether messages to an address can be received here: those to another router cannot.
+    fn may_receive(&self, name: &str) -> Result<(), Error> {
+        let key = self.identity.key(name);
+        if matches!(key.class(), 'R' | 'A') || key.as_str() == UPLINK {
+            let text = "messages to another router are received there";
+            return Err(Error::new("qd:no-route-to-dest", text));
+        }
+        Ok(())
     }
 
     /// The address that a terminus names, made if need be.
@@ -462,6 +507,7 @@ impl Control {
                                 link: request.link.slot,
                                 to_router: request.role.is_annotated(),
                             },
+                            side: Side::of(request.role, request.connection, self.uplink.is_some()),
                             capacity: request.capacity,
                             load: Arc::clone(load),
                         });
@@ -494,6 +540,7 @@ impl Control {
             Purpose::Control => (LinkKind::RouterControl, 9),
             Purpose::Data(priority) => (LinkKind::RouterData, priority),
             Purpose::Stream => (LinkKind::RouterData, 4),
+            Purpose::Proxy(_) => (LinkKind::Endpoint, 4),
         };
         self.link_ids.insert(link.link, id);
         self.links.insert(
@@ -512,9 +559,12 @@ impl Control {
     }
 
     pub(super) fn remove_if_unused(&mut self, id: AddressId) {
-        let address = &self.addresses[id.index()];
+        let Some(address) = self.addresses.get(id.index()) else {
+            return;
+        };
         let remote = !address.entry.remotes.is_empty();
-        if address.consumers.is_empty() && address.producers == 0 && !remote {
+        let watched = self.uplink.is_some() && self.is_watched(&address.entry.key);
+        if address.consumers.is_empty() && address.producers == 0 && !remote && !watched {
             let address = self.addresses.remove(id.index());
             self.by_key.remove(&address.entry.key);
             let update = Command::Table(TableUpdate::Remove(id));
@@ -530,6 +580,7 @@ impl Control {
         self.commands
             .push_back((Recipient::Everyone, Command::Table(TableUpdate::Set(entry))));
         self.note_reachability(&key);
+        self.tell_edges(id);
     }
 
     pub(super) fn take_link_number(&mut self) -> u64 {

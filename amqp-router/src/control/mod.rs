@@ -5,6 +5,7 @@
 //! [`Command`](links::Command)s and publishes, address by address, what [`table`] describes.
 
 pub(crate) mod address;
+mod edges;
 pub(crate) mod links;
 pub(crate) mod network;
 pub(crate) mod pattern;
@@ -14,3 +15,4 @@ pub(crate) mod services;
 pub(crate) mod table;
 pub(crate) mod topology;
 pub(crate) mod trunk;
+pub(crate) mod uplink;

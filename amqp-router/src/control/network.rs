@@ -411,6 +411,7 @@ impl Control {
         if let Some(network) = &mut self.network {
             network.opened(opened);
         }
+        self.uplink_opened(opened);
     }
 
     /// A connection is gone, and all its links before it.
@@ -418,12 +419,16 @@ impl Control {
         if let Some(network) = &mut self.network {
             network.closed(connection, now);
         }
+        self.uplink_closed(connection);
         self.follow_network();
     }
 
     /// A neighbour has accepted a link.
     pub(crate) fn attached(&mut self, link: &RouterLink, now: Instant) {
         self.add_router_link(link);
+        if let Some(ticket) = link.ticket() {
+            return self.proxy_attached(ticket, link);
+        }
         if let Some(network) = &mut self.network {
             network.add_link(link.connection, link.link, link.purpose, link.capacity, now);
         }
@@ -432,6 +437,9 @@ impl Control {
 
     /// A neighbour says something on its control link.
     pub(crate) fn heard(&mut self, link: LinkRef, message: &Bytes, now: Instant) {
+        if self.uplink.is_some() {
+            return self.tracked(link, message);
+        }
         let connection = self.connection_of(link);
         if let (Some(network), Some(connection)) = (&mut self.network, connection) {
             network.heard(connection, message, now);
@@ -514,13 +522,14 @@ impl Control {
             address: None,
             kind: match purpose {
                 Purpose::Control => LinkKind::RouterControl,
-                Purpose::Data(_) | Purpose::Stream => LinkKind::RouterData,
+                Purpose::Data(_) | Purpose::Stream | Purpose::Proxy(_) => LinkKind::RouterData,
             },
         }))
     }
 
     /// Tells the network whether this router has consumers of an address.
     pub(super) fn advertise(&mut self, id: crate::control::table::AddressId) {
+        self.review_proxies(id);
         let (Some(network), Some(address)) = (&mut self.network, self.addresses.get(id.index()))
         else {
             return;

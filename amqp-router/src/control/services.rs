@@ -7,7 +7,7 @@ use crate::control::address::AddressKey;
 use crate::control::links::Control;
 use crate::control::table::{
     AddressEntry, AddressId, ConnectorId, DEFAULT_LINK_CAPACITY, Destination, LinkLoad, Outlet,
-    Treatment,
+    Side, Treatment,
 };
 
 /// What the control plane keeps of TCP services.
@@ -50,6 +50,7 @@ impl Control {
         address.consumers.push(consumer);
         let destination = Destination {
             outlet: Outlet::Connector(connector),
+            side: Side::NONE,
             capacity: DEFAULT_LINK_CAPACITY,
             load: Arc::new(LinkLoad::default()),
         };
@@ -96,6 +97,11 @@ impl Control {
             reachable,
         });
         watched.watchers += 1;
+        if self.uplink.is_some() {
+            let treatment = self.rule(&key).treatment;
+            let id = self.find_or_make(key.clone(), treatment);
+            self.advertise(id);
+        }
         self.services.changes.push_back((key.clone(), reachable));
         key
     }
@@ -106,6 +112,10 @@ impl Control {
             watched.watchers -= 1;
             if watched.watchers == 0 {
                 self.services.watched.remove(key);
+                if let Some(&id) = self.by_key.get(key) {
+                    self.advertise(id);
+                    self.remove_if_unused(id);
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::control::address::AddressKey;
+use crate::control::role::Role;
 use crate::control::topology::{RouterIndex, Topology};
 
 /// Deliveries that an outgoing link takes before it is no longer preferred, and the credit that an
@@ -154,10 +155,38 @@ pub(crate) enum Outlet {
     Connector(ConnectorId),
 }
 
+/// Where links lead that have more than one client behind them: to an edge router, or from one into
+/// the network. What came from a side never goes back to it
+/// (`reference/router/inter-router-protocol.md` §6, edge echo).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Side(u64);
+
+impl Side {
+    /// Clients, services and neighbours.
+    pub(crate) const NONE: Self = Self(0);
+    /// Whatever is beyond an edge router's own clients.
+    pub(crate) const NETWORK: Self = Self(u64::MAX);
+
+    /// The side that a connection of this identity leads to.
+    pub(crate) fn of(role: Role, connection: u64, edge: bool) -> Self {
+        match role {
+            Role::Edge | Role::InterEdge if edge => Self::NETWORK,
+            Role::Edge => Self(connection),
+            _ => Self::NONE,
+        }
+    }
+
+    /// Whether what came from `other` may go here.
+    pub(crate) fn takes(self, other: Self) -> bool {
+        self == Self::NONE || self != other
+    }
+}
+
 /// One of this router's destinations of an address.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) outlet: Outlet,
+    pub(crate) side: Side,
     pub(crate) capacity: u32,
     pub(crate) load: Arc<LinkLoad>,
 }

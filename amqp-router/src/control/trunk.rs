@@ -1,8 +1,11 @@
 //! The links of one connection to a neighbour, as the control plane knows them
 //! (`reference/router/inter-router-protocol.md` §2).
 
-use crate::control::table::{Direction, LinkRef, Slot, WorkerId};
+use std::sync::Arc;
+
+use crate::control::table::{Direction, LinkLoad, LinkRef, Slot, WorkerId};
 use crate::control::topology::{NeighbourIndex, NeighbourRow, PRIORITIES};
+use crate::control::uplink::Ticket;
 
 /// What a link between routers is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub(crate) enum Purpose {
     Data(u8),
     /// For messages that are not complete, one at a time.
     Stream,
+    /// Of an edge router, for what its ticket says.
+    Proxy(Ticket),
 }
 
 /// A link that this router attached to a neighbour.
@@ -24,6 +29,8 @@ pub(crate) struct RouterLink {
     pub(crate) name: String,
     pub(crate) purpose: Purpose,
     pub(crate) capacity: u32,
+    /// The load record of an outgoing link.
+    pub(crate) load: Option<Arc<LinkLoad>>,
 }
 
 /// A connection between routers.
@@ -92,7 +99,7 @@ impl Trunk {
                 self.data[usize::from(priority)] = Some(link.slot);
                 self.capacity = capacity;
             }
-            Purpose::Data(_) | Purpose::Stream => {}
+            Purpose::Data(_) | Purpose::Stream | Purpose::Proxy(_) => {}
         }
         self.up = self.control.iter().all(Option::is_some);
     }

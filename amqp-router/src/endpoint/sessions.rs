@@ -94,6 +94,11 @@ impl SessionTable {
 }
 
 impl Connection {
+    /// Whether both ends have begun a session.
+    pub(crate) fn is_mapped(&self, session: SessionId) -> bool {
+        self.sessions.is_mapped(session.0)
+    }
+
     /// Begins a session; `Event::Begun` follows when the peer has answered.
     ///
     /// # Errors

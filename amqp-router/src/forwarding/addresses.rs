@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::control::address::AddressKey;
+use crate::control::address::{AddressKey, UPLINK};
 use crate::control::table::{
-    AddressEntry, AddressId, ConnectorId, Destination, LinkLoad, Outlet, Slot, TableUpdate,
+    AddressEntry, AddressId, ConnectorId, Destination, LinkLoad, Outlet, Side, Slot, TableUpdate,
     Treatment, WorkerId,
 };
 use crate::control::topology::NeighbourRow;
@@ -133,6 +133,11 @@ impl Addresses {
         self.row(id).is_some_and(|row| is_reachable(&row.entry))
     }
 
+    /// The way into the network, of an edge router that has one.
+    pub(super) fn uplink(&self) -> Option<AddressId> {
+        self.find(UPLINK)
+    }
+
     pub(super) fn treatment(&self, id: AddressId) -> Option<Treatment> {
         self.row(id).map(|row| row.entry.treatment)
     }
@@ -150,6 +155,12 @@ impl Addresses {
         chosen: &mut Vec<Choice>,
     ) {
         chosen.clear();
+        let beside = match self.treatment(id) {
+            Some(Treatment::Multicast) if journey.leads_up => self.uplink(),
+            _ => None,
+        };
+        let beside = beside.and_then(|up| self.row(up));
+        let beside = beside.map(|row| Arc::clone(&row.entry));
         let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) else {
             return;
         };
@@ -162,6 +173,10 @@ impl Addresses {
             Treatment::Unavailable => None,
             Treatment::Multicast => {
                 let destinations = entry.destinations.iter();
+                let leads_up = destinations.clone().any(|one| one.side == Side::NETWORK);
+                let beside = beside.iter().filter(|_| !leads_up);
+                let destinations = destinations.chain(beside.flat_map(|up| &up.destinations));
+                let destinations = destinations.filter(|one| !journey.excludes(one));
                 chosen.extend(destinations.map(|one| Choice::local(one, false)));
                 let branches = treatment::branches(entry, journey).into_iter();
                 let branches = branches.filter_map(|to| journey.topology.neighbour(to));

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::codec::{DeliveryState, Error, Progress, RouterAnnotations};
 use crate::control::address::AddressKey;
-use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
-use crate::forwarding::links::{LastTo, Target};
+use crate::control::table::{AddressId, Side, Slot, Treatment, WorkerId};
+use crate::forwarding::links::{Incoming, LastTo, Target};
 use crate::forwarding::passage::{Course, Passage};
 use crate::forwarding::{Forwarder, Settings};
 
@@ -48,25 +48,58 @@ impl Forwarder {
         };
         if let Some(last) = &self.incoming[link].last_to
             && *last.to == *to
-            && self.addresses.key(last.id) == Some(&last.key)
+            && self.is_still_so(last)
         {
             return self.available(last.id);
         }
         self.may_send_to(link, to)?;
         let key = self.settings.identity.key(to);
-        match self.addresses.find(key.as_str()) {
+        let known = self.addresses.find(key.as_str());
+        let wanted = known.is_some_and(|id| !self.is_only_elsewhere(id));
+        let uplink = match !wanted && self.leads_up(&self.incoming[link]) {
+            true if self.reply(&key).is_none() => self.addresses.uplink(),
+            _ => None,
+        };
+        match uplink.or(known) {
             Some(id) => {
                 let to = to.into();
                 self.incoming[link].last_to = Some(LastTo {
                     to,
                     id,
                     key,
+                    goes_up: uplink.is_some(),
                     passage: None,
                 });
                 self.available(id)
             }
             None => self.reply(&key).ok_or_else(|| self.nowhere()),
         }
+    }
+
+    /// Whether messages to the last address of a link still go where they did.
+    fn is_still_so(&self, last: &LastTo) -> bool {
+        if !last.goes_up {
+            let same = self.addresses.key(last.id) == Some(&last.key);
+            return same && !self.is_only_elsewhere(last.id);
+        }
+        let known = self.addresses.find(last.key.as_str());
+        let wanted = known.is_some_and(|id| !self.is_only_elsewhere(id));
+        !wanted && self.addresses.uplink() == Some(last.id)
+    }
+
+    /// Whether nobody here wants an address that others may want, beyond this edge router.
+    fn is_only_elsewhere(&self, id: AddressId) -> bool {
+        self.settings.identity.edge
+            && !self.addresses.is_reachable(id)
+            && self.addresses.treatment(id) != Some(Treatment::Unavailable)
+    }
+
+    /// Whether messages of a link go into the network if nobody here wants them: those of an edge
+    /// router's own clients that are addressed one by one.
+    pub(super) fn leads_up(&self, incoming: &Incoming) -> bool {
+        self.settings.identity.edge
+            && incoming.target == Target::Anonymous
+            && incoming.side != Side::NETWORK
     }
 
     /// The link that an address is of by itself.

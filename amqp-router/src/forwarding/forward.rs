@@ -131,6 +131,11 @@ impl Forwarder {
         self.mail.pop_front()
     }
 
+    /// Whether this is an edge router.
+    pub(crate) fn is_edge(&self) -> bool {
+        self.settings.identity.edge
+    }
+
     pub(crate) fn counts(&self) -> WorkerCounts {
         self.counts
     }
@@ -312,6 +317,8 @@ impl Forwarder {
             ingress: course.map_or(Ingress::Here, |course| course.ingress),
             passed: course.map_or(&[], |course| &course.passed),
             tried: incoming.tried.as_deref(),
+            side: incoming.side,
+            leads_up: self.leads_up(incoming),
         };
         let (address, priority) = (envelope.address, envelope.priority);
         match aim {

@@ -8,7 +8,9 @@ use bytes::BytesMut;
 
 use crate::codec::{DeliveryState, Modified};
 use crate::control::address::AddressKey;
-use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Slot, TableUpdate, WorkerId};
+use crate::control::table::{
+    AddressId, Direction, LinkLoad, LinkRef, Side, Slot, TableUpdate, WorkerId,
+};
 use crate::forwarding::Forwarder;
 use crate::forwarding::limits::Limited;
 use crate::forwarding::passage::{Course, Passage};
@@ -26,6 +28,8 @@ pub(crate) struct Incoming {
     /// Its peer is a router: messages may have annotations, and credit does not wait for
     /// settlement, which is for whoever let them into the network to wait for.
     pub(super) from_router: bool,
+    /// Where it leads, so that nothing goes back there.
+    pub(super) side: Side,
     /// What messages that enter the network by this link ask of routers: flags of the router
     /// annotations.
     pub(super) flags: u32,
@@ -71,6 +75,8 @@ pub(super) struct LastTo {
     pub(super) key: AddressKey,
     /// What goes ahead of it to another router.
     pub(super) passage: Option<Arc<Passage>>,
+    /// It goes into the network, as nobody here wanted it; `id` is the way there.
+    pub(super) goes_up: bool,
 }
 
 /// Where an incoming link leads.
@@ -125,6 +131,7 @@ pub(crate) struct IncomingTraits {
     pub(crate) capacity: u32,
     pub(crate) confirms: bool,
     pub(crate) from_router: bool,
+    pub(crate) side: Side,
     /// Flags of the router annotations of messages that enter the network by it.
     pub(crate) flags: u32,
     /// Its sender tries again when a destination fails.
@@ -189,6 +196,7 @@ impl Forwarder {
             target: Target::Undecided,
             address: None,
             from_router: traits.from_router,
+            side: traits.side,
             flags: traits.flags,
             tried: traits.tries_again.then(Vec::new),
             capacity: traits.capacity,
@@ -221,6 +229,21 @@ impl Forwarder {
             self.addresses.add_producer(id, slot.index);
         }
         self.touch(slot.index);
+    }
+
+    /// An incoming link leads nowhere any more; it is being detached.
+    pub(crate) fn shut_incoming(&mut self, slot: Slot) {
+        let Some(incoming) = self.incoming.get_mut(slot) else {
+            return;
+        };
+        if let Target::Address(id) = std::mem::replace(&mut incoming.target, Target::Undecided) {
+            self.addresses.remove_producer(id, slot.index);
+        }
+    }
+
+    /// The load record of an outgoing link.
+    pub(crate) fn load(&self, slot: Slot) -> Option<Arc<LinkLoad>> {
+        Some(Arc::clone(&self.outgoing.get(slot)?.load))
     }
 
     /// Where an incoming link ends, if it still exists.

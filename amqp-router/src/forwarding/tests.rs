@@ -13,7 +13,7 @@ use super::{Arrival, Forwarder, Settings};
 use crate::codec::{DeliveryState, Error};
 use crate::control::address::{AddressKey, Identity};
 use crate::control::table::{
-    AddressEntry, AddressId, ConnectorId, Destination, Direction, Outlet, Slot, TableUpdate,
+    AddressEntry, AddressId, ConnectorId, Destination, Direction, Outlet, Side, Slot, TableUpdate,
     Treatment, WorkerId,
 };
 use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
@@ -294,6 +294,7 @@ impl Scene {
                 link: slot,
                 to_router: false,
             },
+            side: Side::NONE,
             capacity: 250,
             load,
         };

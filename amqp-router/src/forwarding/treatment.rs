@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::control::table::{AddressEntry, Destination, LinkLoad};
+use crate::control::table::{AddressEntry, Destination, LinkLoad, Side};
 use crate::control::topology::{Hop, Ingress, NeighbourIndex, RouterIndex, Topology};
 
 /// How many destinations one choice compares. More than anyone attaches to one address, and a
@@ -18,6 +18,10 @@ pub(super) struct Journey<'a> {
     pub(super) ingress: Ingress,
     /// Neighbours where the message has been.
     pub(super) passed: &'a [NeighbourIndex],
+    /// Where the message came from, and must not go back to.
+    pub(super) side: Side,
+    /// A multicast goes into the network besides, as this is an edge router.
+    pub(super) leads_up: bool,
     /// Destinations that have failed this very delivery, where it may be tried elsewhere.
     pub(super) tried: Option<&'a [Arc<LinkLoad>]>,
 }
@@ -33,7 +37,9 @@ pub(super) enum Chosen<'a> {
 /// The only destination of an address that has a single one, as most have.
 pub(super) fn only<'a>(entry: &'a AddressEntry, journey: &Journey<'_>) -> Option<Chosen<'a>> {
     match &entry.destinations[..] {
-        [one] if entry.remotes.is_empty() && journey.tried.is_none() => Some(Chosen::Local(one)),
+        [one] if entry.remotes.is_empty() && journey.tried.is_none() => {
+            one.side.takes(journey.side).then_some(Chosen::Local(one))
+        }
         _ => None,
     }
 }
@@ -47,10 +53,14 @@ pub(super) fn closest<'a>(
 ) -> Option<Chosen<'a>> {
     let count = entry.destinations.len();
     let start = *turn % count.max(1);
-    let mut last_resort = None;
+    let (mut beyond, mut last_resort) = (None, None);
     for index in (start..count).chain(0..start).take(COMPARED) {
         let destination = &entry.destinations[index];
-        if journey.avoids(&destination.load) {
+        if journey.excludes(destination) {
+            continue;
+        }
+        if destination.side == Side::NETWORK {
+            beyond = beyond.or(Some(destination));
             continue;
         }
         if destination.load.is_failing() {
@@ -60,7 +70,8 @@ pub(super) fn closest<'a>(
         *turn = index + 1;
         return Some(Chosen::Local(destination));
     }
-    nearest(entry, turn, journey).or(last_resort.map(Chosen::Local))
+    let farther = nearest(entry, turn, journey).or(beyond.map(Chosen::Local));
+    farther.or(last_resort.map(Chosen::Local))
 }
 
 /// The next in turn of the routers that are nearest.
@@ -104,10 +115,13 @@ pub(super) fn balanced<'a>(
     let mut best: Option<(Rank, Chosen<'a>)> = None;
     for index in (start..count).chain(0..start).take(COMPARED) {
         let destination = &entry.destinations[index];
-        if journey.avoids(&destination.load) {
+        if journey.excludes(destination) {
             continue;
         }
-        let (load, failing) = (destination.load.get(), destination.load.is_failing());
+        // The network is farther away than whoever is here.
+        let cost = u32::from(destination.side == Side::NETWORK);
+        let load = destination.load.get().saturating_add(cost);
+        let failing = destination.load.is_failing();
         let rank = (failing, load >= destination.capacity, load);
         if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
             best = Some((rank, Chosen::Local(destination)));
@@ -182,6 +196,11 @@ pub(super) fn branches(entry: &AddressEntry, journey: &Journey<'_>) -> Vec<Neigh
 }
 
 impl Journey<'_> {
+    /// Whether one of this router's destinations is out of the question.
+    pub(super) fn excludes(&self, destination: &Destination) -> bool {
+        !destination.side.takes(self.side) || self.avoids(&destination.load)
+    }
+
     /// Whether a destination is out of the question, as it has failed this delivery.
     fn avoids(&self, load: &Arc<LinkLoad>) -> bool {
         let tried = self.tried.unwrap_or_default();
@@ -220,6 +239,7 @@ mod tests {
                     link: LINK,
                     to_router: false,
                 },
+                side: Side::NONE,
                 capacity,
                 load: loaded(load),
             })
@@ -269,6 +289,8 @@ mod tests {
             topology,
             ingress: Ingress::Here,
             passed: &[],
+            side: Side::NONE,
+            leads_up: false,
             tried: None,
         }
     }

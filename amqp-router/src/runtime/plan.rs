@@ -317,7 +317,7 @@ impl<'a> Planner<'a> {
         let policy_vhost = entity.word("policyVhost").map(str::to_owned);
         let enabled = self.config.singleton("policy").flag("enableVhostPolicy");
         let listens = entity.schema().name == "listener";
-        let neighbor = entity.text("role") == Some("inter-router");
+        let neighbor = role.is_annotated();
         ConnectionSettings {
             // Neighbours are, where their listener says by which vhost.
             governed: enabled && listens && (!neighbor || policy_vhost.is_some()),

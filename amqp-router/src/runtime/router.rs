@@ -122,9 +122,13 @@ impl Router {
         let ids = Arc::new(AtomicU64::new(1));
         let (workers, events, mut threads) =
             start_workers(workers.unwrap_or(1), &identity, default, &ids)?;
+        let edge = identity.edge;
         let mut control = Control::new(identity, default, rand::random());
         if let Some(settings) = plan::mesh_settings(&config) {
             control.join(Mesh::new(settings, Instant::now()));
+        }
+        if edge {
+            control.become_edge();
         }
         let (requests, inbox) = unbounded_channel();
         let (ready, started) = std::sync::mpsc::channel();

@@ -462,6 +462,9 @@ impl Service {
         while let Some(notice) = self.control.poll_notice() {
             log_notice(&notice);
         }
+        while let Some(notice) = self.control.poll_uplink_notice() {
+            info!(target: "ROUTER_CORE", "{notice}");
+        }
         let mut batches: Vec<Vec<Command>> = self.workers.iter().map(|_| Vec::new()).collect();
         while let Some((recipient, command)) = self.control.poll_command() {
             match recipient {

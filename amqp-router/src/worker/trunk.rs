@@ -6,9 +6,11 @@ use super::{ConnectionId, Worker, WorkerEvent};
 use crate::adaptors::connections::token_of;
 use crate::adaptors::trunk::Trunk;
 use crate::codec::{Attach, Error, Role};
+use crate::control::links::LeadsTo;
 use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{Direction, LinkRef};
 use crate::control::trunk::{Purpose, RouterLink};
+use crate::control::uplink::Ticket;
 use crate::endpoint::{LinkId, SessionId};
 use crate::forwarding::links::Target;
 use crate::forwarding::wire::Terminal;
@@ -19,10 +21,13 @@ impl Worker {
         let Some(amqp) = self.connections.amqp(connection.0) else {
             return;
         };
-        if amqp.role != ConnectionRole::InterRouter {
-            return;
-        }
-        match Trunk::begin(&mut amqp.endpoint, !amqp.peer.incoming) {
+        let connector = !amqp.peer.incoming;
+        let begun = match amqp.role {
+            ConnectionRole::InterRouter => Trunk::begin(&mut amqp.endpoint, connector),
+            ConnectionRole::Edge => Trunk::begin_edge(&mut amqp.endpoint, connector),
+            _ => return,
+        };
+        match begun {
             Ok(trunk) => amqp.trunk = Some(Box::new(trunk)),
             Err(limit) => {
                 let text = format!("a router needs more sessions: {limit}");
@@ -37,11 +42,55 @@ impl Worker {
         let Some(amqp) = self.connections.amqp(connection.0) else {
             return;
         };
-        let purpose = amqp.trunk.as_mut().and_then(|trunk| trunk.begun(session));
-        if let Some(purpose) = purpose {
+        let Some(trunk) = &mut amqp.trunk else { return };
+        if let Some(purpose) = trunk.begun(session) {
             for role in [Role::Receiver, Role::Sender] {
                 self.attach_trunk_link(connection, session, role, purpose);
             }
+            return;
+        }
+        for (ticket, attach) in trunk.take_waiting(session) {
+            self.attach_own_link(connection, session, attach, Purpose::Proxy(ticket));
+        }
+    }
+
+    /// Attaches a link into the network that the control plane wants, now or when the session for
+    /// it has begun.
+    pub(super) fn attach_proxy(&mut self, id: u64, ticket: Ticket, attach: Attach) {
+        let Some(connection) = self.by_id(id) else {
+            return;
+        };
+        let Some(amqp) = self.connections.amqp(connection.0) else {
+            return;
+        };
+        let Some(trunk) = &mut amqp.trunk else { return };
+        if let Some((session, attach)) = trunk.ready(&amqp.endpoint, ticket, attach) {
+            self.attach_own_link(connection, session, attach, Purpose::Proxy(ticket));
+            self.connections.touch(connection.0);
+        }
+    }
+
+    /// Detaches a link into the network.
+    pub(super) fn detach_proxy(&mut self, link: LinkRef) {
+        let Some(terminal) = self.terminal(link) else {
+            return;
+        };
+        if link.direction == Direction::Incoming {
+            self.forwarder.shut_incoming(link.slot);
+        }
+        self.connections.touch(terminal.connection);
+        if let Some(amqp) = self.connections.amqp(terminal.connection) {
+            amqp.endpoint.detach(LinkId(terminal.link), true, None);
+        }
+    }
+
+    /// An incoming link into the network leads somewhere.
+    pub(super) fn open_proxy(&mut self, link: LinkRef, leads_to: LeadsTo) {
+        if let Some(target) = super::target_of(leads_to) {
+            self.forwarder.open_incoming(link.slot, target, None);
+        }
+        if let Some(terminal) = self.terminal(link) {
+            self.connections.touch(terminal.connection);
         }
     }
 
@@ -53,12 +102,27 @@ impl Worker {
         role: Role,
         purpose: Purpose,
     ) {
+        let trunk = self.connections.amqp(connection.0);
+        let trunk = trunk.and_then(|amqp| amqp.trunk.as_mut());
+        if let Some(attach) = trunk.map(|trunk| trunk.attach(role, purpose)) {
+            self.attach_own_link(connection, session, attach, purpose);
+        }
+    }
+
+    fn attach_own_link(
+        &mut self,
+        connection: ConnectionId,
+        session: SessionId,
+        attach: Attach,
+        purpose: Purpose,
+    ) {
         let Some(amqp) = self.connections.amqp(connection.0) else {
             return;
         };
-        let (kind, capacity) = (amqp.role, amqp.settings.link_capacity);
+        let (kind, number) = (amqp.role, amqp.id);
+        let capacity = amqp.settings.link_capacity;
         let Some(trunk) = &mut amqp.trunk else { return };
-        let attach = trunk.attach(role, purpose);
+        let role = attach.role;
         let Ok(id) = amqp.endpoint.attach(session, attach.clone()) else {
             return;
         };
@@ -72,7 +136,7 @@ impl Worker {
             Role::Receiver => Direction::Incoming,
             Role::Sender => Direction::Outgoing,
         };
-        let (link, _) = self.add_link(terminal, direction, kind, &attach, capacity);
+        let (link, _) = self.add_link(terminal, direction, kind, number, &attach, capacity);
         if let Some(amqp) = self.connections.amqp(connection.0) {
             amqp.endpoint
                 .set_token(id, token_of(direction, link.slot.index));
@@ -107,10 +171,14 @@ impl Worker {
         };
         if direction == Direction::Incoming {
             let target = match purpose {
-                Purpose::Control => Target::Control,
-                Purpose::Data(_) | Purpose::Stream => Target::Anonymous,
+                Purpose::Control => Some(Target::Control),
+                Purpose::Data(_) | Purpose::Stream => Some(Target::Anonymous),
+                // The control plane has yet to say.
+                Purpose::Proxy(_) => None,
             };
-            self.forwarder.open_incoming(link.slot, target, None);
+            if let Some(target) = target {
+                self.forwarder.open_incoming(link.slot, target, None);
+            }
         }
         let router_link = RouterLink {
             link,
@@ -118,6 +186,10 @@ impl Worker {
             name: attach.name.clone(),
             purpose,
             capacity,
+            load: match direction {
+                Direction::Incoming => None,
+                Direction::Outgoing => self.forwarder.load(link.slot),
+            },
         };
         self.events
             .push_back(WorkerEvent::Attached(Box::new(router_link)));

@@ -9,18 +9,15 @@ use crate::policy::Vhost;
 pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
     let says = |problem: &str| Some(entity.invalid(problem.into()));
     match entity.schema().name {
-        "router" if entity.text("mode") == Some("edge") => says(
-            "the attribute 'mode' must be standalone or interior: this version is no edge router",
-        ),
         "router.config.autoLink" => says("auto links are not supported by this version"),
         "listener" | "connector"
             if !matches!(
                 entity.text("role"),
-                Some("normal" | "route-container" | "inter-router")
+                Some("normal" | "route-container" | "inter-router" | "edge")
             ) =>
         {
             says(
-                "the attribute 'role' must be normal, route-container or inter-router: this version knows no others",
+                "the attribute 'role' must be normal, route-container, inter-router or edge: this version knows no others",
             )
         }
         "listener" if entity.word("httpRootDir").is_some() => {
