@@ -112,10 +112,10 @@ pub(crate) struct Source {
     /// When an outcome is to be believed that may have overtaken the answer: a skrouterd modifies
     /// the stream of a client whose service has answered and closed.
     pub(crate) believe_at: Option<Instant>,
-    /// When everything is tried once more, as a network that has just changed may know better then.
+    /// When everything is tried anew, as the network may know better then.
     pub(crate) again_at: Option<Instant>,
-    /// That has been done.
-    pub(crate) second_round: bool,
+    /// How often that has been done.
+    pub(crate) rounds: u8,
     /// Octets read.
     pub(crate) octets: u64,
     /// Of them, those that the far end has passed on to its socket; `None` if that no longer

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::control::address::AddressKey;
 use crate::control::role::Role;
@@ -104,7 +104,7 @@ impl Treatment {
 #[derive(Debug, Default)]
 pub(crate) struct LinkLoad {
     outstanding: AtomicU32,
-    failing: AtomicBool,
+    failures: AtomicU32,
 }
 
 impl LinkLoad {
@@ -126,14 +126,24 @@ impl LinkLoad {
         self.outstanding.fetch_add(u32::MAX / 2, Ordering::Relaxed);
     }
 
-    /// Whether what was last sent there has failed, so that others come first.
+    /// Whether others are preferred to it, as it has failed lately.
     pub(crate) fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
+        self.failures() > 0
     }
 
-    /// Says whether others are to come first; gives what was said before.
-    pub(crate) fn set_failing(&self, failing: bool) -> bool {
-        self.failing.swap(failing, Ordering::Relaxed)
+    /// How often it has failed since it was last well.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// It has failed once more. True if it was well until now.
+    pub(crate) fn note_failure(&self) -> bool {
+        self.failures.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// It is well, as far as is known.
+    pub(crate) fn note_recovery(&self) {
+        self.failures.store(0, Ordering::Relaxed);
     }
 }
 

@@ -40,7 +40,12 @@ pub(super) struct Choice {
 impl Choice {
     fn local(destination: &Destination, remember: bool) -> Self {
         destination.load.add();
-        let remember = remember || matches!(destination.outlet, Outlet::Connector(_));
+        // A delivery to a router may leave by another link than this one.
+        let moves = match destination.outlet {
+            Outlet::Link { to_router, .. } => to_router,
+            Outlet::Connector(_) => true,
+        };
+        let remember = remember || moves;
         Self {
             outlet: destination.outlet,
             load: remember.then(|| Arc::clone(&destination.load)),

@@ -54,7 +54,7 @@ impl Forwarder {
     /// The destination that an outgoing half is counted on has proved to be well.
     pub(crate) fn destination_is_well(&self, delivery: u32) {
         if let Some(load) = &self.outbound[delivery].envelope.load {
-            load.set_failing(false);
+            load.note_recovery();
         }
     }
 
@@ -72,7 +72,7 @@ impl Forwarder {
     }
 
     fn prefer_others(&mut self, load: Arc<LinkLoad>, now: Instant) {
-        if !load.set_failing(true) {
+        if load.note_failure() {
             self.failing.push((now + FAILING_FOR, load));
         }
     }

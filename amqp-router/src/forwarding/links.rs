@@ -462,7 +462,7 @@ impl Forwarder {
         self.failing.retain(|(until, load)| {
             let lasts = *until > now;
             if !lasts {
-                load.set_failing(false);
+                load.note_recovery();
             }
             lasts
         });

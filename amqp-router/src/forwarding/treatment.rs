@@ -11,6 +11,9 @@ use crate::control::topology::{Hop, Ingress, NeighbourIndex, RouterIndex, Topolo
 /// bound on what a delivery can cost when somebody does.
 const COMPARED: usize = 64;
 
+/// How often a delivery may come back from the network before an edge router gives it up.
+const NETWORK_ATTEMPTS: usize = 8;
+
 /// What a treatment has to know of a message and the network.
 #[derive(Debug)]
 pub(super) struct Journey<'a> {
@@ -85,7 +88,7 @@ fn nearest<'a>(
         let remotes = remotes.filter(|remote| !journey.avoids(&remote.load));
         remotes.filter_map(|remote| {
             let hop = journey.hop(remote.router)?;
-            Some(((remote.load.is_failing(), hop.cost), hop, remote))
+            Some(((remote.load.failures(), hop.cost), hop, remote))
         })
     };
     let lowest = reachable().map(|(rank, ..)| rank).min()?;
@@ -96,8 +99,27 @@ fn nearest<'a>(
     Some(Chosen::Neighbour(hop.neighbour, &remote.load))
 }
 
-/// How a destination compares with others: whether it fails, whether it is full, its load.
-type Rank = (bool, bool, u32);
+/// How a destination compares with others: how it fails, whether it is full, its load.
+type Rank = (Failing, bool, u32);
+
+/// How surely a destination fails.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Failing {
+    No,
+    /// A router from which something has come back, so often: it may know of another destination.
+    Perhaps(u32),
+    Yes,
+}
+
+impl Failing {
+    fn of(load: &LinkLoad, is_router: bool) -> Self {
+        match (load.failures(), is_router) {
+            (0, _) => Self::No,
+            (times, true) => Self::Perhaps(times),
+            (_, false) => Self::Yes,
+        }
+    }
+}
 
 /// The least loaded destination, in turn among equals.
 ///
@@ -121,13 +143,13 @@ pub(super) fn balanced<'a>(
         // The network is farther away than whoever is here.
         let cost = u32::from(destination.side == Side::NETWORK);
         let load = destination.load.get().saturating_add(cost);
-        let failing = destination.load.is_failing();
+        let failing = Failing::of(&destination.load, destination.side != Side::NONE);
         let rank = (failing, load >= destination.capacity, load);
         if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
             best = Some((rank, Chosen::Local(destination)));
             *turn = index + 1;
         }
-        if load == 0 && !failing {
+        if load == 0 && failing == Failing::No {
             return best.map(|(_, chosen)| chosen);
         }
     }
@@ -169,7 +191,7 @@ fn balanced_remotes<'a>(
             .iter()
             .find(|(n, _)| *n == hop.neighbour)
             .map_or(0, |(_, load)| *load);
-        let failing = remote.load.is_failing();
+        let failing = Failing::of(&remote.load, true);
         let full = load >= neighbour.capacity;
         let rank = (failing, full, load.saturating_add(hop.cost));
         if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
@@ -198,13 +220,23 @@ pub(super) fn branches(entry: &AddressEntry, journey: &Journey<'_>) -> Vec<Neigh
 impl Journey<'_> {
     /// Whether one of this router's destinations is out of the question.
     pub(super) fn excludes(&self, destination: &Destination) -> bool {
-        !destination.side.takes(self.side) || self.avoids(&destination.load)
+        // Each attempt by way of the network is an attempt at another of its destinations.
+        let attempts = match destination.side {
+            Side::NETWORK => NETWORK_ATTEMPTS,
+            _ => 1,
+        };
+        !destination.side.takes(self.side) || self.attempts(&destination.load) >= attempts
     }
 
     /// Whether a destination is out of the question, as it has failed this delivery.
     fn avoids(&self, load: &Arc<LinkLoad>) -> bool {
-        let tried = self.tried.unwrap_or_default();
-        tried.iter().any(|one| Arc::ptr_eq(one, load))
+        self.attempts(load) > 0
+    }
+
+    /// How often a destination has failed this delivery.
+    fn attempts(&self, load: &Arc<LinkLoad>) -> usize {
+        let tried = self.tried.unwrap_or_default().iter();
+        tried.filter(|one| Arc::ptr_eq(one, load)).count()
     }
 
     fn hop(&self, router: RouterIndex) -> Option<Hop> {
@@ -387,17 +419,26 @@ mod tests {
     fn what_fails_comes_last() {
         let net = network(&[(0, 1)]);
         let local = entry(&[(3, 250), (0, 250)], &[]);
-        local.destinations[1].load.set_failing(true);
+        local.destinations[1].load.note_failure();
         assert_eq!(choose_balanced(&local, &mut 0, &net), Some(0));
         assert_eq!(choose_closest(&local, &mut 1, &net), Some(0));
         let both = entry(&[(0, 250)], &[9]);
-        both.destinations[0].load.set_failing(true);
+        both.destinations[0].load.note_failure();
         assert_eq!(choose_balanced(&both, &mut 0, &net), Some(-1));
         assert_eq!(choose_closest(&both, &mut 0, &net), Some(-1));
-        both.remotes[0].load.set_failing(true);
-        assert_eq!(choose_balanced(&both, &mut 0, &net), Some(0));
+        both.remotes[0].load.note_failure();
+        let text = "a router may know of another service than the one that failed";
+        assert_eq!(choose_balanced(&both, &mut 0, &net), Some(-1), "{text}");
+        let routers = entry(&[], &[0, 0]);
+        let two = network(&[(0, 1), (1, 1)]);
+        routers.remotes[0].load.note_failure();
+        routers.remotes[0].load.note_failure();
+        routers.remotes[1].load.note_failure();
+        let text = "of two, the one that has failed less";
+        assert_eq!(choose_balanced(&routers, &mut 0, &two), Some(-2), "{text}");
+        assert_eq!(choose_closest(&routers, &mut 0, &two), Some(-2), "{text}");
         let alone = entry(&[(0, 250)], &[]);
-        alone.destinations[0].load.set_failing(true);
+        alone.destinations[0].load.note_failure();
         assert_eq!(choose_closest(&alone, &mut 0, &net), Some(0));
     }
 
@@ -405,7 +446,7 @@ mod tests {
     fn a_second_attempt_avoids_what_was_tried() {
         let net = network(&[(0, 1)]);
         let entry = entry(&[(0, 250), (0, 250)], &[0]);
-        entry.destinations[1].load.set_failing(true);
+        entry.destinations[1].load.note_failure();
         let mut tried = vec![Arc::clone(&entry.destinations[0].load)];
         let choose = |tried: &[Arc<LinkLoad>]| {
             let journey = Journey {

@@ -457,8 +457,8 @@ impl Worker {
             self.start_stream(number, now);
             return true;
         }
-        if unanswered && !rejected && tcp.source.again_at.is_none() {
-            tcp.source.again_at = Some(now + PAUSE);
+        if unanswered && !rejected && tcp.source.rounds < ROUNDS {
+            tcp.source.again_at.get_or_insert(now + PAUSE);
             return false;
         }
         if let Some(service) = tcp.service.as_ref().filter(|_| unanswered) {
@@ -475,12 +475,12 @@ impl Worker {
         true
     }
 
-    /// Tries everything once more for clients whose streams nobody has taken a moment ago.
+    /// Tries everything anew for clients whose streams nobody has taken a moment ago.
     pub(super) fn try_again(&mut self, now: Instant) {
         let due = self.connections.iter().filter(|(_, peer)| match peer {
             Peer::Tcp(tcp) => {
                 let due = tcp.source.again_at.is_some_and(|at| at <= now);
-                due && !tcp.source.second_round && tcp.is_unanswered()
+                due && tcp.is_unanswered()
             }
             _ => false,
         });
@@ -488,7 +488,8 @@ impl Worker {
             let Some(tcp) = self.connections.tcp(number).filter(|tcp| !tcp.is_over()) else {
                 continue;
             };
-            tcp.source.second_round = true;
+            tcp.source.again_at = None;
+            tcp.source.rounds += 1;
             tcp.source.attempts = 0;
             if let Some(link) = tcp.incoming {
                 self.forwarder.forget_attempts(link.index);
@@ -524,6 +525,10 @@ impl Worker {
         }
     }
 }
+
+/// How often everything is tried anew for a stream that nobody has taken. (Routers on the way learn
+/// from each attempt who fails, but not from one alone.)
+const ROUNDS: u8 = 2;
 
 /// How long after it has connected a client's stream is tried again.
 const TRY_FOR: Duration = Duration::from_secs(20);

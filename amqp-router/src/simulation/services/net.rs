@@ -45,11 +45,14 @@ pub(super) struct Router {
     pub(super) control: Control,
     pub(super) workers: Vec<Worker>,
     mail: VecDeque<(WorkerId, Mail)>,
+    is_edge: bool,
 }
 
 /// A connection between two routers.
 struct Trunk {
     ends: [(usize, ConnectionId); 2],
+    /// The ends that are still there; their numbers may be others' later.
+    open: [bool; 2],
     wires: [Wire; 2],
     up: bool,
 }
@@ -81,14 +84,15 @@ pub(super) struct Session {
 
 impl Net {
     #[allow(clippy::disallowed_methods)] // where its time starts makes no difference
-    pub(super) fn new(routers: usize, workers: usize, seed: u64) -> Self {
+    /// Interior routers, and edge routers that come after them.
+    pub(super) fn new(routers: usize, edges: usize, workers: usize, seed: u64) -> Self {
         let origin = Instant::now();
         Self {
             rng: StdRng::seed_from_u64(seed),
             origin,
             at: Duration::ZERO,
-            routers: (0..routers)
-                .map(|number| Router::new(number, workers, origin))
+            routers: (0..routers + edges)
+                .map(|number| Router::new(number, number >= routers, workers, origin))
                 .collect(),
             trunks: Vec::new(),
             sockets: Vec::new(),
@@ -104,9 +108,13 @@ impl Net {
         self.origin + self.at
     }
 
-    /// Connects two routers.
+    /// Connects a router to an interior router.
     pub(super) fn join(&mut self, from: usize, to: usize, manner: Manner) -> usize {
         let now = self.now();
+        let role = match self.routers[from].is_edge {
+            true => Role::Edge,
+            false => Role::InterRouter,
+        };
         let mut end = |router: usize, server: bool| {
             self.next_id += 1;
             let endpoint = Config {
@@ -127,7 +135,7 @@ impl Net {
             };
             let settings = ConnectionSettings {
                 name: "trunk".into(),
-                role: Role::InterRouter,
+                role,
                 cost: 1,
                 link_capacity: 250,
                 governed: false,
@@ -138,12 +146,16 @@ impl Net {
             // Trunks live on the last worker, sockets on any.
             let workers = &mut self.routers[router].workers;
             let worker = workers.last_mut().expect("a router has workers");
-            let peer = PeerInfo::default();
+            let peer = PeerInfo {
+                incoming: server,
+                ..PeerInfo::default()
+            };
             worker.add_connection(self.next_id, connection, Arc::new(settings), peer)
         };
         let (a, b) = (end(from, false), end(to, true));
         self.trunks.push(Trunk {
             ends: [(from, a), (to, b)],
+            open: [true; 2],
             wires: [Wire::new(manner), Wire::new(manner)],
             up: true,
         });
@@ -273,7 +285,7 @@ impl Net {
             let Some(worker) = self.routers[router].workers.last_mut() else {
                 continue;
             };
-            if worker.output(connection).is_none() {
+            if !trunk.open[end] {
                 continue;
             }
             if let Some(octets) = trunk.wires[1 - end].take(at, &mut self.rng) {
@@ -282,6 +294,7 @@ impl Net {
             } else if trunk.wires[1 - end].is_at_end() {
                 worker.eof(connection, false, now);
                 worker.remove(connection, now);
+                trunk.open[end] = false;
                 trunk.wires[end].finish();
                 moved = true;
                 continue;
@@ -470,10 +483,10 @@ impl Net {
 }
 
 impl Router {
-    fn new(number: usize, workers: usize, now: Instant) -> Self {
+    fn new(number: usize, is_edge: bool, workers: usize, now: Instant) -> Self {
         let identity = Arc::new(Identity {
             id: name(number),
-            edge: false,
+            edge: is_edge,
             network: None,
             tenant: None,
         });
@@ -489,7 +502,12 @@ impl Router {
             unreachable_holdoff: Duration::from_secs(1),
             max_routers: 100,
         };
-        control.join(Mesh::new(settings, now));
+        match is_edge {
+            true => control.become_edge(),
+            false => control.join(Mesh::new(settings, now)),
+        }
+        // As a listener does.
+        control.watch("svc");
         let ids = Arc::default();
         let worker = |worker: usize| {
             let settings = Settings {
@@ -504,6 +522,7 @@ impl Router {
             control,
             workers: (0..workers).map(worker).collect(),
             mail: VecDeque::new(),
+            is_edge,
         }
     }
 

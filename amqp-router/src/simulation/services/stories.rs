@@ -105,11 +105,14 @@ fn check(net: &Net, session: usize, disturbed: bool) {
 
 /// Some routers, connected somehow.
 fn random_net(seed: u64) -> Net {
-    let mut net = Net::new(1, 1, seed);
+    let mut net = Net::new(1, 0, 1, seed);
     let (routers, workers) = (net.rng.random_range(1..5), net.rng.random_range(1..3));
-    net = Net::new(routers, workers, seed);
-    for router in 1..routers {
-        let to = net.rng.random_range(0..router);
+    let edges = [0, 0, 1, 2, 3][net.rng.random_range(0..5)];
+    net = Net::new(routers, edges, workers, seed);
+    let second = |edge: &usize| *edge >= routers && edge % 2 == 0;
+    let again = (1..routers + edges).filter(second);
+    for router in (1..routers + edges).chain(again) {
+        let to = net.rng.random_range(0..router.min(routers));
         // All that streams carry comes this way, and not byte by byte.
         let manner = Manner {
             capacity: 1 << 20,
@@ -123,7 +126,7 @@ fn random_net(seed: u64) -> Net {
 
 /// A line of routers with a service at its end.
 fn line(routers: usize) -> Net {
-    let mut net = Net::new(routers, 1, 1);
+    let mut net = Net::new(routers, 0, 1, 1);
     for router in 1..routers {
         net.join(router - 1, router, Manner::CALM);
     }
@@ -142,6 +145,44 @@ fn octets_cross_three_routers_both_ways() {
     let session = calm(&mut net, 0, [5_000_000, 3_000_000]);
     net.pass(Duration::from_secs(5));
     check(&net, session, false);
+    net.check_empty();
+}
+
+#[test]
+fn octets_cross_from_edge_router_to_edge_router() {
+    let mut net = Net::new(2, 2, 1, 1);
+    for (from, to) in [(1, 0), (2, 0), (3, 1)] {
+        net.join(from, to, Manner::CALM);
+    }
+    net.serve(3, "svc", false);
+    net.pass(Duration::from_secs(3));
+    for client in 0..4 {
+        let session = calm(&mut net, client, [300_000, 200_000]);
+        net.pass(Duration::from_secs(300));
+        check(&net, session, false);
+    }
+    net.check_empty();
+}
+
+#[test]
+fn an_edge_router_that_loses_its_way_into_the_network_takes_another() {
+    let mut net = Net::new(2, 1, 1, 1);
+    net.join(1, 0, Manner::CALM);
+    let ways = [0, 1].map(|to| net.join(2, to, Manner::CALM));
+    net.serve(0, "svc", false);
+    net.pass(Duration::from_secs(3));
+    let control = |net: &Net| net.routers[2].control.active_uplink();
+    let first = control(&net).expect("it is in the network");
+    net.cut(ways[0]);
+    net.pass(Duration::from_secs(3));
+    let second = control(&net).expect("it is in the network again");
+    assert_ne!(first, second);
+    let session = calm(&mut net, 2, [100_000, 100_000]);
+    net.pass(Duration::from_secs(5));
+    check(&net, session, false);
+    net.cut(ways[1]);
+    net.pass(Duration::from_secs(3));
+    assert_eq!(control(&net), None);
     net.check_empty();
 }
 
