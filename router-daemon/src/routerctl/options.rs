@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -103,6 +104,17 @@ pub(crate) enum Command {
         #[arg(value_name = "TYPE")]
         kind: String,
     },
+    /// Show what addresses and links carry now, the busiest first
+    Top(Top),
+    /// Show which routers a message to an address crosses, and at which cost
+    Path {
+        /// The address, as clients know it
+        address: String,
+    },
+    /// Send messages to an address, and show their outcomes
+    Send(Send),
+    /// Receive messages from an address
+    Recv(Receive),
     /// Measure how long the router takes to answer
     Ping(Ping),
     /// Write completions for a shell
@@ -181,6 +193,54 @@ pub(crate) struct Ping {
     /// Seconds between them
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) interval: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Stop after so many looks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) interval: Duration,
+
+    /// How many addresses and links to show
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub(crate) rows: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The address to send to
+    pub(crate) address: String,
+
+    /// A message each; without any, standard input is the message
+    #[arg(value_name = "BODY", conflicts_with = "file")]
+    pub(crate) bodies: Vec<String>,
+
+    /// Send all of them so many times
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: u64,
+
+    /// Send what this file has, as data
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Send settled, and learn no outcome
+    #[arg(long)]
+    pub(crate) settled: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Receive {
+    /// The address to receive from
+    pub(crate) address: String,
+
+    /// How many messages; 0 for no end. --timeout is the time to wait for each, if there is an end
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) count: u64,
 }
 
 const EXIT_CODES: &str = "\

@@ -3,8 +3,11 @@
 mod completions;
 mod entities;
 mod log;
+mod messages;
+mod path;
 mod ping;
 mod reports;
+mod top;
 
 use clap::CommandFactory;
 
@@ -26,12 +29,29 @@ pub(crate) async fn run(options: Options) -> Outcome {
     if let Command::Completions { shell } = options.command {
         return completions::print(shell, &mut Options::command(), output);
     }
+    let (connection, command) = (&options.connection, options.command);
+    let limit = connection.timeout;
+    match &command {
+        Command::Send(send) => {
+            let mut connected = connection.connect().await?;
+            let outcome = messages::send(&mut connected, limit, output, send).await;
+            connected.close().await;
+            return outcome;
+        }
+        Command::Recv(receive) => {
+            let mut connected = connection.connect().await?;
+            let outcome = messages::receive(&mut connected, limit, output, receive).await;
+            connected.close().await;
+            return outcome;
+        }
+        _ => {}
+    }
     let mut context = Context {
-        client: Client::connect(&options.connection).await?,
+        client: Client::connect(connection).await?,
         agent: options.target.agent(),
         output,
     };
-    let outcome = perform(&mut context, options.command).await;
+    let outcome = perform(&mut context, command).await;
     context.client.close().await;
     outcome
 }
@@ -67,6 +87,10 @@ async fn perform(context: &mut Context, command: Command) -> Outcome {
         Command::Types => entities::types(context).await,
         Command::Attributes { kind } => entities::attributes(context, &kind).await,
         Command::Ping(ping) => ping::run(context, &ping).await,
-        Command::Completions { .. } => unreachable!("it needs no router, and was done above"),
+        Command::Top(top) => top::run(context, &top).await,
+        Command::Path { address } => path::run(context, &address).await,
+        Command::Send(_) | Command::Recv(_) | Command::Completions { .. } => {
+            unreachable!("they have no use for an agent, and were done above")
+        }
     }
 }
