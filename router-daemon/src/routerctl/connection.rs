@@ -19,7 +19,7 @@ use crate::tls::{TlsOptions, first_line};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionOptions {
-    /// The router to connect to: HOST[:PORT], amqp://HOST[:PORT] or amqps://HOST[:PORT]
+    /// The router to connect to: HOST, HOST:PORT, amqp://HOST:PORT or amqps://HOST:PORT
     #[arg(
         short,
         long,
