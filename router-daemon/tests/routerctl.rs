@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -296,6 +296,76 @@ fn usage_errors_are_2_and_no_connection_is_3() {
 }
 
 #[test]
+fn tls_and_users_are_checked_and_failures_explained() {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| files.path().join(name).to_str().expect("a path").to_owned();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    fs::write(file("crt"), made.cert.pem()).expect("a file");
+    fs::write(file("key"), made.signing_key.serialize_pem()).expect("a file");
+    fs::write(file("right"), "hunter2\n").expect("a file");
+    fs::write(file("wrong"), "hunter3\n").expect("a file");
+    add_user(&file("skrouterd.users"), "me", "hunter2\n");
+    let port = free_port();
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let _router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+        entities.push(json!(["sslProfile", {
+            "name": "tls", "certFile": file("crt"), "privateKeyFile": file("key"),
+        }]));
+        entities.push(json!(["listener", {
+            "name": "secure", "host": "127.0.0.1", "port": port.to_string(),
+            "sslProfile": "tls", "requireSsl": true, "authenticatePeer": true,
+            "saslMechanisms": "PLAIN",
+        }]));
+    });
+    let bus = format!("amqps://localhost:{port}");
+    let (trust, right, wrong) = (file("crt"), file("right"), file("wrong"));
+    let status = |more: &[&str]| {
+        let output = routerctl(&[&["status", "-b", bus.as_str()], more].concat(), "");
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let user = |password| {
+        [
+            "--ssl-trustfile",
+            &trust,
+            "--sasl-username",
+            "me",
+            "--sasl-password-file",
+            password,
+        ]
+    };
+    let (code, told) = status(&user(&right));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("Solo"), "{told}");
+    for (more, hint) in [
+        (&user(&wrong)[..], "does not let 'me' in"),
+        (&user(&right)[2..], "--ssl-trustfile names the authority"),
+        (&user(&right)[..2], "give"),
+    ] {
+        let (code, told) = status(more);
+        assert_eq!(code, Some(3), "{told}");
+        assert!(told.contains(hint), "{told}");
+        assert!(!told.contains("hunter"), "{told}");
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_3() {
+    let router = Router::standalone();
+    let mut watching = router.start(&["status", "--json", "--watch", "0.05"]);
+    let mut first = [0];
+    let stdout = watching.stdout.as_mut().expect("it is piped");
+    stdout.read_exact(&mut first).expect("a report");
+    drop(router);
+    let output = watching.wait_with_output().expect("it ends");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+}
+
+#[test]
 fn a_peer_that_says_nothing_is_4() {
     let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let bus = format!("127.0.0.1:{}", silent.local_addr().expect("bound").port());
@@ -463,6 +533,18 @@ fn command(arguments: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+fn add_user(file: &str, name: &str, password: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
+    command
+        .args(["user", "add", "--file", file, name])
+        .stdin(Stdio::piped());
+    let mut process = command.spawn().expect("the daemon starts");
+    let mut stdin = process.stdin.take().expect("stdin is piped");
+    stdin.write_all(password.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert!(process.wait().expect("it ends").success());
 }
 
 fn free_port() -> u16 {
