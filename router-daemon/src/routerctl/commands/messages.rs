@@ -1,0 +1,223 @@
+//! `send` and `recv`: a small client, to try addresses out.
+
+use std::io::Read;
+use std::time::Duration;
+
+use fe2o3_amqp::link::receiver::CreditMode;
+use fe2o3_amqp::types::definitions::SenderSettleMode;
+use fe2o3_amqp::types::messaging::{
+    AmqpValue, Body, Data, Message, Outcome as DeliveryOutcome, Source, Target,
+};
+use fe2o3_amqp::types::primitives::Binary;
+use fe2o3_amqp::{Delivery, Receiver, Sender};
+use serde_amqp::Value;
+use serde_json::{Value as Json, json};
+use tokio::time::timeout;
+
+use crate::client::{lost_receiver, lost_sender, within};
+use crate::connection::{Connected, describe};
+use crate::failure::{Failure, Outcome};
+use crate::options::{Receive, Send};
+use crate::output::Output;
+use crate::table::paint;
+use crate::value::{text, to_json};
+
+/// Sends messages one after the other, and says what became of each.
+pub(crate) async fn send(
+    connected: &mut Connected,
+    limit: Duration,
+    output: Output,
+    send: &Send,
+) -> Outcome {
+    let bodies = bodies(send)?;
+    let mut sender = attach_sender(connected, limit, send).await?;
+    let mut told = Vec::new();
+    for body in (0..send.count).flat_map(|_| &bodies) {
+        let message = Message::builder().body(body.clone()).build();
+        let outcome = timeout(limit, sender.send(message)).await.map_err(|_| {
+            let (address, limit) = (&send.address, limit.as_secs_f64());
+            Failure::TimedOut(format!(
+                "no credit or outcome for '{address}' within {limit} s: is anybody receiving \
+                 there? {} sent before",
+                told.len()
+            ))
+        })?;
+        let outcome = described(send.settled, outcome.map_err(lost_sender)?);
+        if !output.json {
+            let word = text(&outcome["outcome"]);
+            let why = outcome.get("reason").map(text).unwrap_or_default();
+            let line = format!(
+                "{} {} {why}",
+                told.len() + 1,
+                paint(&word, output.style.colour)
+            );
+            output.text(&format!("{}\n", line.trim_end()))?;
+        }
+        told.push(outcome);
+    }
+    let _ = timeout(limit, sender.close()).await;
+    let well =
+        |outcome: &&Json| matches!(outcome["outcome"].as_str(), Some("accepted" | "settled"));
+    let failed = told.len() - told.iter().filter(well).count();
+    if output.json {
+        output.document(&json!({"sent": told.len(), "failed": failed, "outcomes": told}))?;
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(Failure::Refused(format!(
+            "{failed} of {} not accepted",
+            told.len()
+        ))),
+    }
+}
+
+/// Receives messages, and prints each on a line. A count of 0 has no end.
+pub(crate) async fn receive(
+    connected: &mut Connected,
+    limit: Duration,
+    output: Output,
+    receive: &Receive,
+) -> Outcome {
+    let mut receiver = attach_receiver(connected, limit, receive).await?;
+    let mut received = Vec::new();
+    let mut number = 0;
+    let mut ended = Ok(());
+    while receive.count == 0 || number < receive.count {
+        let delivery = match receive.count {
+            0 => receiver.recv().await,
+            _ => match timeout(limit, receiver.recv()).await {
+                Ok(delivery) => delivery,
+                Err(_) => {
+                    let (address, limit) = (&receive.address, limit.as_secs_f64());
+                    ended = Err(Failure::TimedOut(format!(
+                        "no message from '{address}' within {limit} s, after {number} of {}",
+                        receive.count
+                    )));
+                    break;
+                }
+            },
+        };
+        let delivery: Delivery<Body<Value>> = delivery.map_err(lost_receiver)?;
+        let message = shown(&delivery);
+        match (output.json, receive.count) {
+            (false, _) => output.text(&format!("{}\n", text(&message["body"])))?,
+            (true, 0) => output.line(&message)?,
+            (true, _) => received.push(message),
+        }
+        // Only what was printed is accepted: what is lost with us goes to somebody else.
+        receiver
+            .accept(&delivery)
+            .await
+            .map_err(|error| Failure::Connection(format!("the router was lost: {error}")))?;
+        number += 1;
+    }
+    let _ = timeout(limit, receiver.close()).await;
+    if output.json && receive.count > 0 {
+        output.document(&json!(received))?;
+    }
+    ended
+}
+
+async fn attach_sender(connected: &mut Connected, limit: Duration, send: &Send) -> Outcome<Sender> {
+    let mode = match send.settled {
+        true => SenderSettleMode::Settled,
+        false => SenderSettleMode::Unsettled,
+    };
+    let builder = Sender::builder()
+        .name("routerctl-send")
+        .target(Target::from(send.address.as_str()))
+        .sender_settle_mode(mode);
+    let attached = within(limit, builder.attach(&mut connected.session)).await?;
+    attached.map_err(|error| refused("to", &send.address, &error))
+}
+
+async fn attach_receiver(
+    connected: &mut Connected,
+    limit: Duration,
+    receive: &Receive,
+) -> Outcome<Receiver> {
+    // No more credit than messages wanted: others may want the rest.
+    let credit = match receive.count {
+        0 => MOST_CREDIT,
+        count => u32::try_from(count).unwrap_or(MOST_CREDIT).min(MOST_CREDIT),
+    };
+    let mode = match receive.count <= u64::from(MOST_CREDIT) && receive.count > 0 {
+        true => CreditMode::Manual,
+        false => CreditMode::Auto(credit),
+    };
+    let builder = Receiver::builder()
+        .name("routerctl-recv")
+        .source(Source::from(receive.address.as_str()))
+        .credit_mode(mode.clone());
+    let attached = within(limit, builder.attach(&mut connected.session)).await?;
+    let mut receiver = attached.map_err(|error| refused("from", &receive.address, &error))?;
+    if matches!(mode, CreditMode::Manual) {
+        let granted = receiver.set_credit(credit).await;
+        granted.map_err(|error| refused("from", &receive.address, &error))?;
+    }
+    Ok(receiver)
+}
+
+fn refused(way: &str, address: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Refused(format!(
+        "the router allows no link {way} '{address}': {error}"
+    ))
+}
+
+/// The messages of one round: those of the command line, a file's, or standard input.
+fn bodies(send: &Send) -> Outcome<Vec<Body<Value>>> {
+    let text = |text: &String| Body::Value(AmqpValue(Value::String(text.clone())));
+    let data = |bytes: Vec<u8>| vec![Body::Data(vec![Data(Binary::from(bytes))].into())];
+    if let Some(file) = &send.file {
+        let bytes = std::fs::read(file)
+            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?;
+        return Ok(data(bytes));
+    }
+    if !send.bodies.is_empty() {
+        return Ok(send.bodies.iter().map(text).collect());
+    }
+    let mut input = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut input);
+    read.map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
+    match String::from_utf8(input) {
+        Ok(input) => Ok(vec![text(&input)]),
+        Err(error) => Ok(data(error.into_bytes())),
+    }
+}
+
+fn described(settled: bool, outcome: DeliveryOutcome) -> Json {
+    match outcome {
+        _ if settled => json!({"outcome": "settled"}),
+        DeliveryOutcome::Accepted(_) => json!({"outcome": "accepted"}),
+        DeliveryOutcome::Released(_) => json!({"outcome": "released"}),
+        DeliveryOutcome::Modified(_) => json!({"outcome": "modified"}),
+        DeliveryOutcome::Rejected(rejected) => {
+            let reason = rejected.error.as_ref().map(describe);
+            json!({"outcome": "rejected", "reason": reason})
+        }
+    }
+}
+
+fn shown(delivery: &Delivery<Body<Value>>) -> Json {
+    let message = delivery.message();
+    let body = match &message.body {
+        Body::Value(AmqpValue(value)) => to_json(value),
+        Body::Data(parts) => {
+            let parts: Vec<&[u8]> = parts.iter().map(|data| data.0.as_slice()).collect();
+            Json::from(String::from_utf8_lossy(&parts.concat()))
+        }
+        Body::Sequence(parts) => {
+            let items = parts.iter().flat_map(|sequence| sequence.0.iter());
+            items.map(to_json).collect()
+        }
+        _ => Json::Null,
+    };
+    let properties = message.properties.as_ref();
+    json!({
+        "to": properties.and_then(|properties| properties.to.clone()),
+        "subject": properties.and_then(|properties| properties.subject.clone()),
+        "body": body,
+    })
+}
+
+const MOST_CREDIT: u32 = 100;

@@ -1,0 +1,96 @@
+//! The commands.
+
+mod completions;
+mod entities;
+mod log;
+mod messages;
+mod path;
+mod ping;
+mod reports;
+mod top;
+
+use clap::CommandFactory;
+
+use crate::client::{Agent, Client};
+use crate::failure::Outcome;
+use crate::options::{Command, Options};
+use crate::output::Output;
+use crate::report::Report;
+
+/// What most commands need: somebody to ask, and somewhere to put the answer.
+pub(crate) struct Context {
+    client: Client,
+    agent: Agent,
+    output: Output,
+}
+
+pub(crate) async fn run(options: Options) -> Outcome {
+    let output = options.output.open();
+    if let Command::Completions { shell } = options.command {
+        return completions::print(shell, &mut Options::command(), output);
+    }
+    let (connection, command) = (&options.connection, options.command);
+    let limit = connection.timeout;
+    match &command {
+        Command::Send(send) => {
+            let mut connected = connection.connect().await?;
+            let outcome = messages::send(&mut connected, limit, output, send).await;
+            connected.close().await;
+            return outcome;
+        }
+        Command::Recv(receive) => {
+            let mut connected = connection.connect().await?;
+            let outcome = messages::receive(&mut connected, limit, output, receive).await;
+            connected.close().await;
+            return outcome;
+        }
+        _ => {}
+    }
+    let mut context = Context {
+        client: Client::connect(connection).await?,
+        agent: options.target.agent(),
+        output,
+    };
+    let outcome = perform(&mut context, command).await;
+    context.client.close().await;
+    outcome
+}
+
+async fn perform(context: &mut Context, command: Command) -> Outcome {
+    match command {
+        Command::Status(watch) => reports::show(context, Report::Status, &watch).await,
+        Command::Connections(watch) => reports::show(context, Report::Connections, &watch).await,
+        Command::Links(watch) => reports::show(context, Report::Links, &watch).await,
+        Command::Addresses(watch) => reports::show(context, Report::Addresses, &watch).await,
+        Command::Nodes(watch) => reports::show(context, Report::Nodes, &watch).await,
+        Command::Tcp(watch) => reports::show(context, Report::Tcp, &watch).await,
+        Command::Memory(watch) => reports::show(context, Report::Memory, &watch).await,
+        Command::Log {
+            command: None,
+            watch,
+        } => reports::show(context, Report::Log, &watch).await,
+        Command::Log {
+            command: Some(command),
+            ..
+        } => log::run(context, command).await,
+        Command::Query(query) => reports::query(context, &query).await,
+        Command::Read(subject) => entities::read(context, &subject).await,
+        Command::Create {
+            subject,
+            attributes,
+        } => entities::create(context, &subject, &attributes).await,
+        Command::Update {
+            subject,
+            attributes,
+        } => entities::update(context, &subject, &attributes).await,
+        Command::Delete(subject) => entities::delete(context, &subject).await,
+        Command::Types => entities::types(context).await,
+        Command::Attributes { kind } => entities::attributes(context, &kind).await,
+        Command::Ping(ping) => ping::run(context, &ping).await,
+        Command::Top(top) => top::run(context, &top).await,
+        Command::Path { address } => path::run(context, &address).await,
+        Command::Send(_) | Command::Recv(_) | Command::Completions { .. } => {
+            unreachable!("they have no use for an agent, and were done above")
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The reports and `query`, once or again and again.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::Context;
+use crate::client::Rows;
+use crate::failure::{Failure, Outcome};
+use crate::options::{Query, Watch};
+use crate::report::{self, Report};
+use crate::value::Row;
+
+pub(crate) async fn show(context: &mut Context, report: Report, watch: &Watch) -> Outcome {
+    let mut shown = 0;
+    loop {
+        let mut found = Vec::new();
+        for kind in report.types() {
+            found.push(context.client.query(&context.agent, kind, &[]).await?);
+        }
+        let json = || report.json(&found);
+        let text = || report.text(&found, context.output.style);
+        print(context, watch, shown, json, text)?;
+        shown += 1;
+        if is_last(watch, shown).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Lists entities. Without `--watch`, finding none is a failure, as for grep.
+pub(crate) async fn query(context: &mut Context, query: &Query) -> Outcome {
+    let mut shown = 0;
+    loop {
+        let found = filtered(context, query).await?;
+        let names = match query.attributes.is_empty() {
+            true => &found.names,
+            false => &query.attributes,
+        };
+        let json = || -> Json { found.rows.iter().map(|row| projected(row, names)).collect() };
+        let keep_empty = !query.attributes.is_empty();
+        let style = context.output.style;
+        let text = || report::of_query(names, &found.rows, keep_empty, style);
+        if found.rows.is_empty() && query.watch.watch.is_none() {
+            if context.output.json {
+                context.output.document(&json!([]))?;
+            }
+            let text = format!("there is no such {}", query.kind);
+            return Err(Failure::Refused(text));
+        }
+        print(context, &query.watch, shown, json, text)?;
+        shown += 1;
+        if is_last(&query.watch, shown).await {
+            return Ok(());
+        }
+    }
+}
+
+/// The rows that pass all filters, with the columns that these or the reader want.
+async fn filtered(context: &mut Context, query: &Query) -> Outcome<Rows> {
+    let mut names = query.attributes.clone();
+    if !names.is_empty() {
+        names.extend(query.filters.iter().map(|filter| filter.name.clone()));
+    }
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    let mut found = context
+        .client
+        .query(&context.agent, &query.kind, &names)
+        .await?;
+    let has = |name: &String| found.names.contains(name);
+    if let Some(filter) = query.filters.iter().find(|filter| !has(&filter.name)) {
+        let (kind, name) = (&query.kind, &filter.name);
+        return Err(Failure::Usage(format!(
+            "{kind} has no attribute '{name}'; 'routerctl attributes {kind}' lists what it has"
+        )));
+    }
+    let admitted = |row: &Row| query.filters.iter().all(|filter| filter.admits(row));
+    found.rows.retain(admitted);
+    Ok(found)
+}
+
+fn projected(row: &Row, names: &[String]) -> Json {
+    let pairs = names.iter().map(|name| {
+        let value = row.get(name).cloned().unwrap_or_default();
+        (name.clone(), value)
+    });
+    Json::Object(pairs.collect())
+}
+
+fn print(
+    context: &Context,
+    watch: &Watch,
+    shown: u64,
+    json: impl FnOnce() -> Json,
+    text: impl FnOnce() -> String,
+) -> Outcome {
+    let output = &context.output;
+    match (output.json, watch.watch) {
+        (true, None) => output.document(&json()),
+        (true, Some(_)) => output.line(&json()),
+        (false, None) => output.text(&text()),
+        (false, Some(_)) => output.refresh(shown == 0, &text()),
+    }
+}
+
+/// Waits until it is time for the next report, if there is one.
+async fn is_last(watch: &Watch, shown: u64) -> bool {
+    let Some(period) = watch.watch else {
+        return true;
+    };
+    if watch.count.is_some_and(|count| shown >= count) {
+        return true;
+    }
+    tokio::time::sleep(period.max(SHORTEST)).await;
+    false
+}
+
+/// A router has better things to do than to be watched.
+const SHORTEST: Duration = Duration::from_millis(50);

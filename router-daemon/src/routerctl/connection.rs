@@ -1,0 +1,354 @@
+//! From the options to a connection with one session.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use fe2o3_amqp::connection::{Connection, ConnectionHandle, OpenError};
+use fe2o3_amqp::sasl_profile::SaslProfile;
+use fe2o3_amqp::session::{Session, SessionHandle};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::failure::{Failure, Outcome};
+use crate::tls::{TlsOptions, first_line};
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionOptions {
+    /// The router to connect to: HOST, HOST:PORT, amqp://HOST:PORT or amqps://HOST:PORT
+    #[arg(
+        short,
+        long,
+        value_name = "URL",
+        default_value = "127.0.0.1:5672",
+        global = true
+    )]
+    pub(crate) bus: Bus,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
+    /// Authenticate as this user (SASL PLAIN)
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) sasl_username: Option<String>,
+
+    /// A file whose first line is the password of that user
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) sasl_password_file: Option<PathBuf>,
+
+    /// Seconds to wait for the connection, and for each answer or message
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        default_value = "5",
+        global = true
+    )]
+    #[arg(value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// Where a router listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bus {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+}
+
+/// An open connection and its session.
+pub(crate) struct Connected {
+    connection: ConnectionHandle<()>,
+    pub(crate) session: SessionHandle<()>,
+}
+
+impl ConnectionOptions {
+    /// Connects, authenticates and begins a session, all within the timeout.
+    pub(crate) async fn connect(&self) -> Outcome<Connected> {
+        match timeout(self.timeout, self.open()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::TimedOut(format!(
+                "no answer from {} within {} s; is an AMQP router listening there? \
+                 (-b names another one, --timeout waits longer)",
+                self.bus,
+                self.timeout.as_secs_f64()
+            ))),
+        }
+    }
+
+    async fn open(&self) -> Outcome<Connected> {
+        let bus = &self.bus;
+        let profile = self.sasl_profile()?;
+        let tls = match self.uses_tls() {
+            true => Some(self.tls.connector()?),
+            false => None,
+        };
+        let stream = TcpStream::connect((bus.host.as_str(), bus.port)).await;
+        let stream = stream.map_err(|error| {
+            Failure::Connection(format!(
+                "cannot connect to {bus}: {error}; is the router running? (-b names another one)"
+            ))
+        })?;
+        // Requests are small and awaited; nothing is lost where the system refuses.
+        let _ = stream.set_nodelay(true);
+        let builder = Connection::builder()
+            .container_id(format!("routerctl.{}", std::process::id()))
+            .hostname(bus.host.as_str())
+            .sasl_profile(profile);
+        let opened = match tls {
+            Some(connector) => {
+                let builder = builder.scheme("amqps").domain(bus.host.as_str());
+                let builder = builder
+                    .alt_tls_establishment(true)
+                    .rustls_connector(connector);
+                builder.open_with_stream(stream).await
+            }
+            None => builder.scheme("amqp").open_with_stream(stream).await,
+        };
+        let mut connection = opened.map_err(|error| self.explain(&error))?;
+        let session = Session::begin(&mut connection).await.map_err(|error| {
+            Failure::Connection(format!("{bus} does not begin a session: {error}"))
+        })?;
+        Ok(Connected {
+            connection,
+            session,
+        })
+    }
+
+    fn uses_tls(&self) -> bool {
+        self.bus.tls || self.tls.any()
+    }
+
+    fn sasl_profile(&self) -> Outcome<SaslProfile> {
+        match (&self.sasl_username, &self.sasl_password_file) {
+            (Some(username), Some(file)) => Ok(SaslProfile::Plain {
+                username: username.clone(),
+                password: first_line(file)?,
+            }),
+            (None, None) if self.tls.ssl_certificate.is_some() => Ok(SaslProfile::External),
+            (None, None) => Ok(SaslProfile::Anonymous),
+            _ => {
+                let text = "--sasl-username and --sasl-password-file belong together: give both";
+                Err(Failure::Usage(text.into()))
+            }
+        }
+    }
+
+    fn explain(&self, error: &OpenError) -> Failure {
+        let bus = &self.bus;
+        Failure::Connection(match error {
+            OpenError::SaslError { .. } => match &self.sasl_username {
+                Some(user) => format!(
+                    "{bus} does not let '{user}' in: check the name, and the password in the \
+                     file of --sasl-password-file"
+                ),
+                None => format!(
+                    "{bus} does not let us in without authentication: give --sasl-username and \
+                     --sasl-password-file, or --ssl-certificate and --ssl-key"
+                ),
+            },
+            OpenError::NotImplemented(_) => format!(
+                "{bus} does not offer {}: give other --sasl-… or --ssl-… options",
+                self.mechanism()
+            ),
+            OpenError::RemoteClosedWithError(error) => {
+                format!("{bus} closed the connection: {}", describe(error))
+            }
+            OpenError::ProtocolHeaderMismatch(_) => format!(
+                "{bus} does not speak AMQP as we do: its port may be for TLS (amqps://…), for \
+                 HTTP, or want authentication"
+            ),
+            OpenError::Io(error) => self.explain_io(error),
+            OpenError::RemoteClosed => self.cut_off(),
+            other => format!("cannot open a connection to {bus}: {other}"),
+        })
+    }
+
+    fn explain_io(&self, error: &io::Error) -> String {
+        let bus = &self.bus;
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match tls {
+            Some(error @ rustls::Error::InvalidCertificate(_)) => format!(
+                "the certificate of {bus} is not trusted: {error}; --ssl-trustfile names the \
+                 authority, and the host of -b must be a name in the certificate"
+            ),
+            Some(error @ rustls::Error::AlertReceived(_)) => format!(
+                "{bus} refused the TLS handshake: {error}; it may want --ssl-certificate and \
+                 --ssl-key"
+            ),
+            Some(error) => format!("TLS with {bus} failed: {error}; does the port speak TLS?"),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => self.cut_off(),
+            None => format!("cannot open a connection to {bus}: {error}"),
+        }
+    }
+
+    fn cut_off(&self) -> String {
+        let hint = match self.uses_tls() {
+            true => "the port may not speak TLS, or it wants a certificate (--ssl-certificate)",
+            false => "the port may want TLS (amqps://…) or not speak AMQP",
+        };
+        format!("{} hung up: {hint}", self.bus)
+    }
+
+    fn mechanism(&self) -> &'static str {
+        match (&self.sasl_username, &self.tls.ssl_certificate) {
+            (Some(_), _) => "SASL PLAIN",
+            (None, Some(_)) => "SASL EXTERNAL",
+            (None, None) => "SASL ANONYMOUS",
+        }
+    }
+}
+
+impl Connected {
+    /// Ends the session and closes the connection. Whether the peer answers matters no more.
+    pub(crate) async fn close(mut self) {
+        let _ = timeout(FAREWELL, async {
+            let _ = self.session.end().await;
+            let _ = self.connection.close().await;
+        })
+        .await;
+    }
+}
+
+impl FromStr for Bus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (tls, rest) = match text.split_once("://") {
+            None => (false, text),
+            Some(("amqp", rest)) => (false, rest),
+            Some(("amqps", rest)) => (true, rest),
+            Some((scheme, _)) => {
+                return Err(format!("'{scheme}' is not a scheme: use amqp or amqps"));
+            }
+        };
+        let rest = rest.trim_end_matches('/');
+        if rest.contains('@') {
+            return Err(
+                "names and passwords do not belong here: use --sasl-username and \
+                        --sasl-password-file"
+                    .into(),
+            );
+        }
+        let (host, port) = host_and_port(rest)?;
+        let port = match port {
+            None if tls => 5671,
+            None => 5672,
+            Some("amqp") => 5672,
+            Some("amqps") => 5671,
+            Some(port) => port
+                .parse()
+                .map_err(|_| format!("'{port}' is not a port: 1 to 65535"))?,
+        };
+        if host.is_empty() {
+            return Err("there is no host".into());
+        }
+        let host = host.to_owned();
+        Ok(Self { host, port, tls })
+    }
+}
+
+impl std::fmt::Display for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "amqps" } else { "amqp" };
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// The condition and description that a peer gave.
+pub(crate) fn describe(error: &fe2o3_amqp::types::definitions::Error) -> String {
+    let condition = condition(&error.condition);
+    match &error.description {
+        Some(description) => format!("{description} ({condition})"),
+        None => condition,
+    }
+}
+
+/// A number of seconds, with or without a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err("not a number of seconds from 0 to a year".into()),
+    }
+}
+
+fn condition(condition: &impl serde_amqp::serde::Serialize) -> String {
+    let value = serde_amqp::Value::try_from_serializable(condition);
+    value.map_or_else(
+        |_| String::new(),
+        |value| crate::value::text(&crate::value::to_json(&value)),
+    )
+}
+
+/// `host`, `host:port`, `[v6]:port` or a bare IPv6 address.
+fn host_and_port(text: &str) -> Result<(&str, Option<&str>), String> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or("']' is missing")?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(format!("'{rest}' after ']' is not :PORT")),
+        };
+    }
+    match text.split_once(':') {
+        Some((_, rest)) if rest.contains(':') => Ok((text, None)),
+        Some((host, port)) => Ok((host, Some(port))),
+        None => Ok((text, None)),
+    }
+}
+
+const FAREWELL: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bus_is_written_in_many_ways() {
+        for (text, host, port, tls) in [
+            ("router", "router", 5672, false),
+            ("router:7", "router", 7, false),
+            ("amqp://router", "router", 5672, false),
+            ("amqps://router/", "router", 5671, true),
+            ("amqps://router:1234", "router", 1234, true),
+            ("router:amqps", "router", 5671, false),
+            ("[::1]:8", "::1", 8, false),
+            ("::1", "::1", 5672, false),
+        ] {
+            let host = host.to_owned();
+            assert_eq!(text.parse(), Ok(Bus { host, port, tls }), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bus_that_makes_no_sense_is_refused() {
+        for (text, hint) in [
+            ("http://router", "use amqp or amqps"),
+            ("amqp://me:secret@router", "--sasl-password-file"),
+            ("router:70000", "not a port"),
+            ("[::1", "']' is missing"),
+            (":5672", "no host"),
+        ] {
+            let error = text.parse::<Bus>().unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_finite_and_not_negative() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["-1", "NaN", "inf", "1e30", "soon"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

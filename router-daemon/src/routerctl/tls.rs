@@ -1,0 +1,136 @@
+//! TLS as the options ask for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use pkcs8::{Document, EncryptedPrivateKeyInfoRef};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use crate::failure::{Failure, Outcome};
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct TlsOptions {
+    /// Certificates of the authorities to trust (PEM); without it, those of the system
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) ssl_trustfile: Option<PathBuf>,
+
+    /// Our own certificate and its chain (PEM)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) ssl_certificate: Option<PathBuf>,
+
+    /// The private key of our own certificate (PEM)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) ssl_key: Option<PathBuf>,
+
+    /// A file whose first line is the password of the private key
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) ssl_password_file: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// Whether any of them is given, which asks for TLS.
+    pub(crate) fn any(&self) -> bool {
+        self.ssl_trustfile.is_some() || self.ssl_certificate.is_some() || self.ssl_key.is_some()
+    }
+
+    pub(crate) fn connector(&self) -> Outcome<TlsConnector> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Failure::Usage(format!("TLS: {error}")))?
+            .with_root_certificates(self.roots()?);
+        let config = match (&self.ssl_certificate, &self.ssl_key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(certificate), Some(key)) => {
+                let chain = certificates(certificate)?;
+                let key_of = self.private_key(key)?;
+                builder
+                    .with_client_auth_cert(chain, key_of)
+                    .map_err(|error| {
+                        let (key, certificate) = (key.display(), certificate.display());
+                        Failure::Usage(format!("{key} is no key for {certificate}: {error}"))
+                    })?
+            }
+            _ => {
+                let text = "--ssl-certificate and --ssl-key belong together: give both";
+                return Err(Failure::Usage(text.into()));
+            }
+        };
+        Ok(Arc::new(config).into())
+    }
+
+    fn roots(&self) -> Outcome<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        let Some(file) = &self.ssl_trustfile else {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            return Ok(roots);
+        };
+        for certificate in certificates(file)? {
+            let added = roots.add(certificate);
+            added.map_err(|error| unusable(file, &error.to_string()))?;
+        }
+        Ok(roots)
+    }
+
+    fn private_key(&self, file: &Path) -> Outcome<PrivateKeyDer<'static>> {
+        let text = read(file)?;
+        let Some(block) = encrypted(&text) else {
+            return PrivateKeyDer::from_pem_slice(text.as_bytes())
+                .map_err(|error| unusable(file, &format!("no PEM private key: {error}")));
+        };
+        let Some(password) = &self.ssl_password_file else {
+            return Err(unusable(
+                file,
+                "it is encrypted; --ssl-password-file opens it",
+            ));
+        };
+        decrypt(block, &first_line(password)?).map_err(|error| unusable(file, &error))
+    }
+}
+
+/// The first line of a file that holds a secret.
+pub(crate) fn first_line(file: &Path) -> Outcome<String> {
+    let text = read(file)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn certificates(file: &Path) -> Outcome<Vec<CertificateDer<'static>>> {
+    let text = read(file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unusable(file, "it has no PEM certificate")),
+        Err(error) => Err(unusable(file, &error.to_string())),
+    }
+}
+
+/// The block of an encrypted PKCS#8 key.
+fn encrypted(text: &str) -> Option<&str> {
+    const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+    let block = &text[text.find("-----BEGIN ENCRYPTED PRIVATE KEY-----")?..];
+    Some(&block[..block.find(END)? + END.len()])
+}
+
+fn decrypt(block: &str, password: &str) -> Result<PrivateKeyDer<'static>, String> {
+    let (_, document) = Document::from_pem(block).map_err(|error| error.to_string())?;
+    let key = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
+        .map_err(|error| error.to_string())?
+        .decrypt(password)
+        .map_err(|error| format!("the password does not open it ({error})"))?;
+    Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
+}
+
+fn read(file: &Path) -> Outcome<String> {
+    fs::read_to_string(file)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))
+}
+
+fn unusable(file: &Path, why: &str) -> Failure {
+    Failure::Usage(format!("cannot use {}: {why}", file.display()))
+}

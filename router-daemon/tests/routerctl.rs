@@ -1,0 +1,559 @@
+//! `routerctl` against routers that run.
+
+// Processes live in real time.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+#[test]
+fn reports_are_text_and_json() {
+    let router = Router::standalone();
+    for report in [
+        "status",
+        "connections",
+        "links",
+        "addresses",
+        "nodes",
+        "tcp",
+        "memory",
+        "log",
+    ] {
+        assert!(!router.done(&[report]).is_empty(), "{report}");
+        let json: Json = serde_json::from_str(&router.done(&[report, "--json"])).expect(report);
+        assert!(json.is_array() || json.is_object(), "{report}");
+    }
+    let status = router.done(&["status"]);
+    assert!(status.contains("router       Solo\n"), "{status}");
+    assert!(status.contains("mode         standalone\n"), "{status}");
+    let connections = router.json(&["connections"]);
+    let container = connections[0]["container"].as_str().expect("we are one");
+    assert!(container.starts_with("routerctl."), "{connections}");
+}
+
+#[test]
+fn tables_fit_the_width_and_have_colours_when_told() {
+    let router = Router::standalone();
+    let links = router.done(&["links", "--width", "60"]);
+    assert!(
+        links.lines().all(|line| line.chars().count() <= 60),
+        "{links}"
+    );
+    assert!(!links.contains('\x1b'), "{links}");
+    let links = router.done(&["links", "--color", "always"]);
+    assert!(links.contains("\x1b[32mup"), "{links}");
+}
+
+#[test]
+fn watching_prints_one_document_a_line() {
+    let router = Router::standalone();
+    let lines = router.done(&["status", "--json", "--watch", "0.05", "--count", "3"]);
+    let ids = lines.lines().map(|line| {
+        let json: Json = serde_json::from_str(line).expect("a document a line");
+        json["router"]["id"].clone()
+    });
+    assert_eq!(ids.collect::<Vec<_>>(), ["Solo", "Solo", "Solo"]);
+}
+
+#[test]
+fn entities_are_created_read_queried_and_deleted() {
+    let router = Router::standalone();
+    let created = router.json(&["create", "address", "mine", "prefix=a", "priority=7"]);
+    assert_eq!(created["priority"], 7);
+    let read = router.json(&["read", "address", "mine"]);
+    assert_eq!(read["prefix"], "a");
+    let identity = read["identity"].as_str().expect("an identity");
+    assert_eq!(router.json(&["read", "address", identity])["name"], "mine");
+
+    router.done(&["create", "address", "other", "prefix=b"]);
+    let query = |filter: &str| {
+        let rows = router.json(&["query", "address", "-a", "name", "--where", filter]);
+        rows.as_array().expect("rows").clone()
+    };
+    assert_eq!(query("prefix=a"), [json!({"name": "mine"})]);
+    assert_eq!(query("name!=mine"), [json!({"name": "other"})]);
+    assert_eq!(query("name~the"), [json!({"name": "other"})]);
+    router.fails(
+        &["query", "address", "--where", "prefix=c"],
+        1,
+        "there is no such address",
+    );
+    router.fails(
+        &["query", "address", "--where", "colour=red"],
+        2,
+        "no attribute 'colour'",
+    );
+
+    router.done(&["delete", "address", "mine"]);
+    router.fails(
+        &["read", "address", "mine"],
+        1,
+        "there is no address with the name",
+    );
+    router.fails(&["delete", "address", "mine"], 1, "there is no address");
+}
+
+#[test]
+fn more_entities_than_a_page_are_all_listed_once() {
+    let router = Router::with(|entities| {
+        for number in 0..1003 {
+            let address = json!({"name": format!("a{number}"), "prefix": format!("p{number}")});
+            entities.push(json!(["address", address]));
+        }
+    });
+    let rows = router.json(&["query", "address", "-a", "name"]);
+    let rows = rows.as_array().expect("rows");
+    let names: std::collections::BTreeSet<_> = rows.iter().map(Json::to_string).collect();
+    assert_eq!((rows.len(), names.len()), (1003, 1003));
+}
+
+#[test]
+fn what_the_router_refuses_is_told_and_changes_nothing() {
+    let router = Router::standalone();
+    let port = format!("port={}", router.port);
+    router.fails(
+        &["create", "listener", "again", "host=127.0.0.1", &port],
+        1,
+        "in use",
+    );
+    router.fails(
+        &["create", "listener", "x", "prot=1"],
+        1,
+        "did you mean 'port'?",
+    );
+    router.fails(&["create", "nonsense", "x"], 1, "No such entity type");
+    router.fails(&["update", "listener", "normal", "cost=2"], 1, "UPDATE");
+    router.fails(&["attributes", "nonsense"], 1, "there is no type nonsense");
+    let listeners = router.json(&["query", "listener", "-a", "name"]);
+    assert_eq!(listeners, json!([{"name": "normal"}]));
+}
+
+#[test]
+fn secrets_are_read_from_files_and_shown_nowhere() {
+    let router = Router::standalone();
+    let refused = router.fails(
+        &["create", "sslProfile", "p", "password=hunter2"],
+        2,
+        "password=@FILE",
+    );
+    assert!(!refused.contains("hunter2"), "{refused}");
+    let file = router.directory.path().join("secret");
+    fs::write(&file, "hunter2\n").expect("a file");
+    let proxy = format!("password=@{}", file.display());
+    let create = [
+        "create",
+        "proxyProfile",
+        "p",
+        "host=h",
+        "port=1",
+        "username=u",
+        &proxy,
+    ];
+    let shown = router.done(&create) + &router.done(&["read", "proxyProfile", "p", "--json"]);
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn types_attributes_and_completions_are_listed() {
+    let router = Router::standalone();
+    let types = router.json(&["types"]);
+    let operations = types["io.skupper.router.listener"]
+        .as_array()
+        .expect("a type");
+    assert!(operations.contains(&json!("CREATE")), "{types}");
+    let attributes = router.done(&["attributes", "listener"]);
+    assert!(attributes.contains("linkCapacity"), "{attributes}");
+    let output = routerctl(&["completions", "bash"], "");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("tcp"));
+}
+
+#[test]
+fn log_levels_are_shown_and_set() {
+    let router = Router::standalone();
+    router.done(&["log", "set", "server", "warning+"]);
+    let log = router.json(&["log", "get", "SERVER"]);
+    let levels = log[0]["enable"].as_str().expect("levels");
+    assert!(levels.contains("warning"), "{log}");
+    router.fails(&["log", "get", "COOKING"], 1, "there is no module COOKING");
+    router.fails(&["log", "set", "SERVER", "loud"], 1, "'loud'");
+}
+
+#[test]
+fn messages_are_sent_and_received() {
+    let router = Router::standalone();
+    let receiver = router.start(&["recv", "q", "--count", "3", "--json"]);
+    router.until(&["query", "router.address", "--where", "key=Mq"]);
+    let sent = router.json(&["send", "q", "one", "two", "three"]);
+    assert_eq!((&sent["sent"], &sent["failed"]), (&json!(3), &json!(0)));
+    let output = receiver.wait_with_output().expect("it ends");
+    let received: Json = serde_json::from_slice(&output.stdout).expect("a document");
+    let bodies = received
+        .as_array()
+        .expect("messages")
+        .iter()
+        .map(|m| &m["body"]);
+    assert_eq!(bodies.collect::<Vec<_>>(), ["one", "two", "three"]);
+    router.fails(
+        &["recv", "q", "--timeout", "0.1"],
+        4,
+        "no message from 'q' within 0.1 s",
+    );
+    router.fails(&["send", "q", "one", "--timeout", "0.1"], 4, "no credit");
+}
+
+#[test]
+fn standard_input_and_files_are_sent_too() {
+    let router = Router::standalone();
+    let file = router.directory.path().join("body");
+    fs::write(&file, "from a file").expect("a file");
+    let receiver = router.start(&["recv", "q", "--count", "2"]);
+    router.until(&["query", "router.address", "--where", "key=Mq"]);
+    let bus = router.bus();
+    let output = routerctl(&["-b", &bus, "send", "q"], "from standard input");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let path = file.to_str().expect("a path");
+    router.done(&["send", "q", "--file", path, "--settled"]);
+    let output = receiver.wait_with_output().expect("it ends");
+    assert_eq!(text(&output.stdout), "from standard input\nfrom a file\n");
+}
+
+#[test]
+fn top_shows_rates_and_ping_times() {
+    let router = Router::standalone();
+    let lines = router.done(&["top", "--json", "--count", "2", "--interval", "0.05"]);
+    assert_eq!(lines.lines().count(), 2);
+    for line in lines.lines() {
+        let json: Json = serde_json::from_str(line).expect("a document a line");
+        assert!(
+            json["links"].as_array().is_some_and(|l| !l.is_empty()),
+            "{line}"
+        );
+    }
+    let page = router.done(&["top", "--count", "1", "--interval", "0.05"]);
+    assert!(page.contains("deliveries/s"), "{page}");
+    let ping = router.json(&["ping", "--count", "3", "--interval", "0"]);
+    assert_eq!(ping["times"].as_array().map(Vec::len), Some(3), "{ping}");
+}
+
+#[test]
+fn a_network_is_asked_through_one_router() {
+    let a = Router::interior("A", None);
+    let b = Router::interior("B", Some((a.inter_router, 3)));
+    b.until(&["query", "router.node", "--where", "id=A"]);
+    a.until(&["query", "router.node", "--where", "id=B"]);
+    let nodes = a.done(&["nodes"]);
+    assert!(
+        nodes.contains("(self)") && nodes.contains("(neighbour)"),
+        "{nodes}"
+    );
+    a.until(&["ping", "--router", "B", "--count", "1"]);
+    let status = a.json(&["status", "--router", "B"]);
+    assert_eq!(status["router"]["id"], "B");
+
+    let receiver = b.start(&["recv", "far", "--timeout", "20"]);
+    let remote = ["query", "router.address", "--where", "key=Mfar"];
+    a.until(&[&remote[..], &["--where", "remoteHostRouters=B"]].concat());
+    let path = a.json(&["path", "far"]);
+    let hops = json!([{"router": "A", "cost": 0}, {"router": "B", "cost": 3}]);
+    assert_eq!(path["paths"], json!([{"arrives": true, "hops": hops}]));
+    assert!(a.done(&["path", "far"]).contains("A → B"));
+    let here = b.json(&["path", "far"]);
+    let hops = json!([{"router": "B", "cost": 0}]);
+    assert_eq!(here["paths"], json!([{"arrives": true, "hops": hops}]));
+    assert_eq!(a.done(&["send", "far", "hello"]), "1 accepted\n");
+    let output = receiver.wait_with_output().expect("it ends");
+    assert_eq!(text(&output.stdout), "hello\n");
+
+    a.fails(&["path", "nowhere"], 1, "nobody receives from 'nowhere'");
+    a.fails(&["status", "--router", "Z"], 1, "cannot be reached");
+    a.fails(&["status", "--edge", "Z"], 1, "cannot be reached");
+}
+
+#[test]
+fn usage_errors_are_2_and_no_connection_is_3() {
+    for arguments in [&["nonsense"][..], &["status", "--bus", "http://x"], &[]] {
+        let output = routerctl(arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+    let port = free_port();
+    let output = routerctl(&["status", "-b", &format!("127.0.0.1:{port}")], "");
+    assert_eq!(output.status.code(), Some(3));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("is the router running?"), "{errors}");
+
+    let output = routerctl(&["status", "--sasl-username", "me"], "");
+    assert_eq!(output.status.code(), Some(2));
+    let output = routerctl(&["status", "--ssl-trustfile", "/absent"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot read /absent"));
+}
+
+#[test]
+fn tls_and_users_are_checked_and_failures_explained() {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| files.path().join(name).to_str().expect("a path").to_owned();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    fs::write(file("crt"), made.cert.pem()).expect("a file");
+    fs::write(file("key"), made.signing_key.serialize_pem()).expect("a file");
+    fs::write(file("right"), "hunter2\n").expect("a file");
+    fs::write(file("wrong"), "hunter3\n").expect("a file");
+    add_user(&file("skrouterd.users"), "me", "hunter2\n");
+    let port = free_port();
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let _router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+        entities.push(json!(["sslProfile", {
+            "name": "tls", "certFile": file("crt"), "privateKeyFile": file("key"),
+        }]));
+        entities.push(json!(["listener", {
+            "name": "secure", "host": "127.0.0.1", "port": port.to_string(),
+            "sslProfile": "tls", "requireSsl": true, "authenticatePeer": true,
+            "saslMechanisms": "PLAIN",
+        }]));
+    });
+    let bus = format!("amqps://localhost:{port}");
+    let (trust, right, wrong) = (file("crt"), file("right"), file("wrong"));
+    let status = |more: &[&str]| {
+        let output = routerctl(&[&["status", "-b", bus.as_str()], more].concat(), "");
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let user = |password| {
+        [
+            "--ssl-trustfile",
+            &trust,
+            "--sasl-username",
+            "me",
+            "--sasl-password-file",
+            password,
+        ]
+    };
+    let (code, told) = status(&user(&right));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("Solo"), "{told}");
+    for (more, hint) in [
+        (&user(&wrong)[..], "does not let 'me' in"),
+        (&user(&right)[2..], "--ssl-trustfile names the authority"),
+        (&user(&right)[..2], "give"),
+    ] {
+        let (code, told) = status(more);
+        assert_eq!(code, Some(3), "{told}");
+        assert!(told.contains(hint), "{told}");
+        assert!(!told.contains("hunter"), "{told}");
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_3() {
+    let router = Router::standalone();
+    let mut watching = router.start(&["status", "--json", "--watch", "0.05"]);
+    let mut first = [0];
+    let stdout = watching.stdout.as_mut().expect("it is piped");
+    stdout.read_exact(&mut first).expect("a report");
+    drop(router);
+    let output = watching.wait_with_output().expect("it ends");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_4() {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let bus = format!("127.0.0.1:{}", silent.local_addr().expect("bound").port());
+    let output = routerctl(&["status", "-b", &bus, "--timeout", "0.2"], "");
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+}
+
+#[test]
+fn help_documents_the_exit_codes() {
+    let output = routerctl(&["--help"], "");
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    assert!(
+        help.contains("4  no answer, message or credit came in time"),
+        "{help}"
+    );
+}
+
+/// A router that runs until it is dropped.
+struct Router {
+    process: Child,
+    port: u16,
+    inter_router: u16,
+    directory: TempDir,
+}
+
+impl Router {
+    fn standalone() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(more: impl FnOnce(&mut Vec<Json>)) -> Self {
+        let port = free_port();
+        let mut entities = vec![
+            json!(["router", {"mode": "standalone", "id": "Solo"}]),
+            json!(["listener", {"name": "normal", "host": "127.0.0.1", "port": port.to_string()}]),
+        ];
+        more(&mut entities);
+        Self::run(&entities, port, 0)
+    }
+
+    /// A router of a network, and the port and cost of its neighbour.
+    fn interior(id: &str, neighbour: Option<(u16, u32)>) -> Self {
+        let (port, inter_router) = (free_port(), free_port());
+        let mut entities = vec![
+            json!(["router", {"mode": "interior", "id": id}]),
+            json!(["listener", {"name": "normal", "host": "127.0.0.1", "port": port.to_string()}]),
+            json!(["listener", {
+                "name": "routers", "host": "127.0.0.1", "port": inter_router.to_string(),
+                "role": "inter-router", "saslMechanisms": "ANONYMOUS",
+            }]),
+        ];
+        if let Some((port, cost)) = neighbour {
+            entities.push(json!(["connector", {
+                "name": "neighbour", "host": "127.0.0.1", "port": port.to_string(),
+                "role": "inter-router", "cost": cost,
+            }]));
+        }
+        Self::run(&entities, port, inter_router)
+    }
+
+    fn run(entities: &[Json], port: u16, inter_router: u16) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("router.json");
+        fs::write(&file, Json::from(entities).to_string()).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
+        command
+            .arg("-c")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        let process = command.spawn().expect("the daemon starts");
+        let router = Self {
+            process,
+            port,
+            inter_router,
+            directory,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "the router does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        router
+    }
+
+    fn bus(&self) -> String {
+        format!("amqp://127.0.0.1:{}", self.port)
+    }
+
+    fn try_it(&self, arguments: &[&str]) -> Output {
+        let bus = self.bus();
+        routerctl(&[&["--bus", bus.as_str()], arguments].concat(), "")
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        let bus = self.bus();
+        command(&[&["--bus", bus.as_str()], arguments].concat())
+            .spawn()
+            .expect("routerctl starts")
+    }
+
+    /// What a command prints that succeeds.
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.try_it(arguments);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
+        text(&output.stdout)
+    }
+
+    #[track_caller]
+    fn json(&self, arguments: &[&str]) -> Json {
+        let output = self.done(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&output).expect("a document")
+    }
+
+    /// What a command says that fails, which has to have a code and a hint.
+    #[track_caller]
+    fn fails(&self, arguments: &[&str], code: i32, hint: &str) -> String {
+        let output = self.try_it(arguments);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.contains(hint), "{arguments:?}: {errors}");
+        errors
+    }
+
+    /// Repeats a command until it succeeds.
+    #[track_caller]
+    fn until(&self, arguments: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.try_it(arguments);
+            if output.status.success() {
+                return;
+            }
+            let errors = text(&output.stderr);
+            assert!(Instant::now() < deadline, "{arguments:?}: {errors}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn routerctl(arguments: &[&str], input: &str) -> Output {
+    let mut child = command(arguments).spawn().expect("routerctl starts");
+    // A command that reads nothing may be gone already.
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_routerctl"));
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn add_user(file: &str, name: &str, password: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
+    command
+        .args(["user", "add", "--file", file, name])
+        .stdin(Stdio::piped());
+    let mut process = command.spawn().expect("the daemon starts");
+    let mut stdin = process.stdin.take().expect("stdin is piped");
+    stdin.write_all(password.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert!(process.wait().expect("it ends").success());
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("a bound socket").port()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
