@@ -109,7 +109,7 @@ fn random_net(seed: u64) -> Net {
     let (routers, workers) = (net.rng.random_range(1..5), net.rng.random_range(1..3));
     let edges = [0, 0, 1, 2, 3][net.rng.random_range(0..5)];
     net = Net::new(routers, edges, workers, seed);
-    let second = |edge: &usize| *edge >= routers && edge % 2 == 0;
+    let second = |edge: &usize| *edge >= routers && edge.is_multiple_of(2);
     let again = (1..routers + edges).filter(second);
     for router in (1..routers + edges).chain(again) {
         let to = net.rng.random_range(0..router.min(routers));
