@@ -29,6 +29,10 @@ pub(crate) struct AmqpConnection {
     pub(crate) timer: Option<Instant>,
     /// The forwarding halves of its links.
     links: Vec<(Direction, Slot)>,
+    /// Octets that its socket has read.
+    pub(crate) octets_read: u64,
+    /// Octets written and read as they were told last.
+    told: [u64; 2],
 }
 
 /// What the listener or connector that a connection came from says of it.
@@ -110,7 +114,17 @@ impl AmqpConnection {
             peer: Box::new(peer),
             timer: None,
             links: Vec::new(),
+            octets_read: 0,
+            told: [0, 0],
         }
+    }
+
+    /// Octets that its socket has been written and has read, if this router has connected to
+    /// another and they have not been told yet.
+    pub(crate) fn take_octets(&mut self) -> Option<[u64; 2]> {
+        let octets = [self.endpoint.octets_written(), self.octets_read];
+        let counts = self.settings.role.is_annotated() && !self.peer.incoming;
+        (counts && std::mem::replace(&mut self.told, octets) != octets).then_some(octets)
     }
 
     pub(crate) fn add_link(&mut self, direction: Direction, slot: Slot) {

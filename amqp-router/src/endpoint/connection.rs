@@ -182,6 +182,11 @@ impl Connection {
         &mut self.out
     }
 
+    /// Bytes that have ever been written.
+    pub(crate) fn octets_written(&self) -> u64 {
+        self.out.written()
+    }
+
     /// Bytes that wait to be written.
     pub(crate) fn backlog(&self) -> usize {
         self.out.len()

@@ -47,6 +47,8 @@ pub(crate) enum ToWorker {
     },
     /// Report yourself.
     Status(oneshot::Sender<WorkerStatus>),
+    /// Tell once a second how many octets pass, or no longer.
+    CountFlows(bool),
     /// Let in the connection that management knows as `id`.
     Admit {
         id: u64,
@@ -334,6 +336,7 @@ impl Driver {
                 // Whoever asked may have given up meanwhile.
                 let _ = reply.send(self.worker.status(now));
             }
+            ToWorker::CountFlows(counts) => self.worker.count_flows(counts),
             ToWorker::Admit { id, grant } => self.worker.admit(id, grant, now),
             ToWorker::Close { id, error } => self.worker.close_by_id(id, error, now),
             ToWorker::Tcp(new) => self.adopt_tcp(*new, now),

@@ -34,4 +34,5 @@ mod tcp;
 mod threads;
 pub(crate) mod tls;
 pub mod users;
+mod vanflow;
 mod websocket;

@@ -28,6 +28,7 @@ use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::threads::start_workers;
 use crate::runtime::tls::live::Profiles;
+use crate::runtime::vanflow::Telemetry;
 use crate::worker::WorkerStatus;
 
 /// Why a router did not start.
@@ -120,8 +121,14 @@ impl Router {
         let default = treatment(router.text("defaultDistribution"));
         let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
         let ids = Arc::new(AtomicU64::new(1));
-        let (workers, events, mut threads) =
-            start_workers(workers.unwrap_or(1), &identity, default, &ids)?;
+        let (telemetry, heard) = Telemetry::new(&config);
+        let (workers, events, mut threads) = start_workers(
+            workers.unwrap_or(1),
+            &identity,
+            default,
+            &ids,
+            &telemetry.origin(),
+        )?;
         let edge = identity.edge;
         let mut control = Control::new(identity, default, rand::random());
         if let Some(settings) = plan::mesh_settings(&config) {
@@ -137,7 +144,14 @@ impl Router {
         let thread = std::thread::Builder::new().name("control".into());
         threads.push(thread.spawn(move || {
             let _entered = runtime.enter();
-            let (service, inputs) = Service::new(control, handles, events, governance, ids);
+            let (service, inputs) = Service::new(
+                control,
+                handles,
+                events,
+                governance,
+                ids,
+                (telemetry, heard),
+            );
             let plane = ControlPlane {
                 service,
                 config,
@@ -237,11 +251,13 @@ impl ControlPlane {
             return;
         }
         let worker = self.service.workers.get(0).inbox.clone();
+        self.service.start_telemetry(self.log.clone());
         if let Some(myself) = self.myself.upgrade() {
             // It holds on to the workers' events, so that it must not outlive the shutdown.
             tokio::spawn(manage::serve(worker, myself.downgrade()));
         }
         let stopped = self.work(&mut inputs, &mut requests).await;
+        self.service.telemetry.finish().await;
         self.service.shut_down();
         // Workers end when their connections are closed, and then drop their end of this channel.
         while let Some((worker, events)) = inputs.events.recv().await {
@@ -318,6 +334,7 @@ impl ControlPlane {
                 Some(connected) = inputs.connected.recv() => {
                     self.service.adopt_connected(connected);
                 }
+                Some(heard) = inputs.heard.recv() => self.service.heard_telemetry(heard),
                 request = requests.recv() => match request {
                     Some(Request::Stop(reply)) => return Some(reply),
                     Some(request) => self.handle(request),

@@ -207,6 +207,7 @@ impl Net {
             // Comes out again where the service is: so it is known whose connection that is.
             alpn: Some(session.to_string()),
             tls: None,
+            record: None,
         };
         let connection = self.routers[router].workers[worker].add_tcp_client(client, now);
         self.sockets.push(Socket {
@@ -437,6 +438,7 @@ impl Net {
                 service: Arc::clone(&service.service),
                 host: "service".into(),
                 tls: None,
+                local: None,
             });
             let result = result.ok_or_else(|| "refused".to_owned());
             if self.tracing {
