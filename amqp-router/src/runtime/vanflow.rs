@@ -206,7 +206,7 @@ impl Telemetry {
 
     /// Tells everything that waits to be told; returns when that has left, or soon after.
     pub(crate) async fn finish(&mut self) {
-        self.vanflow.shut_down();
+        self.vanflow.shut_down(Instant::now());
         let outbox = std::mem::replace(&mut self.outbox, mpsc::channel(1).0);
         while let Some(output) = self.vanflow.poll_output() {
             if let Output::Send(message) = output

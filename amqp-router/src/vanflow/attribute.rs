@@ -197,12 +197,19 @@ impl Datum {
     /// Without what goes beyond `longest` octets of text.
     pub(super) fn cut(self, longest: usize) -> Self {
         match self {
-            Self::Text(text) if text.len() > longest => {
-                Self::Text(text[..text.floor_char_boundary(longest)].into())
-            }
+            Self::Text(text) if text.len() > longest => Self::Text(start(&text, longest).into()),
             other => other,
         }
     }
+}
+
+/// The start of a text, without half a character at its end.
+pub(super) fn start(text: &str, longest: usize) -> &str {
+    let mut end = longest.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 impl From<u64> for Datum {

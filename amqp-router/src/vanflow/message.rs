@@ -161,8 +161,10 @@ mod tests {
         }
     }
 
+    type Pairs = Vec<(Value, Value)>;
+
     /// A RECORD message with one record of these keys and values.
-    fn message(subject: &'static str, pairs: Vec<(Value, Value)>) -> Bytes {
+    fn message(subject: &'static str, pairs: Pairs) -> Bytes {
         let mut out = BytesMut::new();
         envelope(subject).encode(&mut out);
         out.put_slice(&[0x00, 0x53, 0x77]);
@@ -170,7 +172,7 @@ mod tests {
         out.freeze()
     }
 
-    fn good() -> Vec<(Value, Value)> {
+    fn good() -> Pairs {
         vec![
             (Value::Uint(0), Value::Uint(16)),
             (Value::Uint(1), "abcde:3".into()),
@@ -233,7 +235,7 @@ mod tests {
     fn an_update_that_breaks_a_rule_is_none() {
         assert_eq!(updates(&message("RECORD", good())).len(), 1);
         assert_eq!(updates(&message("FLUSH", good())), []);
-        let broken: [fn(&mut Vec<(Value, Value)>); 9] = [
+        let broken: [fn(&mut Pairs); 9] = [
             |pairs| pairs[0].1 = Value::Uint(6),
             |pairs| pairs.truncate(2),
             |pairs| pairs[1].1 = "abcde".into(),

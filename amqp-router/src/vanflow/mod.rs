@@ -244,8 +244,10 @@ impl VanFlow {
 
     /// Ends a record.
     pub(crate) fn end(&mut self, id: RecordId, now: Instant) {
-        self.stamp(id, Attribute::EndTime, now);
-        self.store.end(id);
+        if self.store.get(id).is_some_and(|record| !record.ended) {
+            self.stamp(id, Attribute::EndTime, now);
+            self.store.end(id);
+        }
     }
 
     /// Tells a line of the log: `module: text`, how severe it is (0 debug to 4 critical), where in
@@ -317,15 +319,15 @@ impl VanFlow {
         if std::mem::replace(&mut self.usable[watched as usize], usable) == usable {
             return;
         }
-        let (what, since) = match watched {
-            Watched::All => ("event collector", "beacons"),
-            Watched::Entities => ("event collector for this router", "its events"),
-            Watched::Flows => ("collector of this router's flows", "flow events"),
-            Watched::Logs => ("collector of this router's log", "log events"),
+        let told = match watched {
+            Watched::All => "beacons",
+            Watched::Entities => "what changes in this router",
+            Watched::Flows => "its flows",
+            Watched::Logs => "its log",
         };
         let text = match usable {
-            true => format!("There is an {what}: {since} are sent from now on"),
-            false => format!("There is no {what} any more: {since} are sent no longer"),
+            true => format!("Collectors want to hear {told}"),
+            false => format!("No collector wants to hear {told} any more"),
         };
         self.outputs.push_back(Output::Line(text));
         if watched == Watched::All {
@@ -384,8 +386,13 @@ impl VanFlow {
         self.outputs.pop_front()
     }
 
-    /// The router stops: everything is told that waits to be.
-    pub(crate) fn shut_down(&mut self) {
+    /// The router stops: all that it has ends, and everything is told that waits to be.
+    pub(crate) fn shut_down(&mut self, now: Instant) {
+        let ends = |kind| !matches!(kind, RecordType::Site | RecordType::Router);
+        let records = self.store.records().filter(|(_, record)| ends(record.kind));
+        for id in records.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.end(id, now);
+        }
         self.emit(true);
     }
 

@@ -1,6 +1,6 @@
 //! One record: what it says, and what of that has not been told yet.
 
-use super::attribute::{Attribute, Datum, RecordType};
+use super::attribute::{Attribute, Datum, RecordType, start};
 use super::identity::RecordId;
 
 /// What a record says, in the order of the attributes' codes.
@@ -134,11 +134,11 @@ impl Record {
             match datum {
                 Datum::Number(number) => line.push_str(&number.to_string()),
                 Datum::Text(text) => {
-                    line.push_str(&text[..text.floor_char_boundary(LONGEST_VALUE)]);
+                    line.push_str(start(text, LONGEST_VALUE));
                 }
             }
         }
-        line.truncate(line.floor_char_boundary(LONGEST_LINE));
+        line.truncate(start(&line, LONGEST_LINE).len());
         line
     }
 }

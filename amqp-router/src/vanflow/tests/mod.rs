@@ -313,16 +313,12 @@ fn when_the_router_stops_everything_is_told() {
         story.run(150);
         story.vanflow.set(link, Attribute::Name, "a");
     }
-    story.vanflow.shut_down();
+    let now = story.now();
+    story.vanflow.shut_down(now);
     let mut heard = Vec::new();
     story.listen(&mut heard);
-    let named = told(&heard, ENTITIES);
-    assert!(
-        named
-            .iter()
-            .filter(|record| record.contains_key(&30))
-            .count()
-            >= 1
-    );
+    let ended = told(&heard, ENTITIES);
+    let ended = ended.iter().filter(|record| record.contains_key(&4));
+    assert_eq!(ended.count(), 3);
     assert!(told(&story.run(3000), ENTITIES).is_empty());
 }
