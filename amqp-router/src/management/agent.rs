@@ -57,10 +57,10 @@ enum Operation {
 }
 
 /// Which entity a request is about.
-struct Subject {
+pub(crate) struct Subject {
     schema: Option<&'static Schema>,
-    name: Option<String>,
-    identity: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) identity: Option<String>,
 }
 
 /// Why a request is not granted.
@@ -74,6 +74,10 @@ pub(crate) struct Refusal {
 pub(crate) trait Backend {
     /// The entities of one type, as they are now.
     fn entities(&mut self, schema: &'static Schema) -> Vec<Entity>;
+
+    /// The entities of one type that may be the one that is meant: at least all that have its name
+    /// or its identity.
+    fn candidates(&mut self, schema: &'static Schema, subject: &Subject) -> Vec<Entity>;
 
     /// Puts an entity to work; returns it with its identity.
     fn create(&mut self, entity: Entity) -> Result<Entity, Refusal>;
@@ -232,7 +236,7 @@ fn find(subject: &Subject, backend: &mut dyn Backend) -> Result<Entity, Refusal>
     let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
     let (mut found, mut half_found) = (Vec::new(), false);
     for schema in schemas(subject.schema) {
-        for entity in entities(schema, backend) {
+        for entity in candidates(schema, subject, backend) {
             let named = is(&subject.name, entity.name());
             let identified = is(&subject.identity, entity.identity());
             half_found |= named != identified;
@@ -263,9 +267,24 @@ fn schemas(only: Option<&'static Schema>) -> Vec<&'static Schema> {
 }
 
 fn entities(schema: &'static Schema, backend: &mut dyn Backend) -> Vec<Entity> {
-    if schema.name != "management" {
-        return backend.entities(schema);
+    match schema.name {
+        "management" => agent_itself(schema),
+        _ => backend.entities(schema),
     }
+}
+
+fn candidates(
+    schema: &'static Schema,
+    subject: &Subject,
+    backend: &mut dyn Backend,
+) -> Vec<Entity> {
+    match schema.name {
+        "management" => agent_itself(schema),
+        _ => backend.candidates(schema, subject),
+    }
+}
+
+fn agent_itself(schema: &'static Schema) -> Vec<Entity> {
     let mut agent = Entity::new(schema);
     agent.set("name", SELF);
     agent.set("identity", SELF);
@@ -281,6 +300,22 @@ fn allowed(schema: &Schema, operation: &str) -> Result<(), Refusal> {
         schema.full_name()
     );
     Err(Refusal::not_implemented(text))
+}
+
+impl Request {
+    /// Whether it is about what is at work, so that workers have to be asked for it.
+    pub(crate) fn needs_figures(&self) -> bool {
+        let schema = match &self.operation {
+            Operation::Query { schema, .. } => schema,
+            Operation::Read(subject) | Operation::Delete(subject) => &subject.schema,
+            Operation::Update { subject, .. } => &subject.schema,
+            Operation::Create { .. }
+            | Operation::Describe { .. }
+            | Operation::Nodes
+            | Operation::Log { .. } => return false,
+        };
+        schema.is_none_or(|schema| schema.operational)
+    }
 }
 
 impl fmt::Debug for Request {

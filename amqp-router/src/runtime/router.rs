@@ -334,7 +334,10 @@ impl ControlPlane {
                 let _ = reply.send(());
             }
             Request::Manage { request, reply } => {
-                let answers = self.service.ask_workers();
+                let answers = match request.needs_figures() {
+                    true => self.service.ask_workers(),
+                    false => return self.manage(*request, Vec::new(), reply),
+                };
                 let Some(myself) = self.myself.upgrade() else {
                     return;
                 };
@@ -355,21 +358,28 @@ impl ControlPlane {
                 request,
                 statuses,
                 reply,
-            } => {
-                let mut manager = Manager {
-                    service: &mut self.service,
-                    config: &mut self.config,
-                    log: self.log.as_ref(),
-                    statuses,
-                    myself: &self.myself,
-                };
-                let answer = manager.answer(*request);
-                // The agent has ended: the router is stopping.
-                let _ = reply.send(answer);
-                self.service.send_commands();
-            }
+            } => self.manage(*request, statuses, reply),
             Request::Stop(_) => unreachable!("the loop above takes it"),
         }
+    }
+
+    fn manage(
+        &mut self,
+        request: agent::Request,
+        statuses: Vec<WorkerStatus>,
+        reply: oneshot::Sender<Message>,
+    ) {
+        let mut manager = Manager {
+            service: &mut self.service,
+            config: &mut self.config,
+            log: self.log.as_ref(),
+            statuses,
+            myself: &self.myself,
+        };
+        let answer = manager.answer(request);
+        // An error means that the agent has ended: the router is stopping.
+        let _ = reply.send(answer);
+        self.service.send_commands();
     }
 }
 

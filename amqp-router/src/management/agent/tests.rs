@@ -31,6 +31,10 @@ impl Backend for Fake {
             .collect()
     }
 
+    fn candidates(&mut self, schema: &'static Schema, _subject: &Subject) -> Vec<Entity> {
+        self.entities(schema)
+    }
+
     fn create(&mut self, mut entity: Entity) -> Result<Entity, Refusal> {
         entity.identify(self.0.len());
         self.0.push(entity.clone());
