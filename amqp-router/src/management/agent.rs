@@ -54,6 +54,8 @@ enum Operation {
     Log {
         limit: usize,
     },
+    /// Read the configuration file again.
+    Reload,
 }
 
 /// Which entity a request is about.
@@ -125,6 +127,14 @@ pub(crate) fn answer(request: Request, backend: &mut dyn Backend) -> Message {
     }
 }
 
+/// Words the answer to a request that its owner has carried out.
+pub(crate) fn answer_with(request: Request, outcome: Result<Value, Refusal>) -> Message {
+    match outcome {
+        Ok(body) => request.reply.message(OK, reason(OK), body),
+        Err(refusal) => request.reply.refuse(refusal),
+    }
+}
+
 fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Value), Refusal> {
     match operation {
         Operation::Query {
@@ -159,6 +169,8 @@ fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Valu
             Ok((OK, Value::List(nodes)))
         }
         Operation::Log { limit } => Ok((OK, Value::List(backend.log(limit)))),
+        // Its owner does that, which takes time: see `answer_with`.
+        Operation::Reload => Err(Refusal::not_implemented("RELOAD is not possible here")),
     }
 }
 
@@ -303,6 +315,11 @@ fn allowed(schema: &Schema, operation: &str) -> Result<(), Refusal> {
 }
 
 impl Request {
+    /// Whether it asks to read the configuration file again.
+    pub(crate) fn is_reload(&self) -> bool {
+        matches!(self.operation, Operation::Reload)
+    }
+
     /// Whether it is about what is at work, so that workers have to be asked for it.
     pub(crate) fn needs_figures(&self) -> bool {
         let schema = match &self.operation {
@@ -312,6 +329,7 @@ impl Request {
             Operation::Create { .. }
             | Operation::Describe { .. }
             | Operation::Nodes
+            | Operation::Reload
             | Operation::Log { .. } => return false,
         };
         schema.is_none_or(|schema| schema.operational)
@@ -367,6 +385,10 @@ impl Refusal {
 
     pub(crate) fn forbidden(text: impl Into<String>) -> Self {
         Self::new(403, text)
+    }
+
+    pub(crate) fn stopping() -> Self {
+        Self::new(500, "the router is stopping")
     }
 
     fn not_found(text: impl Into<String>) -> Self {

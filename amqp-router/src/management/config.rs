@@ -1,6 +1,8 @@
 //! A whole configuration: the entities of a file, checked one by one and against each other.
 
 use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use rand::distr::SampleString;
 
@@ -28,6 +30,10 @@ pub(crate) use check::unsupported;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) entities: Entities,
+    /// Nobody has chosen the router's id.
+    pub(crate) generated_id: bool,
+    /// The file that it was read from.
+    pub(crate) source: Option<PathBuf>,
 }
 
 /// How messages to an address are distributed among its receivers.
@@ -135,6 +141,8 @@ impl Config {
         }
         let mut config = Self {
             entities: Entities::default(),
+            generated_id: false,
+            source: None,
         };
         for (line, entity) in entities {
             match config.admits(&entity) {
@@ -163,6 +171,8 @@ impl Config {
     pub fn new(id: &str) -> Self {
         let mut config = Self {
             entities: Entities::default(),
+            generated_id: false,
+            source: None,
         };
         config.insert("router", &[("id", id.into())]);
         config.complete(String::new);
@@ -222,6 +232,24 @@ impl Config {
             problem: invalid.to_string(),
         };
         Err(ConfigErrors(unsupported.into_iter().map(error).collect()))
+    }
+
+    /// Reads a configuration file, and remembers where it is so that it can be read again.
+    ///
+    /// # Errors
+    /// The file cannot be read, or as for [`from_text`](Self::from_text).
+    pub fn from_file(file: &Path) -> Result<Self, ConfigErrors> {
+        let name = file.display().to_string();
+        let text = fs::read_to_string(file).map_err(|error| {
+            ConfigErrors(vec![ConfigError {
+                file: name.clone(),
+                line: None,
+                problem: error.to_string(),
+            }])
+        })?;
+        let mut config = Self::from_text(&name, &text)?;
+        config.source = Some(file.to_owned());
+        Ok(config)
     }
 
     /// The configuration of a router that is given none: alone, on 127.0.0.1:5672, open to anyone
@@ -311,7 +339,8 @@ impl Config {
     /// Whether an entity may be what an update has made of it.
     pub(crate) fn accepts(&self, entity: &Entity) -> Result<(), Invalid> {
         check::alone(entity).map_err(|problem| entity.invalid(problem))?;
-        match check::dangling(entity, self) {
+        let mode = self.singleton("router").text("mode").unwrap_or_default();
+        match check::dangling(entity, self).or_else(|| check::misplaced(entity, mode)) {
             Some(problem) => Err(entity.invalid(problem)),
             None => Ok(()),
         }
@@ -348,6 +377,7 @@ impl Config {
             return;
         }
         self.remove(&router);
+        self.generated_id = true;
         let mode = match router.text("mode") {
             Some("interior") => "Interior",
             Some("edge") => "Edge",

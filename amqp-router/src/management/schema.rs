@@ -401,7 +401,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "management",
         "operational singleton QUERY GET-TYPES GET-ATTRIBUTES GET-OPERATIONS GET-ANNOTATIONS \
-         GET-MGMT-NODES GET-SCHEMA GET-JSON-SCHEMA GET-LOG",
+         GET-MGMT-NODES GET-SCHEMA GET-JSON-SCHEMA GET-LOG RELOAD",
         "",
     ),
 ];

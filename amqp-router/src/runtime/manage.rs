@@ -15,6 +15,7 @@ use crate::runtime::router::Request;
 use crate::runtime::service::Service;
 use crate::worker::WorkerStatus;
 
+mod apply;
 mod change;
 mod rows;
 

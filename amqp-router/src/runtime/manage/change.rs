@@ -39,11 +39,19 @@ impl Manager<'_> {
     ) -> Result<Entity, Refusal> {
         let mut updated = entity.clone();
         updated.update(attributes)?;
+        self.put(updated)
+    }
+
+    /// Has the entity with the identity of this one be this one.
+    ///
+    /// # Errors
+    /// It cannot be so; then nothing has changed.
+    pub(super) fn put(&mut self, updated: Entity) -> Result<Entity, Refusal> {
         self.config.accepts(&updated)?;
-        match entity.schema().name {
+        match updated.schema().name {
             "connection" => {
                 if updated.text("adminStatus") == Some("deleted") {
-                    let id = entity.identity().parse().unwrap_or_default();
+                    let id = updated.identity().parse().unwrap_or_default();
                     let error =
                         Error::new("amqp:connection:forced", "closed by a management request");
                     self.service.close_connection(id, Some(error));
