@@ -565,3 +565,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The node where an edge router learns which addresses somebody receives from.
 pub(crate) const TRACKING: &str = "_$qd.edge_addr_tracking";
+
+#[cfg(test)]
+mod tests;
