@@ -43,7 +43,7 @@ async fn receive(
             delivery = mobile.recv() => delivery?,
             delivery = local.recv() => delivery?,
         };
-        let message = match delivery.message() {
+        let message = match Message::decode_bodiless(delivery.payload()) {
             Ok(message) => message,
             Err(error) => {
                 debug!(target: "AGENT", "A request is not a message: {error}");
