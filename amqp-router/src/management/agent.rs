@@ -218,9 +218,9 @@ fn columns(
     names: Vec<String>,
 ) -> Result<Vec<String>, Refusal> {
     let mut all: Vec<String> = Vec::new();
-    for attribute in schemas.iter().flat_map(|schema| &schema.attributes) {
-        if !all.iter().any(|name| name == attribute.name) {
-            all.push(attribute.name.to_owned());
+    for column in schemas.iter().flat_map(|schema| &schema.columns) {
+        if !all.iter().any(|name| name == column) {
+            all.push((*column).to_owned());
         }
     }
     if names.is_empty() {

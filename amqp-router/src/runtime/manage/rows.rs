@@ -60,7 +60,7 @@ impl Manager<'_> {
                     address.map(|address| address.entry.key.to_string()),
                 );
                 entity.set("capacity", i64::from(link.capacity));
-                entity.set("connectionId", integer(link.connection));
+                entity.set("connectionId", link.connection.to_string());
                 entity.set("priority", i64::from(link.priority));
                 entity.set("undeliveredCount", i64::from(status.undelivered));
                 entity.set("unsettledCount", i64::from(status.unsettled));
