@@ -27,4 +27,4 @@ pub use codec::{
     Modified, Properties, Symbol, Value,
 };
 pub use management::{Config, ConfigError, ConfigErrors, Distribution};
-pub use runtime::{Delivery, LinkError, Receiver, Router, Sender, StartError};
+pub use runtime::{Delivery, LinkError, Receiver, Reloaded, Router, Sender, StartError};

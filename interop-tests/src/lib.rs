@@ -23,17 +23,23 @@ mod certificates;
 mod fe2o3;
 mod install;
 mod job;
+mod manage;
 mod message;
 mod peer;
 mod router;
 mod running;
+mod services;
 
 pub use certificates::Certificates;
 pub use job::{Job, Outcome, Request, Sasl, Tls};
+pub use manage::{ask, ask_at, create, delete, eventually, rows};
 pub use message::{body, fields, hex, sha256_hex, unhex};
 pub use peer::{PEERS, Peer, available};
 pub use router::{Listener, Router, RouterBuilder, Shared, skip, write_user};
 pub use running::{Event, Running, Transcript};
+pub use services::{
+    check_echo, connect, echo, exchange, free_port, noise, tcp_connector, tcp_listener,
+};
 
 /// Makes nine tests of one story, a function of sender and receiver, in a module of its name:
 /// `story::proton_to_rhea` and so on.

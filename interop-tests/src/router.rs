@@ -1,13 +1,14 @@
 //! The router under test: our daemon in a process of its own, or one that runs already.
 
 use crate::install::target_directory;
+use crate::services::free_port;
 use serde_json::{Value, json};
 use std::{
     env,
     ffi::OsString,
     fs,
     io::Write,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
@@ -327,11 +328,6 @@ fn build_daemon() -> OsString {
     };
     let binary: PathBuf = target_directory().join(profile).join("router-daemon");
     binary.into_os_string()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket").port()
 }
 
 const START_LIMIT: Duration = Duration::from_secs(10);

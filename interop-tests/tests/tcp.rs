@@ -2,17 +2,18 @@
 
 #![allow(clippy::disallowed_methods)] // tests wait for what takes time
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use interop_tests::{
-    Certificates, Job, Peer, Request, Router, RouterBuilder, available, fields, sha256_hex, skip,
+    Certificates, Peer, Router, RouterBuilder, available, check_echo, connect, create, delete,
+    echo, eventually, exchange, free_port, noise, rows, sha256_hex, skip, tcp_connector,
+    tcp_listener,
 };
 use serde_json::{Value, json};
 
@@ -39,25 +40,6 @@ fn interior(id: &str) -> Value {
     json!({"mode": "interior", "id": id})
 }
 
-fn listener(port: u16, address: &str) -> (&'static str, Value) {
-    let name = format!("listener of {address}");
-    let attributes =
-        json!({"name": name, "host": "127.0.0.1", "port": port.to_string(), "address": address});
-    ("tcpListener", attributes)
-}
-
-fn connector(port: u16, address: &str) -> (&'static str, Value) {
-    let name = format!("connector of {address} to {port}");
-    let attributes =
-        json!({"name": name, "host": "127.0.0.1", "port": port.to_string(), "address": address});
-    ("tcpConnector", attributes)
-}
-
-fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("an address").port()
-}
-
 /// A port at which nobody listens, and nobody else will.
 struct Refusing(std::net::TcpStream, u16);
 
@@ -77,146 +59,6 @@ impl Refusing {
     }
 }
 
-/// A service that sends back what it gets, then the name that it has, and ends.
-fn echo(name: &'static str) -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    let port = socket.local_addr().expect("an address").port();
-    thread::spawn(move || {
-        for stream in socket.incoming().flatten() {
-            thread::spawn(move || {
-                let mut stream = stream;
-                let mut buffer = vec![0; 64 * 1024];
-                loop {
-                    match stream.read(&mut buffer) {
-                        Ok(0) => break,
-                        Ok(n) => {
-                            if stream.write_all(&buffer[..n]).is_err() {
-                                return;
-                            }
-                        }
-                        Err(_) => return,
-                    }
-                }
-                let _ = stream.write_all(name.as_bytes());
-            });
-        }
-    });
-    port
-}
-
-/// Connects as soon as somebody listens.
-#[track_caller]
-fn connect(port: u16) -> TcpStream {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-                return stream;
-            }
-            Err(error) => assert!(Instant::now() < deadline, "nobody listens: {error}"),
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Sends octets, says that nothing follows, and gives what comes back.
-#[track_caller]
-fn exchange(stream: TcpStream, octets: &[u8]) -> Vec<u8> {
-    let mut writer = stream.try_clone().expect("a handle");
-    let copy = octets.to_vec();
-    let sender = thread::spawn(move || {
-        writer.write_all(&copy)?;
-        writer.shutdown(Shutdown::Write)
-    });
-    let mut back = Vec::new();
-    let mut reader = stream;
-    reader.read_to_end(&mut back).expect("an answer to its end");
-    sender.join().expect("no panic").expect("it was taken");
-    back
-}
-
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..size).map(|_| next()).collect()
-}
-
-#[track_caller]
-fn check_echo(port: u16, size: usize, name: &str) {
-    let sent = noise(size);
-    let mut back = exchange(connect(port), &sent);
-    let tail = back.split_off(back.len().saturating_sub(name.len()));
-    assert_eq!(String::from_utf8_lossy(&tail), name);
-    assert_eq!(sha256_hex(&back), sha256_hex(&sent), "{size} octets");
-}
-
-fn ask(router: &Router, operation: &str, properties: &[(&str, &str)], body: Value) -> Value {
-    let mut application_properties = fields([("operation", json!(["string", operation]))]);
-    for (name, value) in properties {
-        application_properties.insert((*name).to_owned(), json!(["string", value]));
-    }
-    let request = Request {
-        body,
-        application_properties,
-        ..Request::text("asked", "")
-    };
-    let job = Job::request("$management", vec![request]).plain_body();
-    let answered = Peer::Proton.start(router, job).finish();
-    answered.named("message")[0].clone()
-}
-
-fn create(router: &Router, kind: &str, attributes: &Value) -> i64 {
-    let kind = format!("io.skupper.router.{kind}");
-    let pairs = attributes.as_object().expect("attributes").iter();
-    let pairs: Vec<Value> = pairs
-        .map(|(name, value)| json!([["string", name], ["string", value]]))
-        .collect();
-    let name = attributes["name"].as_str().expect("a name");
-    let properties = [("type", &*kind), ("name", name)];
-    let reply = ask(router, "CREATE", &properties, json!(["map", pairs]));
-    reply["application_properties"]["statusCode"]
-        .as_i64()
-        .expect("a status")
-}
-
-fn delete(router: &Router, kind: &str, name: &str) -> i64 {
-    let kind = format!("io.skupper.router.{kind}");
-    let properties = [("type", &*kind), ("name", name)];
-    let reply = ask(router, "DELETE", &properties, json!(["map", []]));
-    reply["application_properties"]["statusCode"]
-        .as_i64()
-        .expect("a status")
-}
-
-fn rows(router: &Router, entity: &str) -> Vec<BTreeMap<String, Value>> {
-    let kind = format!("io.skupper.router.{entity}");
-    let body = json!(["map", [[["string", "attributeNames"], ["list", []]]]]);
-    let reply = ask(router, "QUERY", &[("entityType", &kind)], body);
-    let names = reply["body"]["attributeNames"].as_array().expect("names");
-    let rows = reply["body"]["results"].as_array().expect("rows");
-    let row = |row: &Value| {
-        let names = names.iter().map(|name| name.as_str().unwrap_or_default());
-        let values = row.as_array().cloned().unwrap_or_default();
-        names.map(str::to_owned).zip(values).collect()
-    };
-    rows.iter().map(row).collect()
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn octets_go_both_ways_through_one_router_and_ends_are_told() {
     if !available(&[Peer::Proton]) {
@@ -224,7 +66,7 @@ fn octets_go_both_ways_through_one_router_and_ends_are_told() {
     }
     let (service, port) = (echo("BYE"), free_port());
     let router = interior("one");
-    let entities = [listener(port, "svc"), connector(service, "svc")];
+    let entities = [tcp_listener(port, "svc"), tcp_connector(service, "svc")];
     let router = start(router, &entities, &[]);
     for size in [0, 1, 100_000, 20_000_000] {
         check_echo(port, size, "BYE");
@@ -243,9 +85,13 @@ fn octets_go_both_ways_through_one_router_and_ends_are_told() {
 fn octets_cross_three_routers_and_several_workers() {
     let (service, port) = (echo("BYE"), free_port());
     let ends = |id: &str| json!({"mode": "interior", "id": id, "workerThreads": 3});
-    let a = start(ends("A"), &[connector(service, "svc")], &[]);
+    let a = start(ends("A"), &[tcp_connector(service, "svc")], &[]);
     let b = start(interior("B"), &[], &[a.port("routers")]);
-    let _c = start(ends("C"), &[listener(port, "svc")], &[b.port("routers")]);
+    let _c = start(
+        ends("C"),
+        &[tcp_listener(port, "svc")],
+        &[b.port("routers")],
+    );
     for size in [0, 1, 100_000, 20_000_000] {
         check_echo(port, size, "BYE");
     }
@@ -263,7 +109,7 @@ fn a_listener_listens_while_its_address_is_served_and_follows_the_service() {
         return;
     }
     let (first, second, port) = (echo("FIRST"), echo("SECOND"), free_port());
-    let a = start(interior("A"), &[listener(port, "svc")], &[]);
+    let a = start(interior("A"), &[tcp_listener(port, "svc")], &[]);
     let b = start(interior("B"), &[], &[a.port("routers")]);
     eventually("the routers know each other", || {
         rows(&a, "router.node").len() == 2
@@ -275,7 +121,7 @@ fn a_listener_listens_while_its_address_is_served_and_follows_the_service() {
     );
     assert_eq!(rows(&a, "tcpListener")[0]["operStatus"], "down");
 
-    let (kind, at_b) = connector(first, "svc");
+    let (kind, at_b) = tcp_connector(first, "svc");
     assert_eq!(create(&b, kind, &at_b), 201);
     check_echo(port, 1000, "FIRST");
     let mut old = connect(port);
@@ -285,7 +131,7 @@ fn a_listener_listens_while_its_address_is_served_and_follows_the_service() {
 
     // The service moves to the other site; a connection that is open is cut, as the router's
     // dropTcpConnections says, and new ones go where it is now.
-    let (kind, at_a) = connector(second, "svc");
+    let (kind, at_a) = tcp_connector(second, "svc");
     assert_eq!(create(&a, kind, &at_a), 201);
     let name = at_b["name"].as_str().expect("a name");
     assert_eq!(delete(&b, "tcpConnector", name), 204);
@@ -306,7 +152,7 @@ fn connections_live_on_where_they_are_not_to_be_dropped() {
     }
     let (service, port) = (echo("BYE"), free_port());
     let router = json!({"mode": "interior", "id": "R", "dropTcpConnections": false});
-    let entities = [listener(port, "svc"), connector(service, "svc")];
+    let entities = [tcp_listener(port, "svc"), tcp_connector(service, "svc")];
     let router = start(router, &entities, &[]);
     let open = connect(port);
     let mut first = open.try_clone().expect("a handle");
@@ -325,11 +171,14 @@ fn a_service_that_refuses_is_passed_over_before_the_client_notices() {
         return;
     }
     let (refusing, there, port) = (Refusing::new(), echo("THERE"), free_port());
-    let entities = [listener(port, "svc"), connector(refusing.port(), "svc")];
+    let entities = [
+        tcp_listener(port, "svc"),
+        tcp_connector(refusing.port(), "svc"),
+    ];
     let a = start(interior("A"), &entities, &[]);
     let _b = start(
         interior("B"),
-        &[connector(there, "svc")],
+        &[tcp_connector(there, "svc")],
         &[a.port("routers")],
     );
     eventually("the address is known", || {
@@ -345,7 +194,10 @@ fn a_service_that_refuses_is_passed_over_before_the_client_notices() {
 #[test]
 fn a_client_is_cut_off_where_the_only_service_refuses() {
     let (refusing, port) = (Refusing::new(), free_port());
-    let entities = [listener(port, "svc"), connector(refusing.port(), "svc")];
+    let entities = [
+        tcp_listener(port, "svc"),
+        tcp_connector(refusing.port(), "svc"),
+    ];
     let router = start(interior("A"), &entities, &[]);
     let mut client = connect(port);
     client.write_all(b"anybody?").expect("it is taken");
@@ -369,12 +221,12 @@ fn a_listener_with_several_addresses_takes_the_best_that_is_served() {
             json!({"name": name, "address": name, "value": value, "listener": "multi"});
         ("listenerAddress", attributes)
     };
-    let (kind, best) = connector(high, "best");
+    let (kind, best) = tcp_connector(high, "best");
     let entities = [
         ("tcpListener", listener),
         address("good", 1),
         address("best", 9),
-        connector(low, "good"),
+        tcp_connector(low, "good"),
     ];
     let router = start(interior("A"), &entities, &[]);
     check_echo(port, 10, "LOW");
@@ -402,16 +254,16 @@ fn both_sides_can_be_secured() {
         "certFile": path("server.pem"), "privateKeyFile": path("server.key"),
     });
     let (service, outer, inner) = (echo("BYE"), free_port(), free_port());
-    let mut secure_listener = listener(inner, "inner");
+    let mut secure_listener = tcp_listener(inner, "inner");
     secure_listener.1["sslProfile"] = json!("tls");
-    let mut secure_connector = connector(inner, "outer");
+    let mut secure_connector = tcp_connector(inner, "outer");
     secure_connector.1["sslProfile"] = json!("tls");
     let entities = [
         ("sslProfile", profile),
-        listener(outer, "outer"),
+        tcp_listener(outer, "outer"),
         secure_connector,
         secure_listener,
-        connector(service, "inner"),
+        tcp_connector(service, "inner"),
     ];
     let router = start(interior("A"), &entities, &[]);
     for size in [0, 10, 3_000_000] {
@@ -586,10 +438,10 @@ fn run(program: &mut Command) -> Program {
 /// Two routers with a service between them that listens on the port given.
 fn tunnel(service: u16) -> (u16, [Router; 2]) {
     let port = free_port();
-    let a = start(interior("A"), &[connector(service, "svc")], &[]);
+    let a = start(interior("A"), &[tcp_connector(service, "svc")], &[]);
     let b = start(
         interior("B"),
-        &[listener(port, "svc")],
+        &[tcp_listener(port, "svc")],
         &[a.port("routers")],
     );
     (port, [a, b])

@@ -1,11 +1,10 @@
 //! Starting and stopping the router.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use amqp_router::runtime::log::{Format, Log};
-use amqp_router::runtime::shutdown::Signals;
-use amqp_router::{Config, Router};
+use amqp_router::runtime::shutdown::{Asked, Signals};
+use amqp_router::{Config, ConfigErrors, Router};
 use tracing::{error, info, warn};
 
 use crate::{LogFormat, Options, detach};
@@ -91,19 +90,51 @@ async fn serve(
         welcome(&router);
     }
     ready()?;
-    let signal = signals.stop().await;
-    info!(target: "ROUTER", "Stopping on {signal}");
-    router.stop().await;
-    Ok(())
+    loop {
+        let asked = tokio::select! {
+            asked = signals.next() => asked,
+            thread = router.failed() => {
+                let text = format!("the thread '{thread}' has panicked, which is a bug");
+                error!(target: "ROUTER", critical = true, "Router failed: {text}");
+                // What else runs can only do harm: whoever watches over the process starts it anew.
+                std::process::exit(FAILED);
+            }
+        };
+        match asked {
+            Asked::Stop(signal) => {
+                info!(target: "ROUTER", "Stopping on {signal}");
+                router.stop().await;
+                return Ok(());
+            }
+            Asked::Reload => reload(&router, startup.config.as_deref()).await,
+        }
+    }
+}
+
+/// The log says what became of it.
+async fn reload(router: &Router, file: Option<&Path>) {
+    let Some(file) = file else {
+        warn!(target: "ROUTER", "SIGHUP: the router has no configuration file to read again");
+        return;
+    };
+    info!(target: "ROUTER", "SIGHUP: reading {} again", file.display());
+    let outcome = match load(file) {
+        Ok(config) => router.reload(config).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = outcome {
+        error!(target: "ROUTER", "The configuration stays as it is: {error}");
+    }
 }
 
 fn load(file: &Path) -> Result<Config, String> {
     let name = file.display().to_string();
-    let fault = |error: &dyn std::fmt::Display| {
-        format!("Exception: Cannot load configuration file {name}: {error}")
+    let fault = |errors: ConfigErrors| {
+        let text = errors.to_string();
+        let text = text.strip_prefix(&format!("{name}: ")).unwrap_or(&text);
+        format!("Exception: Cannot load configuration file {name}: {text}")
     };
-    let text = fs::read_to_string(file).map_err(|error| fault(&error))?;
-    Config::from_text(&name, &text).map_err(|error| fault(&error))
+    Config::from_file(file).map_err(fault)
 }
 
 /// Tells someone who has just started a router without configuring it what they have got.
@@ -122,3 +153,6 @@ fn welcome(router: &Router) {
         "Only this host can connect: -c FILE takes a configuration, --help tells more"
     );
 }
+
+/// How the process ends when a part of the router has, as after any other abnormal end.
+const FAILED: i32 = 70;

@@ -73,6 +73,44 @@ fn signals_stop_the_router_in_order_and_hangup_does_not() {
 }
 
 #[test]
+fn hangup_has_the_router_read_its_file_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("router.conf");
+    let log = directory.path().join("router.log");
+    let write = |more: &str| {
+        let log = log.display();
+        let text = format!(
+            "router {{\n id: R\n}}\nlistener {{\n name: l\n host: 127.0.0.1\n port: 0\n}}\n\
+             log {{\n module: DEFAULT\n outputFile: {log}\n}}\n{more}"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    let logged = |text: &str| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let lines = fs::read_to_string(&log).unwrap_or_default();
+            if lines.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no '{text}' in: {lines}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    write("");
+    let mut router = start(&["-c", file.to_str().unwrap()]);
+    logged("Operational");
+    write("address {\n prefix: news\n distribution: multicast\n}\n");
+    signal_it(&router, Signal::SIGHUP);
+    logged("New configuration: 1 added, 0 changed, 0 removed, 0 not applied");
+    write("listener {\n colour: red\n}\n");
+    signal_it(&router, Signal::SIGHUP);
+    logged("The configuration stays as it is");
+    logged("unknown attribute 'colour'");
+    signal_it(&router, Signal::SIGTERM);
+    assert_eq!(wait(&mut router).code(), Some(0));
+}
+
+#[test]
 fn a_missing_configuration_file_is_named_on_stderr_and_in_the_log() {
     let output = run(&["-c", "/absent/router.conf"], "");
     assert_eq!(output.status.code(), Some(1));

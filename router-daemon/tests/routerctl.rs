@@ -62,6 +62,68 @@ fn watching_prints_one_document_a_line() {
 }
 
 #[test]
+fn a_changed_file_is_taken_on_while_the_router_works() {
+    let router = Router::standalone();
+    let (kept, moved, taken) = (free_port(), free_port(), free_port());
+    let listener = |name: &str, port: u16| {
+        let port = port.to_string();
+        json!(["listener", {"name": name, "host": "127.0.0.1", "port": port}])
+    };
+    let id = json!(["router", {"mode": "standalone", "id": "Solo"}]);
+    let normal = listener("normal", router.port);
+    assert_eq!(router.done(&["reload"]), "nothing has changed\n");
+
+    router.configure(&[
+        id.clone(),
+        normal.clone(),
+        listener("a", kept),
+        listener("b", moved),
+    ]);
+    let added = "added listener 'a'\nadded listener 'b'\n";
+    assert_eq!(router.done(&["reload"]), added);
+    for port in [kept, moved] {
+        TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    }
+    router.done(&["create", "address", "mine", "prefix=mine"]);
+
+    // The listeners trade their ports, and a third wants one that another program has.
+    let other = TcpListener::bind(("127.0.0.1", taken)).expect("free");
+    router.configure(&[
+        id.clone(),
+        normal.clone(),
+        listener("a", moved),
+        listener("b", kept),
+        listener("c", taken),
+    ]);
+    let report = router.try_it(&["reload", "--json"]);
+    let errors = text(&report.stderr);
+    assert_eq!(report.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("not applied: listener 'c'"), "{errors}");
+    assert!(errors.contains("in use"), "{errors}");
+    let report: Json = serde_json::from_slice(&report.stdout).expect("a document");
+    assert_eq!(report["changed"], json!(["listener 'a'", "listener 'b'"]));
+    assert_eq!(report["added"], json!([]));
+    for (name, port) in [("a", moved), ("b", kept)] {
+        let entity = router.json(&["read", "listener", name]);
+        assert_eq!(entity["port"], port.to_string(), "{name}");
+        TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    }
+    drop(other);
+    assert_eq!(router.done(&["reload"]), "added listener 'c'\n");
+
+    // A mistake in the file changes nothing.
+    router.configure(&[id.clone(), normal.clone(), json!(["listener", {"prot": 1}])]);
+    let hint = "unknown attribute 'prot'; did you mean 'port'?";
+    router.fails(&["reload"], 1, hint);
+    TcpStream::connect(("127.0.0.1", kept)).expect("it still listens");
+
+    router.configure(&[id, normal]);
+    let removed = "removed listener 'a'\nremoved listener 'b'\nremoved listener 'c'\n";
+    assert_eq!(router.done(&["reload"]), removed);
+    assert_eq!(router.json(&["read", "address", "mine"])["prefix"], "mine");
+}
+
+#[test]
 fn entities_are_created_read_queried_and_deleted() {
     let router = Router::standalone();
     let created = router.json(&["create", "address", "mine", "prefix=a", "priority=7"]);
@@ -450,6 +512,12 @@ impl Router {
             std::thread::sleep(Duration::from_millis(5));
         }
         router
+    }
+
+    /// Writes the configuration file anew; the router does not know of it yet.
+    fn configure(&self, entities: &[Json]) {
+        let file = self.directory.path().join("router.json");
+        fs::write(file, Json::from(entities).to_string()).expect("a file");
     }
 
     fn bus(&self) -> String {

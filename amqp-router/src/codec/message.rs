@@ -151,6 +151,20 @@ impl Message {
     /// # Errors
     /// If its sections are not those of AMQP 3.2, in that order, or one is malformed.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Self::decode_sections(bytes)? {
+            (message, true) => Ok(message),
+            (_, false) => Err(DecodeError::NoBody),
+        }
+    }
+
+    /// The same, where a body that is not there is as good as null: some clients leave it out if
+    /// they have nothing to say, though AMQP 3.2 wants one.
+    pub(crate) fn decode_bodiless(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self::decode_sections(bytes)?.0)
+    }
+
+    /// Reads a message, and whether it has a body.
+    fn decode_sections(bytes: &[u8]) -> Result<(Self, bool), DecodeError> {
         let mut reader = Reader::new(bytes);
         let mut message = Self::default();
         let mut body: Option<Body> = None;
@@ -182,8 +196,9 @@ impl Message {
                 _ => body = Some(Body::decode(&mut reader, code, body)?),
             }
         }
-        message.body = body.ok_or(DecodeError::NoBody)?;
-        Ok(message)
+        let has_body = body.is_some();
+        message.body = body.unwrap_or(Body::Value(Value::Null));
+        Ok((message, has_body))
     }
 }
 

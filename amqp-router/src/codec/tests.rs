@@ -292,6 +292,23 @@ fn performative() -> impl Strategy<Value = Performative> {
     ]
 }
 
+#[test]
+fn a_message_needs_a_body_unless_that_is_as_good_as_null() {
+    let message = Message {
+        properties: Some(Properties {
+            to: Some("a".into()),
+            ..Properties::default()
+        }),
+        ..Message::of_value(Value::Null)
+    };
+    let mut encoded = message.encode().to_vec();
+    assert_eq!(Message::decode(&encoded), Ok(message.clone()));
+    // A descriptor of three octets, and null.
+    encoded.truncate(encoded.len() - 4);
+    assert_eq!(Message::decode(&encoded), Err(DecodeError::NoBody));
+    assert_eq!(Message::decode_bodiless(&encoded), Ok(message));
+}
+
 proptest! {
     #[test]
     fn a_value_is_read_as_it_was_written(value in value()) {

@@ -203,7 +203,10 @@ impl Control {
 
     /// The next command, and whom it is for.
     pub(crate) fn poll_command(&mut self) -> Option<(Recipient, Command)> {
-        self.commands.pop_front()
+        match self.commands.pop_front() {
+            None => self.uplink.as_mut()?.poll_ready(),
+            command => command,
+        }
     }
 
     /// Configures how addresses of `scope` are treated from now on. Addresses that exist keep
@@ -322,8 +325,11 @@ impl Control {
             }
             Err(error) => Command::Refuse { link, error },
         };
-        self.commands
-            .push_back((Recipient::Worker(link.worker), command));
+        let command = (Recipient::Worker(link.worker), command);
+        match follow.filter(|id| self.must_wait(link, *id)) {
+            Some(id) => self.hold_attach(id, command, now),
+            None => self.commands.push_back(command),
+        }
         if let Some(id) = follow {
             self.follow_sender(&request, id);
         }

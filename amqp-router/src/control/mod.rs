@@ -3,6 +3,9 @@
 //! Which links exist, which addresses they serve and how each address is treated. Workers report
 //! attaches and detaches as [`ControlEvent`](links::ControlEvent)s; the control plane answers with
 //! [`Command`](links::Command)s and publishes, address by address, what [`table`] describes.
+//!
+//! [`network`] and [`trunk`] are its part in a network of interior routers, [`edges`] what it does
+//! for edge routers, [`uplink`] what it does as one.
 
 pub(crate) mod address;
 mod edges;

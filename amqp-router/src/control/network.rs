@@ -449,10 +449,16 @@ impl Control {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.network.as_ref()?.mesh.poll_timeout()
+        match &self.uplink {
+            Some(uplink) => uplink.poll_timeout(),
+            None => self.network.as_ref()?.mesh.poll_timeout(),
+        }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.handle_timeout(now);
+        }
         if let Some(network) = &mut self.network {
             network.mesh.handle_timeout(now);
             network.changed(now);

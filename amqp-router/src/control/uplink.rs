@@ -8,10 +8,14 @@
 //! receiver of its own.
 //!
 //! One connection is used at a time. Others that are open take over when it is lost.
+//!
+//! Whoever attaches a sender to a multicast address is answered when the network has said whether
+//! it receives too: what is sent then reaches everyone from the first message on.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -24,7 +28,7 @@ use crate::control::links::{Command, Control, LeadsTo, Recipient};
 use crate::control::network::Opened;
 use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{
-    AddressId, Destination, LinkRef, Outlet, Side, TableUpdate, Treatment, WorkerId,
+    AddressId, Destination, Direction, LinkRef, Outlet, Side, TableUpdate, Treatment, WorkerId,
 };
 use crate::control::topology::Topology;
 use crate::control::trunk::{Purpose, RouterLink};
@@ -37,6 +41,18 @@ pub(super) struct Uplink {
     active: Option<Active>,
     next: u32,
     notices: VecDeque<UplinkNotice>,
+    held: Vec<Held>,
+    /// What was held and is no longer; it comes after what else there is to do, since the answer
+    /// that it waited for comes in the company of what is to be known.
+    ready: VecDeque<(Recipient, Command)>,
+}
+
+/// An answer to somebody who wants to send to a multicast address.
+#[derive(Debug)]
+struct Held {
+    address: AddressId,
+    until: Instant,
+    answer: (Recipient, Command),
 }
 
 /// The connection in use.
@@ -105,7 +121,56 @@ impl fmt::Display for UplinkNotice {
     }
 }
 
+impl Uplink {
+    pub(super) fn poll_ready(&mut self) -> Option<(Recipient, Command)> {
+        self.ready.pop_front()
+    }
+
+    /// When the first answer is late that has been held.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.held.iter().map(|held| held.until).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.release(|held| held.until <= now);
+    }
+
+    fn release(&mut self, which: impl Fn(&Held) -> bool) {
+        let released = self.held.extract_if(.., |held| which(held));
+        self.ready.extend(released.map(|held| held.answer));
+    }
+}
+
 impl Control {
+    /// Whether somebody who wants to send must wait for what the network says of the address.
+    pub(super) fn must_wait(&self, link: LinkRef, id: AddressId) -> bool {
+        let address = self.address(id);
+        let multicast = address.is_some_and(|one| one.entry.treatment == Treatment::Multicast);
+        if !multicast || link.direction != Direction::Incoming {
+            return false;
+        }
+        let asked = self.active().and_then(|active| {
+            let ticket = active.addresses.get(&id)?.sender?;
+            active.links.get(&ticket)
+        });
+        asked.is_some_and(|proxy| proxy.link.is_none())
+    }
+
+    pub(super) fn hold_attach(
+        &mut self,
+        address: AddressId,
+        answer: (Recipient, Command),
+        now: Instant,
+    ) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.held.push(Held {
+                address,
+                until: now + PATIENCE,
+                answer,
+            });
+        }
+    }
+
     /// Makes this an edge router.
     pub(crate) fn become_edge(&mut self) {
         self.uplink = Some(Box::default());
@@ -154,6 +219,7 @@ impl Control {
             .take_if(|active| active.connection == connection)
             .is_some()
         {
+            uplink.release(|_| true);
             uplink.notices.push_back(UplinkNotice::Lost(connection));
             self.enter();
         }
@@ -247,12 +313,15 @@ impl Control {
         }
         let consumed = (address.entry.destinations.iter()).any(|one| one.side != Side::NETWORK);
         let produced = address.producers > 0 || self.is_watched(key);
-        let (receiver, sender) = match active.addresses.get(&id) {
+        let (receiver, had) = match active.addresses.get(&id) {
             Some(proxies) => (proxies.receiver, proxies.sender),
             None => (None, None),
         };
         let receiver = self.wanted(receiver, consumed, Kind::Receiver(id));
-        let sender = self.wanted(sender, produced, Kind::Sender(id));
+        let sender = self.wanted(had, produced, Kind::Sender(id));
+        if sender.is_none() {
+            self.release_attaches(id);
+        }
         let Some(active) = self.active_mut() else {
             return;
         };
@@ -263,6 +332,12 @@ impl Control {
         let proxies = active.addresses.entry(id).or_default();
         (proxies.receiver, proxies.sender) = (receiver, sender);
         proxies.reachable &= sender.is_some();
+    }
+
+    fn release_attaches(&mut self, id: AddressId) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.release(|held| held.address == id);
+        }
     }
 
     /// Asks for a link, or gives it up.
@@ -309,6 +384,7 @@ impl Control {
             None => return self.detach_proxy(reference),
             Some(Kind::Uplink) => return self.bind(ticket),
             Some(Kind::Sender(id)) => {
+                self.release_attaches(id);
                 let proxies = self.active().and_then(|active| active.addresses.get(&id));
                 if proxies.is_some_and(|proxies| proxies.reachable) {
                     self.bind(ticket);
@@ -345,6 +421,9 @@ impl Control {
         {
             proxies.receiver.take_if(|one| *one == ticket);
             proxies.sender.take_if(|one| *one == ticket);
+        }
+        if let Some(Kind::Sender(id)) = purpose {
+            self.release_attaches(id);
         }
         true
     }
@@ -481,5 +560,11 @@ pub(super) fn downlink_capability() -> Symbol {
     Symbol::from_static("qd.router-edge-downlink")
 }
 
+/// How long a sender waits for what the network has to say.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The node where an edge router learns which addresses somebody receives from.
 pub(crate) const TRACKING: &str = "_$qd.edge_addr_tracking";
+
+#[cfg(test)]
+mod tests;

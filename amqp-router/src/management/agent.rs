@@ -54,13 +54,15 @@ enum Operation {
     Log {
         limit: usize,
     },
+    /// Read the configuration file again.
+    Reload,
 }
 
 /// Which entity a request is about.
-struct Subject {
+pub(crate) struct Subject {
     schema: Option<&'static Schema>,
-    name: Option<String>,
-    identity: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) identity: Option<String>,
 }
 
 /// Why a request is not granted.
@@ -74,6 +76,10 @@ pub(crate) struct Refusal {
 pub(crate) trait Backend {
     /// The entities of one type, as they are now.
     fn entities(&mut self, schema: &'static Schema) -> Vec<Entity>;
+
+    /// The entities of one type that may be the one that is meant: at least all that have its name
+    /// or its identity.
+    fn candidates(&mut self, schema: &'static Schema, subject: &Subject) -> Vec<Entity>;
 
     /// Puts an entity to work; returns it with its identity.
     fn create(&mut self, entity: Entity) -> Result<Entity, Refusal>;
@@ -121,6 +127,14 @@ pub(crate) fn answer(request: Request, backend: &mut dyn Backend) -> Message {
     }
 }
 
+/// Words the answer to a request that its owner has carried out.
+pub(crate) fn answer_with(request: Request, outcome: Result<Value, Refusal>) -> Message {
+    match outcome {
+        Ok(body) => request.reply.message(OK, reason(OK), body),
+        Err(refusal) => request.reply.refuse(refusal),
+    }
+}
+
 fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Value), Refusal> {
     match operation {
         Operation::Query {
@@ -155,6 +169,8 @@ fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Valu
             Ok((OK, Value::List(nodes)))
         }
         Operation::Log { limit } => Ok((OK, Value::List(backend.log(limit)))),
+        // Its owner does that, which takes time: see `answer_with`.
+        Operation::Reload => Err(Refusal::not_implemented("RELOAD is not possible here")),
     }
 }
 
@@ -202,9 +218,9 @@ fn columns(
     names: Vec<String>,
 ) -> Result<Vec<String>, Refusal> {
     let mut all: Vec<String> = Vec::new();
-    for attribute in schemas.iter().flat_map(|schema| &schema.attributes) {
-        if !all.iter().any(|name| name == attribute.name) {
-            all.push(attribute.name.to_owned());
+    for column in schemas.iter().flat_map(|schema| &schema.columns) {
+        if !all.iter().any(|name| name == column) {
+            all.push((*column).to_owned());
         }
     }
     if names.is_empty() {
@@ -232,7 +248,7 @@ fn find(subject: &Subject, backend: &mut dyn Backend) -> Result<Entity, Refusal>
     let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
     let (mut found, mut half_found) = (Vec::new(), false);
     for schema in schemas(subject.schema) {
-        for entity in entities(schema, backend) {
+        for entity in candidates(schema, subject, backend) {
             let named = is(&subject.name, entity.name());
             let identified = is(&subject.identity, entity.identity());
             half_found |= named != identified;
@@ -263,9 +279,24 @@ fn schemas(only: Option<&'static Schema>) -> Vec<&'static Schema> {
 }
 
 fn entities(schema: &'static Schema, backend: &mut dyn Backend) -> Vec<Entity> {
-    if schema.name != "management" {
-        return backend.entities(schema);
+    match schema.name {
+        "management" => agent_itself(schema),
+        _ => backend.entities(schema),
     }
+}
+
+fn candidates(
+    schema: &'static Schema,
+    subject: &Subject,
+    backend: &mut dyn Backend,
+) -> Vec<Entity> {
+    match schema.name {
+        "management" => agent_itself(schema),
+        _ => backend.candidates(schema, subject),
+    }
+}
+
+fn agent_itself(schema: &'static Schema) -> Vec<Entity> {
     let mut agent = Entity::new(schema);
     agent.set("name", SELF);
     agent.set("identity", SELF);
@@ -281,6 +312,28 @@ fn allowed(schema: &Schema, operation: &str) -> Result<(), Refusal> {
         schema.full_name()
     );
     Err(Refusal::not_implemented(text))
+}
+
+impl Request {
+    /// Whether it asks to read the configuration file again.
+    pub(crate) fn is_reload(&self) -> bool {
+        matches!(self.operation, Operation::Reload)
+    }
+
+    /// Whether it is about what is at work, so that workers have to be asked for it.
+    pub(crate) fn needs_figures(&self) -> bool {
+        let schema = match &self.operation {
+            Operation::Query { schema, .. } => schema,
+            Operation::Read(subject) | Operation::Delete(subject) => &subject.schema,
+            Operation::Update { subject, .. } => &subject.schema,
+            Operation::Create { .. }
+            | Operation::Describe { .. }
+            | Operation::Nodes
+            | Operation::Reload
+            | Operation::Log { .. } => return false,
+        };
+        schema.is_none_or(|schema| schema.operational)
+    }
 }
 
 impl fmt::Debug for Request {
@@ -332,6 +385,10 @@ impl Refusal {
 
     pub(crate) fn forbidden(text: impl Into<String>) -> Self {
         Self::new(403, text)
+    }
+
+    pub(crate) fn stopping() -> Self {
+        Self::new(500, "the router is stopping")
     }
 
     fn not_found(text: impl Into<String>) -> Self {

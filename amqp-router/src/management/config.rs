@@ -1,10 +1,13 @@
 //! A whole configuration: the entities of a file, checked one by one and against each other.
 
 use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use rand::distr::SampleString;
 
 use crate::codec::Value;
+use crate::management::entities::{Entities, Unique, special};
 use crate::management::entity::{Entity, Invalid, closest};
 use crate::management::schema::Schema;
 use crate::management::syntax::{self, Section};
@@ -26,7 +29,11 @@ pub(crate) use check::unsupported;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(crate) entities: Vec<Entity>,
+    pub(crate) entities: Entities,
+    /// Nobody has chosen the router's id.
+    pub(crate) generated_id: bool,
+    /// The file that it was read from.
+    pub(crate) source: Option<PathBuf>,
 }
 
 /// How messages to an address are distributed among its receivers.
@@ -133,7 +140,9 @@ impl Config {
             }
         }
         let mut config = Self {
-            entities: Vec::new(),
+            entities: Entities::default(),
+            generated_id: false,
+            source: None,
         };
         for (line, entity) in entities {
             match config.admits(&entity) {
@@ -161,7 +170,9 @@ impl Config {
     /// If `id` contains `|`, `$`, blanks or control characters.
     pub fn new(id: &str) -> Self {
         let mut config = Self {
-            entities: Vec::new(),
+            entities: Entities::default(),
+            generated_id: false,
+            source: None,
         };
         config.insert("router", &[("id", id.into())]);
         config.complete(String::new);
@@ -199,13 +210,9 @@ impl Config {
     /// Runs on this many threads, besides the one of the control plane.
     #[must_use]
     pub fn workers(mut self, threads: u16) -> Self {
-        if let Some(router) = self
-            .entities
-            .iter_mut()
-            .find(|e| e.schema().name == "router")
-        {
-            router.set("workerThreads", i64::from(threads.max(1)));
-        }
+        let mut router = self.singleton("router").clone();
+        router.set("workerThreads", i64::from(threads.max(1)));
+        self.replace(router);
         self
     }
 
@@ -225,6 +232,24 @@ impl Config {
             problem: invalid.to_string(),
         };
         Err(ConfigErrors(unsupported.into_iter().map(error).collect()))
+    }
+
+    /// Reads a configuration file, and remembers where it is so that it can be read again.
+    ///
+    /// # Errors
+    /// The file cannot be read, or as for [`from_text`](Self::from_text).
+    pub fn from_file(file: &Path) -> Result<Self, ConfigErrors> {
+        let name = file.display().to_string();
+        let text = fs::read_to_string(file).map_err(|error| {
+            ConfigErrors(vec![ConfigError {
+                file: name.clone(),
+                line: None,
+                problem: error.to_string(),
+            }])
+        })?;
+        let mut config = Self::from_text(&name, &text)?;
+        config.source = Some(file.to_owned());
+        Ok(config)
     }
 
     /// The configuration of a router that is given none: alone, on 127.0.0.1:5672, open to anyone
@@ -265,16 +290,18 @@ impl Config {
     }
 
     /// The entities of one type.
-    pub(crate) fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Entity> + 'a {
-        self.entities
-            .iter()
-            .filter(move |entity| entity.schema().name == kind)
+    pub(crate) fn of<'a>(&'a self, kind: &str) -> impl Iterator<Item = &'a Entity> + use<'a> {
+        self.entities.of(kind)
+    }
+
+    /// The entity of a type that has this name.
+    pub(crate) fn named(&self, kind: &'static str, name: &str) -> Option<&Entity> {
+        self.entities.find(kind, Unique::Name, name)
     }
 
     pub(crate) fn singleton(&self, kind: &str) -> &Entity {
-        self.entities
-            .iter()
-            .find(|entity| entity.schema().name == kind)
+        self.of(kind)
+            .next()
             .expect("a configuration is completed with its singletons")
     }
 
@@ -288,18 +315,23 @@ impl Config {
         check::alone(entity).map_err(|problem| entity.invalid(problem))?;
         let mut new = entity.clone();
         new.identify(self.next_serial(schema.name));
-        for other in self.of(schema.name) {
-            if entity.word("name") == Some(other.name()) {
-                return refuse("the attribute 'name' must be unique, and this one is taken");
-            }
-            if other.identity() == new.identity() {
-                let identity = new.identity();
-                let problem = format!("there is one with the identity '{identity}' already");
-                return Err(entity.invalid(problem));
-            }
-            if let Some(problem) = check::beside(entity, other) {
-                return refuse(problem);
-            }
+        let taken = |what, value: &str| self.entities.find(schema.name, what, value).is_some();
+        if entity
+            .word("name")
+            .is_some_and(|name| taken(Unique::Name, name))
+        {
+            return refuse("the attribute 'name' must be unique, and this one is taken");
+        }
+        if taken(Unique::Identity, new.identity()) {
+            let identity = new.identity();
+            let problem = format!("there is one with the identity '{identity}' already");
+            return Err(entity.invalid(problem));
+        }
+        if special(entity).is_some_and(|value| taken(Unique::Special, &value)) {
+            return refuse(match schema.name {
+                "vhost" => "the attribute 'hostname' must be unique, and this one is taken",
+                _ => "another address has the same prefix or pattern",
+            });
         }
         Ok(())
     }
@@ -307,7 +339,8 @@ impl Config {
     /// Whether an entity may be what an update has made of it.
     pub(crate) fn accepts(&self, entity: &Entity) -> Result<(), Invalid> {
         check::alone(entity).map_err(|problem| entity.invalid(problem))?;
-        match check::dangling(entity, self) {
+        let mode = self.singleton("router").text("mode").unwrap_or_default();
+        match check::dangling(entity, self).or_else(|| check::misplaced(entity, mode)) {
             Some(problem) => Err(entity.invalid(problem)),
             None => Ok(()),
         }
@@ -315,35 +348,21 @@ impl Config {
 
     /// The number for the next entity of a type whose entities are numbered.
     pub(crate) fn next_serial(&self, kind: &str) -> usize {
-        self.of(kind)
-            .filter_map(|entity| entity.identity().rsplit('/').next()?.parse::<usize>().ok())
-            .max()
-            .map_or(0, |last| last.saturating_add(1))
+        self.entities.serial(kind)
     }
 
     pub(crate) fn add(&mut self, mut entity: Entity) {
         entity.identify(self.next_serial(entity.schema().name));
-        self.entities.push(entity);
+        self.entities.add(entity);
     }
 
     /// Puts an entity in the place of the one with its identity.
     pub(crate) fn replace(&mut self, entity: Entity) {
-        let place = self.entities.iter_mut().find(|other| {
-            other.schema().name == entity.schema().name && other.identity() == entity.identity()
-        });
-        if let Some(place) = place {
-            *place = entity;
-        }
+        self.entities.replace(entity);
     }
 
     pub(crate) fn remove(&mut self, entity: &Entity) {
-        self.entities.retain(|other| {
-            other.schema().name != entity.schema().name || other.identity() != entity.identity()
-        });
-    }
-
-    pub(crate) fn has_profile(&self, name: &str) -> bool {
-        self.of("sslProfile").any(|profile| profile.name() == name)
+        self.entities.remove(entity);
     }
 
     fn complete(&mut self, random: impl FnOnce() -> String) {
@@ -353,24 +372,22 @@ impl Config {
                 self.add(Entity::new(schema));
             }
         }
-        let router = self
-            .entities
-            .iter_mut()
-            .find(|entity| entity.schema().name == "router");
-        if let Some(router) = router
-            && router.word("id").is_none()
-        {
-            let mode = match router.text("mode") {
-                Some("interior") => "Interior",
-                Some("edge") => "Edge",
-                _ => "Standalone",
-            };
-            router.set("id", format!("{mode}_{}", random()));
-            // Both stand for the id that it did not have.
-            router.set("name", Value::Null);
-            router.set("identity", Value::Null);
-            router.identify(0);
+        let mut router = self.singleton("router").clone();
+        if router.word("id").is_some() {
+            return;
         }
+        self.remove(&router);
+        self.generated_id = true;
+        let mode = match router.text("mode") {
+            Some("interior") => "Interior",
+            Some("edge") => "Edge",
+            _ => "Standalone",
+        };
+        router.set("id", format!("{mode}_{}", random()));
+        // Both stand for the id that it did not have.
+        router.set("name", Value::Null);
+        router.set("identity", Value::Null);
+        self.add(router);
     }
 
     /// What does not fit together.

@@ -249,7 +249,7 @@ impl Entity {
         let shown = self.schema.attributes.iter().zip(&self.values);
         let pairs = shown
             .filter(|(attribute, value)| !attribute.hidden && !value.is_null())
-            .map(|(attribute, value)| (Value::from(attribute.name), value.clone()));
+            .map(|(attribute, value)| (Value::from(attribute.name), attribute.width.of(value)));
         Value::Map(pairs.collect())
     }
 
@@ -257,7 +257,8 @@ impl Entity {
     pub(crate) fn shown(&self, attribute: &str) -> Value {
         match self.schema.position(attribute) {
             Some(position) if !self.schema.attributes[position].hidden => {
-                self.values[position].clone()
+                let width = self.schema.attributes[position].width;
+                width.of(&self.values[position])
             }
             _ => Value::Null,
         }

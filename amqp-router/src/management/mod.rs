@@ -7,12 +7,15 @@
 
 pub(crate) mod agent;
 pub(crate) mod config;
+mod entities;
 mod entity;
+pub(crate) mod reload;
 mod schema;
 mod syntax;
 
 pub(crate) use config::unsupported;
 pub use config::{Config, ConfigError, ConfigErrors, Distribution};
+pub(crate) use entities::{Unique, special};
 pub(crate) use entity::{Entity, Invalid};
 pub(crate) use schema::Schema;
 pub(crate) use syntax::json as read_json;

@@ -18,6 +18,8 @@ pub(crate) struct Schema {
     pub(crate) operational: bool,
     pub(crate) operations: Vec<&'static str>,
     pub(crate) attributes: Vec<Attribute>,
+    /// The attributes in the order in which QUERY and GET-ATTRIBUTES list them.
+    pub(crate) columns: Vec<&'static str>,
 }
 
 /// One attribute of an entity.
@@ -32,6 +34,33 @@ pub(crate) struct Attribute {
     pub(crate) update: bool,
     /// It is a secret, and never shown.
     pub(crate) hidden: bool,
+    /// As what an integer goes to clients.
+    pub(crate) width: Width,
+}
+
+/// The AMQP types of integers that skrouterd uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// `int`, or `long` if it does not fit.
+    #[default]
+    Int,
+    Uint,
+    Ulong,
+}
+
+impl Width {
+    /// The integer in this type; other values as they are.
+    pub(crate) fn of(self, value: &Value) -> Value {
+        let Value::Long(number) = *value else {
+            return value.clone();
+        };
+        let narrow = match self {
+            Self::Int => i32::try_from(number).ok().map(Value::Int),
+            Self::Uint => u32::try_from(number).ok().map(Value::Uint),
+            Self::Ulong => u64::try_from(number).ok().map(Value::Ulong),
+        };
+        narrow.unwrap_or(Value::Long(number))
+    }
 }
 
 /// What values an attribute takes.
@@ -121,6 +150,7 @@ impl Schema {
             operational: false,
             operations: Vec::new(),
             attributes: Vec::new(),
+            columns: Vec::new(),
         };
         for property in properties.split_whitespace() {
             match property {
@@ -136,11 +166,20 @@ impl Schema {
             .chain(attributes.split_whitespace())
             .map(attribute)
             .collect();
+        schema.columns = match COLUMNS.iter().find(|(of, _)| *of == name) {
+            Some((_, columns)) => columns.split_whitespace().collect(),
+            None => {
+                let names = schema.attributes.iter().map(|attribute| attribute.name);
+                let (common, own): (Vec<_>, Vec<_>) =
+                    names.partition(|name| matches!(*name, "name" | "identity" | "type"));
+                own.into_iter().chain(common).collect()
+            }
+        };
         schema
     }
 }
 
-/// Reads `name:kind`, then `!` required, `^` updatable too, `~` read-only, `#` secret, then
+/// Reads `name:kind`, where `ui` and `ul` are integers that go as `uint` and `ulong`, then `!` required, `^` updatable too, `~` read-only, `#` secret, then
 /// `=default`.
 fn attribute(source: &'static str) -> Attribute {
     let (head, default) = match source.split_once('=') {
@@ -152,9 +191,14 @@ fn attribute(source: &'static str) -> Attribute {
     let (name, kind) = head
         .split_once(':')
         .expect("the table below gives every kind");
+    let width = match kind {
+        "ui" => Width::Uint,
+        "ul" => Width::Ulong,
+        _ => Width::Int,
+    };
     let kind = match kind {
         "s" => Kind::Text,
-        "i" => Kind::Integer,
+        "i" | "ui" | "ul" => Kind::Integer,
         "b" => Kind::Boolean,
         "path" => Kind::Path,
         "map" => Kind::Map,
@@ -169,6 +213,7 @@ fn attribute(source: &'static str) -> Attribute {
         create: !flags.contains('~'),
         update: flags.contains('^'),
         hidden: flags.contains('#'),
+        width,
     }
 }
 
@@ -194,11 +239,11 @@ macro_rules! roles {
 
 macro_rules! deliveries {
     () => {
-        "presettledDeliveries:i~ droppedPresettledDeliveries:i~ acceptedDeliveries:i~ \
-         rejectedDeliveries:i~ releasedDeliveries:i~ modifiedDeliveries:i~ deliveriesIngress:i~ \
-         deliveriesEgress:i~ deliveriesTransit:i~ deliveriesIngressRouteContainer:i~ \
-         deliveriesEgressRouteContainer:i~ deliveriesIngressInterNetwork:i~ \
-         deliveriesEgressInterNetwork:i~"
+        "presettledDeliveries:ul~ droppedPresettledDeliveries:ul~ acceptedDeliveries:ul~ \
+         rejectedDeliveries:ul~ releasedDeliveries:ul~ modifiedDeliveries:ul~ deliveriesIngress:ul~ \
+         deliveriesEgress:ul~ deliveriesTransit:ul~ deliveriesIngressRouteContainer:ul~ \
+         deliveriesEgressRouteContainer:ul~ deliveriesIngressInterNetwork:ul~ \
+         deliveriesEgressInterNetwork:ul~"
     };
 }
 
@@ -322,32 +367,32 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "routerMetrics",
         "operational singleton QUERY",
         concat!(
-            "id:s~ version:s~ addrCount:i~ linkCount:i~ nodeCount:i~ autoLinkCount:i~ \
-             connectionCount:i~ ",
+            "id:s~ version:s~ addrCount:ul~ linkCount:ul~ nodeCount:ul~ autoLinkCount:ul~ \
+             connectionCount:ul~ ",
             deliveries!(),
-            " residentMemoryUsage:i~ memoryUsage:i~ uptimeSeconds:i~ deliveriesStuck:i~ \
-             deliveriesDelayed10Sec:i~ deliveriesDelayed1Sec:i~ connectionCounters:map~"
+            " residentMemoryUsage:ul~ memoryUsage:ul~ uptimeSeconds:ui~ deliveriesStuck:ul~ \
+             deliveriesDelayed10Sec:ul~ deliveriesDelayed1Sec:ul~ connectionCounters:map~"
         ),
     ),
     (
         "router.link",
         "operational QUERY",
-        "operStatus:{up|down|quiescing|idle}~ linkName:s~ linkType:s~ linkDir:{in|out}~ \
-         owningAddr:s~ capacity:i~ undeliveredCount:i~ unsettledCount:i~ deliveryCount:i~ \
-         connectionId:i~ presettledCount:i~ droppedPresettledCount:i~ acceptedCount:i~ \
-         rejectedCount:i~ releasedCount:i~ modifiedCount:i~ deliveriesDelayed1Sec:i~ \
-         deliveriesDelayed10Sec:i~ deliveriesStuck:i~ openMovedStreams:i~ creditAvailable:i~ \
-         zeroCreditSeconds:i~ settleRate:i~ ingressHistogram:list~ priority:i~",
+        "operStatus:{up|down|quiescing|idle}~ linkName:s~ linkType:{endpoint|router-control|inter-router|inter-edge}~ linkDir:{in|out}~ \
+         owningAddr:s~ capacity:ui~ undeliveredCount:ul~ unsettledCount:ul~ deliveryCount:ul~ \
+         connectionId:s~ presettledCount:ul~ droppedPresettledCount:ul~ acceptedCount:ul~ \
+         rejectedCount:ul~ releasedCount:ul~ modifiedCount:ul~ deliveriesDelayed1Sec:ul~ \
+         deliveriesDelayed10Sec:ul~ deliveriesStuck:ul~ openMovedStreams:ul~ creditAvailable:ui~ \
+         zeroCreditSeconds:ui~ settleRate:ui~ ingressHistogram:list~ priority:ui~",
     ),
     (
         "router.address",
         "operational QUERY",
-        "distribution:s~ inProcess:i~ subscriberCount:i~ remoteCount:i~ containerCount:i~ \
-         deliveriesIngress:i~ deliveriesEgress:i~ deliveriesTransit:i~ deliveriesToContainer:i~ \
-         deliveriesFromContainer:i~ deliveriesIngressRouteContainer:i~ \
-         deliveriesEgressRouteContainer:i~ deliveriesIngressInterNetwork:i~ \
-         deliveriesEgressInterNetwork:i~ key:s~ remoteHostRouters:list~ transitOutstanding:list~ \
-         trackedDeliveries:i~ priority:i~ watch:b~",
+        "distribution:{flood|multicast|closest|balanced|linkBalanced|unavailable}~ inProcess:ui~ subscriberCount:ui~ remoteCount:ui~ containerCount:ui~ \
+         deliveriesIngress:ul~ deliveriesEgress:ul~ deliveriesTransit:ul~ deliveriesToContainer:ul~ \
+         deliveriesFromContainer:ul~ deliveriesIngressRouteContainer:ul~ \
+         deliveriesEgressRouteContainer:ul~ deliveriesIngressInterNetwork:ul~ \
+         deliveriesEgressInterNetwork:ul~ key:s~ remoteHostRouters:list~ transitOutstanding:list~ \
+         trackedDeliveries:ul~ priority:i~ watch:b~",
     ),
     (
         "router.node",
@@ -361,8 +406,8 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "adminStatus:{enabled|deleted}^ operStatus:{up|closing}~ protocol:s~ container:s~ \
          opened:b~ host:s~ localSocket:s~ dir:{in|out}~ role:s~ meshId:s~ isAuthenticated:b~ \
          isEncrypted:b~ enableProtocolTrace:b~ sasl:s~ user:s~ ssl:b~ sslProto:s~ sslCipher:s~ \
-         sslSsf:i~ uptimeSeconds:i~ properties:map~ lastDlvSeconds:i~ tlsOrdinal:i~ \
-         groupCorrelationId:s~ groupOrdinal:i~",
+         sslSsf:i~ uptimeSeconds:ui~ properties:map~ lastDlvSeconds:ui~ tlsOrdinal:ul~ \
+         groupCorrelationId:s~ groupOrdinal:ul~",
     ),
     (
         "logStats",
@@ -401,8 +446,57 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "management",
         "operational singleton QUERY GET-TYPES GET-ATTRIBUTES GET-OPERATIONS GET-ANNOTATIONS \
-         GET-MGMT-NODES GET-SCHEMA GET-JSON-SCHEMA GET-LOG",
+         GET-MGMT-NODES GET-SCHEMA GET-JSON-SCHEMA GET-LOG RELOAD",
         "",
+    ),
+];
+
+/// The columns of the types that skrouterd's core answers for, in its order. Names that are no
+/// attributes have no value.
+const COLUMNS: &[(&str, &str)] = &[
+    (
+        "router.config.address",
+        "name identity type prefix distribution pattern priority",
+    ),
+    (
+        "router.config.autoLink",
+        "name identity type address direction connection containerId externalAddress linkRef \
+         operStatus lastError",
+    ),
+    (
+        "routerMetrics",
+        "identity type id addrCount linkCount nodeCount autoLinkCount connectionCount \
+         presettledDeliveries droppedPresettledDeliveries acceptedDeliveries rejectedDeliveries \
+         releasedDeliveries modifiedDeliveries deliveriesDelayed1Sec deliveriesDelayed10Sec \
+         deliveriesStuck deliveriesIngress deliveriesEgress deliveriesTransit \
+         deliveriesIngressRouteContainer deliveriesEgressRouteContainer \
+         deliveriesIngressInterNetwork deliveriesEgressInterNetwork \
+         deliveriesRedirectedToFallback linksBlocked uptimeSeconds memoryUsage \
+         residentMemoryUsage connectionCounters version name",
+    ),
+    (
+        "router.link",
+        "name identity type linkName linkType linkDir owningAddr capacity undeliveredCount \
+         unsettledCount deliveryCount connectionId operStatus presettledCount \
+         droppedPresettledCount acceptedCount rejectedCount releasedCount modifiedCount \
+         deliveriesDelayed1Sec deliveriesDelayed10Sec deliveriesStuck openMovedStreams \
+         ingressHistogram priority settleRate creditAvailable zeroCreditSeconds",
+    ),
+    (
+        "router.address",
+        "name identity type key distribution inProcess subscriberCount remoteCount \
+         remoteHostRouters deliveriesIngress deliveriesEgress deliveriesTransit \
+         deliveriesToContainer deliveriesFromContainer deliveriesEgressRouteContainer \
+         deliveriesIngressRouteContainer deliveriesEgressInterNetwork \
+         deliveriesIngressInterNetwork transitOutstanding trackedDeliveries priority \
+         deliveriesRedirectedToFallback watch containerCount",
+    ),
+    (
+        "connection",
+        "name identity host localSocket role protocol dir container sasl isAuthenticated user \
+         isEncrypted sslProto sslCipher properties sslSsf type ssl opened active adminStatus \
+         operStatus uptimeSeconds lastDlvSeconds enableProtocolTrace meshId tlsOrdinal \
+         groupCorrelationId groupOrdinal",
     ),
 ];
 
@@ -420,6 +514,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_attribute_has_its_column() {
+        for schema in Schema::all() {
+            for attribute in &schema.attributes {
+                let columns = schema.columns.iter();
+                let its = columns.filter(|column| **column == attribute.name);
+                assert_eq!(its.count(), 1, "{}.{}", schema.name, attribute.name);
+            }
+        }
+    }
+
+    #[test]
+    fn integers_go_as_skrouterd_has_them() {
+        let of = |schema: &str, name: &str, value: i64| {
+            let schema = Schema::find(schema).expect("known");
+            let position = schema.position(name).expect("known");
+            schema.attributes[position].width.of(&Value::Long(value))
+        };
+        assert_eq!(of("listener", "cost", 7), Value::Int(7));
+        let long = i64::from(i32::MAX) + 1;
+        assert_eq!(of("policy", "maxMessageSize", long), Value::Long(long));
+        assert_eq!(of("router.link", "capacity", 7), Value::Uint(7));
+        assert_eq!(of("router.address", "priority", -1), Value::Int(-1));
+        assert_eq!(of("routerMetrics", "addrCount", 7), Value::Ulong(7));
+        assert_eq!(Width::Ulong.of(&Value::Long(-1)), Value::Long(-1));
+        assert_eq!(Width::Int.of(&Value::Null), Value::Null);
     }
 
     #[test]

@@ -222,8 +222,7 @@ impl<'a> Planner<'a> {
         let Some(name) = connector.word("proxyProfile") else {
             return Ok(None);
         };
-        let entity = self.config.of("proxyProfile").find(|p| p.name() == name);
-        match entity {
+        match self.config.named("proxyProfile", name) {
             Some(entity) => proxy(entity).map(Arc::new).map(Some),
             None => Err(wrong(
                 connector,
@@ -235,16 +234,12 @@ impl<'a> Planner<'a> {
     fn has_certificate(&self, entity: &Entity) -> bool {
         let name = entity.word("sslProfile").unwrap_or_default();
         self.config
-            .of("sslProfile")
-            .any(|p| p.name() == name && p.word("certFile").is_some())
+            .named("sslProfile", name)
+            .is_some_and(|profile| profile.word("certFile").is_some())
     }
 
     pub(crate) fn profile(&self, user: &Entity, name: &str) -> Result<Arc<LiveProfile>, Invalid> {
-        let entity = self
-            .config
-            .of("sslProfile")
-            .find(|profile| profile.name() == name);
-        let Some(entity) = entity else {
+        let Some(entity) = self.config.named("sslProfile", name) else {
             return Err(wrong(
                 user,
                 format!("the attribute 'sslProfile' names '{name}', which is not defined"),

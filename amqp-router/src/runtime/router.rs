@@ -10,13 +10,13 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::info;
 
 use crate::codec::Message;
 use crate::control::links::Control;
-use crate::management::{Config, Invalid, agent};
+use crate::management::{self, Config, Invalid, agent};
 use crate::mesh::Mesh;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
@@ -25,8 +25,9 @@ use crate::runtime::log::Log;
 use crate::runtime::manage::{self, Manager, configure_log, scope};
 use crate::runtime::plan::{self, Planner, address_rule, treatment};
 use crate::runtime::policies::{Governance, load_policy_dir};
+use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::service::{Inputs, Service, Workers};
-use crate::runtime::threads::start_workers;
+use crate::runtime::threads::{Failures, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::Telemetry;
 use crate::worker::WorkerStatus;
@@ -74,6 +75,11 @@ pub(crate) enum Request {
         statuses: Vec<WorkerStatus>,
         reply: oneshot::Sender<Message>,
     },
+    /// Become what a configuration says that has been checked.
+    Apply {
+        config: Box<Config>,
+        reply: oneshot::Sender<Reloaded>,
+    },
 }
 
 /// A router that is running, on threads of its own.
@@ -86,6 +92,7 @@ pub struct Router {
     workers: Workers,
     addresses: Vec<(String, Vec<SocketAddr>)>,
     threads: Vec<JoinHandle<()>>,
+    failures: Failures,
 }
 
 impl Router {
@@ -122,12 +129,14 @@ impl Router {
         let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
         let ids = Arc::new(AtomicU64::new(1));
         let (telemetry, heard) = Telemetry::new(&config);
+        let failures = Failures::new(watch::Sender::new(None));
         let (workers, events, mut threads) = start_workers(
             workers.unwrap_or(1),
             &identity,
             default,
             &ids,
             &telemetry.origin(),
+            &failures,
         )?;
         let edge = identity.edge;
         let mut control = Control::new(identity, default, rand::random());
@@ -142,7 +151,7 @@ impl Router {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handles, myself) = (workers.clone(), requests.downgrade());
         let thread = std::thread::Builder::new().name("control".into());
-        threads.push(thread.spawn(move || {
+        let work = move || {
             let _entered = runtime.enter();
             let (service, inputs) = Service::new(
                 control,
@@ -154,13 +163,15 @@ impl Router {
             );
             let plane = ControlPlane {
                 service,
+                said: config.clone(),
                 config,
                 log,
                 myself,
                 ready: Some(ready),
             };
             runtime.block_on(plane.run(inputs, inbox));
-        })?);
+        };
+        threads.push(thread.spawn(watched("control".into(), failures.clone(), work))?);
         let addresses = match started.recv() {
             Ok(started) => started?,
             Err(_) => return Err(StartError::Config("the control plane has ended".into())),
@@ -170,6 +181,7 @@ impl Router {
             workers,
             addresses,
             threads,
+            failures,
         })
     }
 
@@ -210,6 +222,37 @@ impl Router {
         Receiver::attach(self.worker(), None, credit).await
     }
 
+    /// Has the router become what a new configuration says, while it works: entities that are new,
+    /// changed or gone since the configuration that it has last been given. What management
+    /// requests have created or deleted in between stays as it is.
+    ///
+    /// The files that it names are read first; what then cannot be done (a port is in use, an
+    /// attribute takes effect at the next start only) is in the report, and everything else is done.
+    /// Connections that listeners have accepted stay; those of a connector that has changed are
+    /// made again.
+    ///
+    /// # Errors
+    /// A file cannot be used, and nothing has changed; or the router has stopped.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
+        let config = reload::checked(config).await?;
+        let applied = reload::apply(config, &self.requests).await;
+        applied.ok_or_else(|| StartError::Config("the router has stopped".into()))
+    }
+
+    /// Returns when a thread of the router has panicked, with the thread's name: a bug, after which
+    /// the router does not work any more. Its owner had better end the process, or start another.
+    pub async fn failed(&self) -> String {
+        let mut failures = self.failures.subscribe();
+        match failures.wait_for(Option::is_some).await {
+            Ok(name) => name.clone().unwrap_or_default(),
+            // This router holds the other end.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Closes every connection and stops; returns when that is done, after some seconds at the
     /// most.
     pub async fn stop(mut self) {
@@ -236,6 +279,8 @@ type Listening = Vec<(String, Vec<SocketAddr>)>;
 struct ControlPlane {
     service: Service,
     config: Config,
+    /// What its owner has last said, as far as it was done.
+    said: Config,
     log: Option<Log>,
     /// To itself, for what others work out for it.
     myself: WeakUnboundedSender<Request>,
@@ -337,6 +382,10 @@ impl ControlPlane {
                 Some(heard) = inputs.heard.recv() => self.service.heard_telemetry(heard),
                 request = requests.recv() => match request {
                     Some(Request::Stop(reply)) => return Some(reply),
+                    Some(Request::Apply { config, reply }) => {
+                        // Whoever asked may have gone; it is done all the same.
+                        let _ = reply.send(self.apply(&config).await);
+                    }
                     Some(request) => self.handle(request),
                     None => return None,
                 },
@@ -350,8 +399,17 @@ impl ControlPlane {
             Request::Ping(reply) => {
                 let _ = reply.send(());
             }
+            Request::Manage { request, reply } if request.is_reload() => {
+                if let Some(myself) = self.myself.upgrade() {
+                    let source = self.config.source.clone();
+                    tokio::spawn(reload::on_request(request, source, myself, reply));
+                }
+            }
             Request::Manage { request, reply } => {
-                let answers = self.service.ask_workers();
+                let answers = match request.needs_figures() {
+                    true => self.service.ask_workers(),
+                    false => return self.manage(*request, Vec::new(), reply),
+                };
                 let Some(myself) = self.myself.upgrade() else {
                     return;
                 };
@@ -372,21 +430,46 @@ impl ControlPlane {
                 request,
                 statuses,
                 reply,
-            } => {
-                let mut manager = Manager {
-                    service: &mut self.service,
-                    config: &mut self.config,
-                    log: self.log.as_ref(),
-                    statuses,
-                    myself: &self.myself,
-                };
-                let answer = manager.answer(*request);
-                // The agent has ended: the router is stopping.
-                let _ = reply.send(answer);
-                self.service.send_commands();
+            } => self.manage(*request, statuses, reply),
+            Request::Stop(_) | Request::Apply { .. } => {
+                unreachable!("the loop above takes them")
             }
-            Request::Stop(_) => unreachable!("the loop above takes it"),
         }
+    }
+
+    /// Becomes what a configuration says, as far as that is possible now.
+    async fn apply(&mut self, config: &Config) -> Reloaded {
+        let plan = management::reload::plan(&self.said, config, &self.config);
+        let (reloaded, failed) = self.manager(Vec::new()).apply(&plan).await;
+        self.service.send_commands();
+        reloaded.report();
+        self.said = plan.reached(&self.said, &failed);
+        if config.source.is_some() {
+            self.config.source.clone_from(&config.source);
+        }
+        reloaded
+    }
+
+    fn manager(&mut self, statuses: Vec<WorkerStatus>) -> Manager<'_> {
+        Manager {
+            service: &mut self.service,
+            config: &mut self.config,
+            log: self.log.as_ref(),
+            statuses,
+            myself: &self.myself,
+        }
+    }
+
+    fn manage(
+        &mut self,
+        request: agent::Request,
+        statuses: Vec<WorkerStatus>,
+        reply: oneshot::Sender<Message>,
+    ) {
+        let answer = self.manager(statuses).answer(request);
+        // An error means that the agent has ended: the router is stopping.
+        let _ = reply.send(answer);
+        self.service.send_commands();
     }
 }
 

@@ -4,19 +4,27 @@ use std::io;
 
 use tokio::sync::watch;
 
-/// The signals of the process: SIGTERM, SIGINT and SIGQUIT ask for an orderly stop, SIGHUP is
-/// ignored.
+/// The signals of the process: SIGTERM, SIGINT and SIGQUIT ask for an orderly stop, SIGHUP to read
+/// the configuration file again.
 #[derive(Debug)]
 pub struct Signals {
     #[cfg(unix)]
     stopping: [tokio::signal::unix::Signal; 3],
-    /// Kept and never read: a signal that somebody listens for does not end the process.
     #[cfg(unix)]
-    _ignored: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To stop; the name of the signal.
+    Stop(&'static str),
+    /// To read the configuration file again.
+    Reload,
 }
 
 impl Signals {
-    /// Takes over the signals; from here on they do nothing until [`Signals::stop`] is awaited.
+    /// Takes over the signals; from here on they do nothing until [`Signals::next`] is awaited.
     ///
     /// # Errors
     ///
@@ -36,7 +44,7 @@ impl Signals {
         let [terminate, interrupt, quit] = stopping.map(signal);
         Ok(Self {
             stopping: [terminate?, interrupt?, quit?],
-            _ignored: signal(SignalKind::hangup())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -45,21 +53,22 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for a signal that asks to stop; returns its name.
+    /// Waits for the next signal. None is lost between two calls.
     #[cfg(unix)]
-    pub async fn stop(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Asked {
         let [terminate, interrupt, quit] = &mut self.stopping;
         tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            _ = quit.recv() => "SIGQUIT",
+            _ = terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = quit.recv() => Asked::Stop("SIGQUIT"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 
     #[cfg(not(unix))]
-    pub async fn stop(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Asked {
         let _ = tokio::signal::ctrl_c().await;
-        "Ctrl-C"
+        Asked::Stop("Ctrl-C")
     }
 }
 

@@ -6,7 +6,7 @@ mod dial;
 mod entities;
 mod targets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -62,6 +62,8 @@ pub(crate) struct TargetPlan {
 #[derive(Default)]
 pub(crate) struct TcpServices {
     listeners: BTreeMap<String, Listening>,
+    /// The listeners that have an address.
+    by_address: HashMap<AddressKey, BTreeSet<String>>,
     connectors: BTreeMap<String, Arc<TcpConnector>>,
 }
 
@@ -125,6 +127,8 @@ impl TcpServices {
             });
             // Whether it can be reached is told when workers know how.
             let key = around.control.watch(&plan.address);
+            let listeners = self.by_address.entry(key.clone()).or_default();
+            listeners.insert(plan.listener);
             listening.targets().add(Target {
                 name: plan.name,
                 address: plan.address,
@@ -141,11 +145,25 @@ impl TcpServices {
     pub(crate) fn remove_target(&mut self, listener: &str, name: &str, around: &mut Around<'_>) {
         if let Some(listening) = self.listeners.get_mut(listener) {
             let removed = listening.targets().remove(name);
+            listening.review();
             if let Some(target) = removed {
+                let others = listening.targets().iter().any(|one| one.key == target.key);
+                if !others {
+                    self.forget_address(&target.key, listener);
+                }
                 around.control.unwatch(&target.key);
                 around.telemetry.end(Some(target.record));
             }
-            listening.review();
+        }
+    }
+
+    /// A listener no longer has an address.
+    fn forget_address(&mut self, key: &AddressKey, listener: &str) {
+        if let Some(listeners) = self.by_address.get_mut(key) {
+            listeners.remove(listener);
+            if listeners.is_empty() {
+                self.by_address.remove(key);
+            }
         }
     }
 
@@ -159,6 +177,7 @@ impl TcpServices {
         if let Some(mut listening) = self.listeners.remove(name) {
             listening.close();
             for target in listening.targets().iter() {
+                self.forget_address(&target.key, name);
                 around.control.unwatch(&target.key);
                 around.telemetry.end(Some(target.record));
             }
@@ -213,7 +232,13 @@ impl TcpServices {
 
     /// An address has become reachable or is no longer.
     pub(crate) fn reachability(&mut self, key: &AddressKey, reachable: bool) {
-        for listening in self.listeners.values_mut() {
+        let Some(listeners) = self.by_address.get(key) else {
+            return;
+        };
+        for name in listeners {
+            let Some(listening) = self.listeners.get_mut(name) else {
+                continue;
+            };
             let concerned = listening.targets().set_reachable(key, reachable);
             if concerned {
                 listening.review();

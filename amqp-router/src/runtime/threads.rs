@@ -1,6 +1,7 @@
 //! The threads of a router: one for each worker, one for the control plane.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::control::address::Identity;
 use crate::control::table::{Treatment, WorkerId};
@@ -31,6 +33,7 @@ pub(crate) fn start_workers(
     default_treatment: Treatment,
     ids: &Arc<AtomicU64>,
     origin: &Arc<Origin>,
+    failures: &Failures,
 ) -> io::Result<(Workers, Events, Vec<JoinHandle<()>>)> {
     let count = count.max(1);
     let replies = Replies::new(rand::random());
@@ -56,6 +59,7 @@ pub(crate) fn start_workers(
         };
         let (ids, origin) = (Arc::clone(ids), Arc::clone(origin));
         let (inboxes, events) = (inboxes.clone(), events.clone());
+        let failures = failures.clone();
         let work = move || {
             let mut worker = Worker::new(settings, ids, Instant::now());
             worker.tell_flows(origin);
@@ -68,10 +72,25 @@ pub(crate) fn start_workers(
         threads.push(
             thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(work)?,
+                .spawn(watched(format!("worker-{number}"), failures, work))?,
         );
     }
     Ok((Workers::new(handles), events_inbox, threads))
+}
+
+/// Where a thread that panics is named.
+pub(crate) type Failures = Arc<watch::Sender<Option<String>>>;
+
+/// The work of the thread `name`, which tells if it ends in a panic.
+pub(crate) fn watched(name: String, failures: Failures, work: impl FnOnce()) -> impl FnOnce() {
+    move || {
+        // What the work owns is given up by then, and others learn that it is gone by its absence.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+        if let Err(panic) = outcome {
+            failures.send_replace(Some(name));
+            panic::resume_unwind(panic);
+        }
+    }
 }
 
 /// A runtime for one thread that looks at its sockets between any two turns.
@@ -80,4 +99,22 @@ fn worker_runtime() -> io::Result<Runtime> {
         .enable_all()
         .event_interval(1)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_names_its_thread() {
+        let failures = Failures::new(watch::Sender::new(None));
+        let run = |name: &str, work: fn()| {
+            let work = watched(name.into(), failures.clone(), work);
+            thread::spawn(work).join()
+        };
+        run("good", || ()).expect("it ends as it should");
+        assert_eq!(*failures.borrow(), None);
+        run("bad", || panic!("on purpose")).expect_err("it is still a panic");
+        assert_eq!(failures.borrow().as_deref(), Some("bad"));
+    }
 }

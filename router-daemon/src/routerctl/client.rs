@@ -184,6 +184,16 @@ impl Client {
             .map(drop)
     }
 
+    /// Has the router read its configuration file again; returns what became of it.
+    pub(crate) async fn reload(&mut self, agent: &Agent) -> Outcome<Json> {
+        let properties = [
+            ("name", SimpleValue::String("self".into())),
+            ("type", SimpleValue::String("org.amqp.management".into())),
+        ];
+        self.request(agent, "RELOAD", &properties, &Row::new())
+            .await
+    }
+
     /// Asks by name first; what has no such name may have such an identity.
     async fn on_subject(
         &mut self,

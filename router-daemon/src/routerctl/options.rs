@@ -104,6 +104,8 @@ pub(crate) enum Command {
         #[arg(value_name = "TYPE")]
         kind: String,
     },
+    /// Have the router read its configuration file again, and do what is different
+    Reload,
     /// Show what addresses and links carry now, the busiest first
     Top(Top),
     /// Show which routers a message to an address crosses, and at which cost

@@ -30,7 +30,10 @@ pub(super) fn describe(only: Option<&Schema>, aspect: Aspect) -> Value {
     };
     match aspect {
         Aspect::Types => by_type(|schema| list(schema.bases())),
-        Aspect::Attributes => by_type(|schema| list(schema.attributes.iter().map(|a| a.name))),
+        Aspect::Attributes => by_type(|schema| {
+            let columns = schema.columns.iter().copied();
+            list(columns.filter(|column| schema.position(column).is_some()))
+        }),
         Aspect::Operations => by_type(operations),
         Aspect::Annotations => Value::Map(Vec::new()),
         Aspect::Schema => schema(),

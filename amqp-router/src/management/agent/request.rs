@@ -46,6 +46,7 @@ pub(super) fn operation(message: &Message) -> Result<Operation, Refusal> {
         "GET-LOG" => Ok(Operation::Log {
             limit: asked.number("limit")?.unwrap_or(usize::MAX),
         }),
+        "RELOAD" => Ok(Operation::Reload),
         other => Err(Refusal::not_implemented(format!(
             "Operation '{other}' not implemented"
         ))),

@@ -31,6 +31,10 @@ impl Backend for Fake {
             .collect()
     }
 
+    fn candidates(&mut self, schema: &'static Schema, _subject: &Subject) -> Vec<Entity> {
+        self.entities(schema)
+    }
+
     fn create(&mut self, mut entity: Entity) -> Result<Entity, Refusal> {
         entity.identify(self.0.len());
         self.0.push(entity.clone());
@@ -470,8 +474,8 @@ fn columns_stand_in_the_order_of_the_schema() {
         "identity",
         "type",
         "prefix",
-        "pattern",
         "distribution",
+        "pattern",
         "priority",
     ];
     assert_eq!(body(&answer).get("attributeNames"), Some(&words(columns)));
@@ -572,7 +576,7 @@ fn types_describe_themselves() {
         Some(&bases)
     );
     let own = about("GET-ATTRIBUTES", "network");
-    let attributes = words(["name", "identity", "type", "networkId", "tenantId"]);
+    let attributes = words(["networkId", "tenantId", "name", "identity", "type"]);
     assert_eq!(own.get("io.skupper.router.network"), Some(&attributes));
     let own = about("GET-OPERATIONS", "sslProfile");
     let operations = words(["CREATE", "UPDATE", "DELETE", "READ"]);

@@ -144,33 +144,11 @@ fn open_properties(entity: &Entity) -> Result<(), String> {
     }
 }
 
-/// Why two entities of one type cannot be side by side.
-pub(super) fn beside(entity: &Entity, other: &Entity) -> Option<&'static str> {
-    let scope = scope(entity);
-    if entity.schema().name == "vhost" && entity.text("hostname") == other.text("hostname") {
-        return Some("the attribute 'hostname' must be unique, and this one is taken");
-    }
-    (scope.is_some() && scope == self::scope(other))
-        .then_some("another address has the same prefix or pattern")
-}
-
-/// What an address entity matches, in one form.
-fn scope(entity: &Entity) -> Option<String> {
-    if entity.schema().name != "router.config.address" {
-        return None;
-    }
-    let pattern = match entity.word("prefix") {
-        Some(prefix) => format!("{}/#", prefix.trim_end_matches(['.', '/'])),
-        None => entity.word("pattern")?.to_owned(),
-    };
-    Some(pattern.replace('.', "/"))
-}
-
 /// An entity that it refers to and that is not there.
 pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
-    let missing = |attribute: &str, kind: &str| {
+    let missing = |attribute: &str, kind: &'static str| {
         let name = entity.word(attribute)?;
-        if config.of(kind).any(|other| other.name() == name) {
+        if config.named(kind, name).is_some() {
             return None;
         }
         let hint = closest(name, config.of(kind).map(Entity::name))

@@ -393,7 +393,10 @@ fn every_attribute_goes_from_the_file_to_query() {
                 schema.name,
                 attribute.name
             );
-            let shown = if attribute.hidden { Value::Null } else { value };
+            let shown = match attribute.hidden {
+                true => Value::Null,
+                false => attribute.width.of(&value),
+            };
             assert_eq!(entity.shown(attribute.name), shown);
         }
     }

@@ -6,6 +6,7 @@ mod log;
 mod messages;
 mod path;
 mod ping;
+mod reload;
 mod reports;
 mod top;
 
@@ -86,6 +87,7 @@ async fn perform(context: &mut Context, command: Command) -> Outcome {
         Command::Delete(subject) => entities::delete(context, &subject).await,
         Command::Types => entities::types(context).await,
         Command::Attributes { kind } => entities::attributes(context, &kind).await,
+        Command::Reload => reload::run(context).await,
         Command::Ping(ping) => ping::run(context, &ping).await,
         Command::Top(top) => top::run(context, &top).await,
         Command::Path { address } => path::run(context, &address).await,

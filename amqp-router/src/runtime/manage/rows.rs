@@ -1,0 +1,296 @@
+//! The router at work as entities show it: connections, links, routers, addresses, totals.
+
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Manager, VERSION, of_type};
+use crate::adaptors::amqp::ConnectionStatus;
+use crate::codec::Value;
+use crate::control::table::{AddressId, Direction, LinkRef};
+use crate::forwarding::links::LinkStatus;
+use crate::forwarding::stats::{AddressCounts, DeliveryCounts, WorkerCounts};
+use crate::management::Entity;
+use crate::mesh::RouterStatus;
+use crate::runtime::service::ConnectionRow;
+use crate::runtime::tcp::show_connection;
+
+impl Manager<'_> {
+    /// The connections of AMQP peers, then those of TCP clients and services.
+    pub(super) fn connections(&self) -> Vec<Entity> {
+        let statuses = self.statuses.iter().flat_map(|status| &status.connections);
+        let statuses: HashMap<u64, &ConnectionStatus> =
+            statuses.map(|status| (status.id, status)).collect();
+        let rows = self.service.connections.iter();
+        let rows = rows.map(|(id, row)| connection(*id, row, statuses.get(id).copied()));
+        let tcp = self.statuses.iter().flat_map(|status| &status.tcp);
+        let now = Instant::now();
+        rows.chain(tcp.map(|status| {
+            let mut entity = of_type("connection");
+            show_connection(&mut entity, status, now);
+            entity
+        }))
+        .collect()
+    }
+
+    pub(super) fn links(&self) -> Vec<Entity> {
+        let statuses = self.statuses.iter().flat_map(|status| &status.links);
+        let statuses: HashMap<LinkRef, LinkStatus> = statuses.copied().collect();
+        self.service
+            .control
+            .links()
+            // The router's own links are no business of its clients, as in skrouterd.
+            .filter(|link| link.connection != 0)
+            .map(|link| {
+                let status = statuses.get(&link.reference);
+                let status = status.copied().unwrap_or_default();
+                let address = link.address.and_then(|id| self.service.control.address(id));
+                let mut entity = of_type("router.link");
+                entity.set("name", link.id.to_string());
+                entity.set("identity", link.id.to_string());
+                entity.set("operStatus", "up");
+                entity.set("linkName", link.name.as_str());
+                entity.set("linkType", link.kind.as_str());
+                let direction = match link.reference.direction {
+                    Direction::Incoming => "in",
+                    Direction::Outgoing => "out",
+                };
+                entity.set("linkDir", direction);
+                entity.set(
+                    "owningAddr",
+                    address.map(|address| address.entry.key.to_string()),
+                );
+                entity.set("capacity", i64::from(link.capacity));
+                entity.set("connectionId", link.connection.to_string());
+                entity.set("priority", i64::from(link.priority));
+                entity.set("undeliveredCount", i64::from(status.undelivered));
+                entity.set("unsettledCount", i64::from(status.unsettled));
+                entity.set("creditAvailable", i64::from(status.credit));
+                entity.set("zeroCreditSeconds", i64::from(status.zero_credit_seconds));
+                entity.set("settleRate", i64::from(status.settle_rate));
+                set_link_counts(&mut entity, &status.counts);
+                entity.set("deliveriesStuck", 0i64);
+                entity.set("openMovedStreams", 0i64);
+                entity
+            })
+            .collect()
+    }
+
+    /// The routers of the network, this one first; none if it stands alone.
+    pub(super) fn routers(&self) -> Vec<Entity> {
+        let control = &self.service.control;
+        let texts = |texts: &[String]| {
+            Value::List(
+                texts
+                    .iter()
+                    .map(|text| Value::from(text.as_str()))
+                    .collect(),
+            )
+        };
+        let node = |router: RouterStatus| {
+            let mut entity = of_type("router.node");
+            let address = format!("amqp:/_topo/0/{}", router.id);
+            entity.set("name", format!("router.node/{}", router.id));
+            entity.set("identity", format!("router.node/{}", router.id));
+            entity.set("id", router.id.as_str());
+            entity.set("index", i64::from(router.index));
+            entity.set("protocolVersion", 1i64);
+            entity.set("instance", router.instance);
+            entity.set("linkState", texts(&router.link_state));
+            let next_hop = match router.is_self {
+                true => Some("(self)".to_owned()),
+                false => router.next_hop,
+            };
+            entity.set("nextHop", next_hop);
+            entity.set("validOrigins", texts(&router.valid_origins));
+            entity.set("address", address);
+            let link = router.neighbour.map(|neighbour| neighbour.0.to_string());
+            entity.set("routerLink", link);
+            entity.set("cost", router.cost.map(i64::from));
+            if let Some(at) = router.last_change {
+                let at = SystemTime::now().checked_sub(at.elapsed());
+                let seconds = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                entity.set("lastTopoChange", seconds.map_or(0, |s| s.as_secs() as i64));
+            }
+            entity
+        };
+        control.routers().into_iter().map(node).collect()
+    }
+
+    pub(super) fn addresses(&self) -> Vec<Entity> {
+        let mut counted: HashMap<AddressId, AddressCounts> = HashMap::new();
+        for (id, of_worker) in self.statuses.iter().flat_map(|status| &status.addresses) {
+            let counts = counted.entry(*id).or_default();
+            counts.ingress += of_worker.ingress;
+            counts.egress += of_worker.egress;
+            counts.transit += of_worker.transit;
+        }
+        self.service
+            .control
+            .addresses()
+            .map(|address| {
+                let entry = &address.entry;
+                let counts = counted.get(&entry.id).copied().unwrap_or_default();
+                let mut entity = of_type("router.address");
+                for attribute in ["name", "identity", "key"] {
+                    entity.set(attribute, entry.key.as_str());
+                }
+                entity.set("distribution", entry.treatment.as_str());
+                let own = usize::from(matches!(entry.key.text(), "$management"));
+                entity.set("inProcess", own as i64);
+                entity.set("subscriberCount", (address.consumers() - own) as i64);
+                entity.set("priority", entry.priority.map_or(-1, i64::from));
+                entity.set("deliveriesIngress", integer(counts.ingress));
+                entity.set("deliveriesEgress", integer(counts.egress));
+                entity.set("deliveriesTransit", integer(counts.transit));
+                let watched = self.service.control.is_watched(&entry.key);
+                entity.set("watch", watched);
+                let remotes = entry.remotes.iter();
+                let remotes =
+                    remotes.filter_map(|remote| self.service.control.router(remote.router));
+                let remotes: Vec<Value> = remotes.map(Value::from).collect();
+                entity.set("remoteCount", remotes.len() as i64);
+                entity.set("remoteHostRouters", Value::List(remotes));
+                for attribute in [
+                    "containerCount",
+                    "deliveriesToContainer",
+                    "deliveriesFromContainer",
+                    "deliveriesIngressRouteContainer",
+                    "deliveriesEgressRouteContainer",
+                    "deliveriesIngressInterNetwork",
+                    "deliveriesEgressInterNetwork",
+                    "trackedDeliveries",
+                ] {
+                    entity.set(attribute, 0i64);
+                }
+                entity
+            })
+            .collect()
+    }
+
+    pub(super) fn metrics(&self) -> Entity {
+        let mut counts = WorkerCounts::default();
+        for status in &self.statuses {
+            counts.ingress += status.counts.ingress;
+            counts.egress += status.counts.egress;
+            counts.outcomes.add(&status.counts.outcomes);
+        }
+        let control = &self.service.control;
+        let router = self.config.singleton("router");
+        let mut entity = of_type("routerMetrics");
+        entity.set("name", "1");
+        entity.set("identity", "1");
+        entity.set("id", router.get("id").clone());
+        entity.set("version", VERSION);
+        entity.set("addrCount", control.addresses().count() as i64);
+        entity.set("linkCount", control.links().count() as i64);
+        let tcp = self.statuses.iter().map(|status| status.tcp.len());
+        let connections = self.service.connections.len() + tcp.sum::<usize>();
+        entity.set("connectionCount", connections as i64);
+        entity.set(
+            "uptimeSeconds",
+            seconds(Instant::now(), self.service.started),
+        );
+        entity.set("deliveriesIngress", integer(counts.ingress));
+        entity.set("deliveriesEgress", integer(counts.egress));
+        entity.set("presettledDeliveries", integer(counts.outcomes.presettled));
+        entity.set(
+            "droppedPresettledDeliveries",
+            integer(counts.outcomes.dropped_presettled),
+        );
+        entity.set("acceptedDeliveries", integer(counts.outcomes.accepted));
+        entity.set("rejectedDeliveries", integer(counts.outcomes.rejected));
+        entity.set("releasedDeliveries", integer(counts.outcomes.released));
+        entity.set("modifiedDeliveries", integer(counts.outcomes.modified));
+        entity.set("deliveriesDelayed1Sec", integer(counts.outcomes.delayed_1s));
+        entity.set(
+            "deliveriesDelayed10Sec",
+            integer(counts.outcomes.delayed_10s),
+        );
+        if let Some(resident) = resident_memory() {
+            entity.set("residentMemoryUsage", integer(resident));
+        }
+        for attribute in [
+            "nodeCount",
+            "autoLinkCount",
+            "deliveriesTransit",
+            "deliveriesIngressRouteContainer",
+            "deliveriesEgressRouteContainer",
+            "deliveriesIngressInterNetwork",
+            "deliveriesEgressInterNetwork",
+            "deliveriesStuck",
+        ] {
+            entity.set(attribute, 0i64);
+        }
+        entity
+    }
+}
+
+/// `status` is what its worker says of it now.
+fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -> Entity {
+    let now = Instant::now();
+    let status = status.or(row.status.as_deref());
+    let mut entity = of_type("connection");
+    entity.set("name", format!("connection/{}", row.host));
+    entity.set("identity", id.to_string());
+    entity.set("adminStatus", "enabled");
+    entity.set("operStatus", "up");
+    entity.set("protocol", "amqp");
+    entity.set("host", row.host.as_str());
+    entity.set("opened", row.status.is_some());
+    entity.set("uptimeSeconds", seconds(now, row.opened));
+    let ordinal = row.tls.as_ref().map(|tls| integer(tls.ordinal));
+    entity.set("tlsOrdinal", ordinal);
+    let Some(status) = status else { return entity };
+    let peer = &status.peer;
+    entity.set("container", status.container.as_str());
+    entity.set("role", status.role.as_str());
+    entity.set("dir", if peer.incoming { "in" } else { "out" });
+    entity.set("isAuthenticated", peer.authenticated);
+    entity.set("isEncrypted", peer.tls.is_some());
+    entity.set("enableProtocolTrace", false);
+    entity.set("sasl", peer.sasl.clone());
+    entity.set("user", peer.user.clone());
+    entity.set("ssl", peer.tls.is_some());
+    entity.set(
+        "sslProto",
+        peer.tls.as_ref().map(|tls| tls.protocol.clone()),
+    );
+    entity.set("sslCipher", peer.tls.as_ref().map(|tls| tls.cipher.clone()));
+    entity.set(
+        "sslSsf",
+        peer.tls.as_ref().map_or(0, |tls| i64::from(tls.strength)),
+    );
+    entity.set("properties", status.properties.clone());
+    entity
+}
+
+fn set_link_counts(entity: &mut Entity, counts: &DeliveryCounts) {
+    entity.set("deliveryCount", integer(counts.deliveries));
+    entity.set("presettledCount", integer(counts.presettled));
+    entity.set("droppedPresettledCount", integer(counts.dropped_presettled));
+    entity.set("acceptedCount", integer(counts.accepted));
+    entity.set("rejectedCount", integer(counts.rejected));
+    entity.set("releasedCount", integer(counts.released));
+    entity.set("modifiedCount", integer(counts.modified));
+    entity.set("deliveriesDelayed1Sec", integer(counts.delayed_1s));
+    entity.set("deliveriesDelayed10Sec", integer(counts.delayed_10s));
+}
+
+fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn seconds(now: Instant, since: Instant) -> i64 {
+    integer(now.duration_since(since).as_secs())
+}
+
+/// Octets of memory that the process holds, where the system tells.
+fn resident_memory() -> Option<u64> {
+    let pages: u64 = std::fs::read_to_string("/proc/self/statm")
+        .ok()?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()?;
+    Some(pages * 4096)
+}

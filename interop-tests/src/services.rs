@@ -1,0 +1,135 @@
+//! Programs that know nothing of AMQP, and the entities that lead to them.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::sha256_hex;
+
+/// A `tcpListener` of an address.
+pub fn tcp_listener(port: u16, address: &str) -> (&'static str, Value) {
+    let name = format!("listener of {address}");
+    let attributes =
+        json!({"name": name, "host": "127.0.0.1", "port": port.to_string(), "address": address});
+    ("tcpListener", attributes)
+}
+
+/// A `tcpConnector` of an address.
+pub fn tcp_connector(port: u16, address: &str) -> (&'static str, Value) {
+    let name = format!("connector of {address} to {port}");
+    let attributes =
+        json!({"name": name, "host": "127.0.0.1", "port": port.to_string(), "address": address});
+    ("tcpConnector", attributes)
+}
+
+/// A port of the loopback interface that nobody has.
+///
+/// # Panics
+///
+/// When there is none.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    socket.local_addr().expect("an address").port()
+}
+
+/// A service that sends back what it gets, then the name that it has, and ends.
+///
+/// # Panics
+///
+/// When there is no port for it.
+pub fn echo(name: &'static str) -> u16 {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = socket.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for stream in socket.incoming().flatten() {
+            thread::spawn(move || {
+                let mut stream = stream;
+                let mut buffer = vec![0; 64 * 1024];
+                loop {
+                    match stream.read(&mut buffer) {
+                        Ok(0) => break,
+                        Ok(n) => {
+                            if stream.write_all(&buffer[..n]).is_err() {
+                                return;
+                            }
+                        }
+                        Err(_) => return,
+                    }
+                }
+                let _ = stream.write_all(name.as_bytes());
+            });
+        }
+    });
+    port
+}
+
+/// Connects as soon as somebody listens.
+///
+/// # Panics
+///
+/// When nobody does in time.
+#[track_caller]
+pub fn connect(port: u16) -> TcpStream {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+                return stream;
+            }
+            Err(error) => assert!(Instant::now() < deadline, "nobody listens: {error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends octets, says that nothing follows, and gives what comes back.
+///
+/// # Panics
+///
+/// When the connection breaks, or is silent for too long.
+#[track_caller]
+pub fn exchange(stream: TcpStream, octets: &[u8]) -> Vec<u8> {
+    let mut writer = stream.try_clone().expect("a handle");
+    let copy = octets.to_vec();
+    let sender = thread::spawn(move || {
+        writer.write_all(&copy)?;
+        writer.shutdown(Shutdown::Write)
+    });
+    let mut back = Vec::new();
+    let mut reader = stream;
+    reader.read_to_end(&mut back).expect("an answer to its end");
+    sender.join().expect("no panic").expect("it was taken");
+    back
+}
+
+/// Octets without a pattern, the same each time.
+pub fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+/// Sends octets to an [`echo`] and checks what comes back.
+///
+/// # Panics
+///
+/// When it is something else, or from another service.
+#[track_caller]
+pub fn check_echo(port: u16, size: usize, name: &str) {
+    let sent = noise(size);
+    let mut back = exchange(connect(port), &sent);
+    let tail = back.split_off(back.len().saturating_sub(name.len()));
+    assert_eq!(String::from_utf8_lossy(&tail), name);
+    assert_eq!(sha256_hex(&back), sha256_hex(&sent), "{size} octets");
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
