@@ -197,6 +197,12 @@ impl Telemetry {
         }
     }
 
+    /// Whether it is an address that telemetry itself receives from.
+    pub(crate) fn receives_from(&self, address: &str) -> bool {
+        let own = self.vanflow.addresses();
+        address == own.command || address == own.co_records
+    }
+
     /// Takes what a worker tells of TCP connections.
     pub(crate) fn flows(&mut self, events: Vec<FlowEvent>) {
         for event in events {
