@@ -117,16 +117,39 @@ fn service() -> u16 {
     port
 }
 
-/// Talks with the service, as soon as somebody listens.
-fn talk(port: u16) {
+/// A service that says one word to each client, and waits until that one leaves.
+fn quiet_service() -> u16 {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = socket.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for mut stream in socket.incoming().flatten() {
+            // A small stack each: there are thousands.
+            let client = thread::Builder::new().stack_size(64 * 1024);
+            let client = client.spawn(move || {
+                let _ = stream.write_all(b"!");
+                let _ = stream.read(&mut [0]);
+            });
+            client.expect("a thread");
+        }
+    });
+    port
+}
+
+/// Connects, as soon as somebody listens.
+fn connect(port: u16) -> TcpStream {
     let deadline = Instant::now() + LIMIT;
-    let mut stream = loop {
+    loop {
         match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(stream) => break stream,
+            Ok(stream) => return stream,
             Err(error) => assert!(Instant::now() < deadline, "nobody listens: {error}"),
         }
         thread::sleep(Duration::from_millis(20));
-    };
+    }
+}
+
+/// Talks with the service.
+fn talk(port: u16) {
+    let mut stream = connect(port);
     stream.write_all(b"hello").expect("a client may write");
     let mut answer = [0; 9];
     stream.read_exact(&mut answer).expect("an answer");
@@ -151,7 +174,9 @@ fn manage(router: &Router, operation: &str, name: &str, attributes: &Value) {
         ..Request::text("asked", "")
     };
     let job = Job::request("$management", vec![request]).plain_body();
-    Peer::Proton.start(router, job).finish();
+    let answered = Peer::Proton.start(router, job).finish();
+    let status = &answered.named("message")[0]["application_properties"]["statusCode"];
+    assert!(matches!(status.as_u64(), Some(201 | 204)), "{answered}");
 }
 
 #[test]
@@ -253,6 +278,109 @@ fn a_connection_across_two_routers_is_one_record() {
 }
 
 #[test]
+fn an_edge_router_is_followed_from_the_network() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let (kind, entity) = tcp("tcpConnector", service());
+    let edges = json!({"role": "edge", "saslMechanisms": "ANONYMOUS"});
+    let a = interior("A")
+        .listener("edges", edges)
+        .entity(kind, entity)
+        .start();
+    let port = free_port();
+    let (kind, entity) = tcp("tcpListener", port);
+    let to_a = a.port("edges").to_string();
+    let to_a = json!({"name": "to A", "host": "127.0.0.1", "port": to_a, "role": "edge"});
+    let _edge = RouterBuilder::plain()
+        .router(json!({"mode": "edge", "id": "E"}))
+        .entity(kind, entity)
+        .entity("connector", to_a)
+        .start();
+    let mut collector = Collector::start(&a);
+    collector.record(ROUTER, |r| r["13"] == "edge");
+    let (connector, _) = collector.record(CONNECTOR, |_| true);
+    talk(port);
+    let (_, flow) = collector.record(BIFLOW, |r| r.contains_key("4"));
+    assert_eq!((&flow["23"], &flow["58"]), (&json!(5), &json!(9)));
+    assert_eq!(
+        (&flow["31"], &flow["60"]),
+        (&json!("Local"), &json!(connector))
+    );
+}
+
+#[test]
+fn a_storm_of_connections_is_served_and_told_in_part() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let port = free_port();
+    let router = [
+        tcp("tcpListener", port),
+        tcp("tcpConnector", quiet_service()),
+    ];
+    let router = router.into_iter();
+    let router = router.fold(interior("A"), |router, (kind, entity)| {
+        router.entity(kind, entity)
+    });
+    let router = router.start();
+    let mut collector = Collector::start(&router);
+    collector.record(CONNECTOR, |_| true);
+    // Each has a record of either end at this router.
+    let connections: Vec<TcpStream> = (0..2700).map(|_| connect(port)).collect();
+    for mut connection in &connections {
+        connection
+            .read_exact(&mut [0])
+            .expect("a word of the service");
+    }
+    collector.record(LISTENER, |r| r["40"] == 2700);
+    let told = |collector: &Collector| {
+        collector
+            .records
+            .values()
+            .filter(|r| r["0"] == BIFLOW)
+            .count()
+    };
+    collector.until(|collector| (told(collector) >= 2500).then_some(()));
+    let most = told(&collector);
+    assert!(most < 2700, "{most}");
+    drop(connections);
+    collector.until(|collector| {
+        let flows = collector.records.values().filter(|r| r["0"] == BIFLOW);
+        flows.clone().all(|r| r.contains_key("4")).then_some(())
+    });
+    // There is room again.
+    connect(port)
+        .read_exact(&mut [0])
+        .expect("a word of the service");
+    collector.until(|collector| (told(collector) > most).then_some(()));
+}
+
+#[test]
+fn nonsense_does_not_stop_telemetry() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let router = interior("A").start();
+    let mut collector = Collector::start(&router);
+    let (name, _) = collector.record(ROUTER, |_| true);
+    for address in [format!("sfe.{name}"), format!("vfcr.{name}")] {
+        let outcome = |job: Job| {
+            let sent = Peer::Proton.start(&router, job).finish();
+            sent.named("outcome")[0]["outcome"].clone()
+        };
+        let large = Job::send(&address).count(1).sizes(&[2_000_000]);
+        assert_eq!(outcome(large), "rejected", "{address}");
+        let small = Job::send(&address).count(1).sizes(&[100]);
+        assert_eq!(outcome(small), "accepted", "{address}");
+    }
+    // A collector that comes now is told everything all the same.
+    drop(collector);
+    Collector::start(&router).record(ROUTER, |_| true);
+}
+
+#[test]
 fn what_ends_is_told() {
     if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
         return;
@@ -278,7 +406,8 @@ fn warnings_of_the_log_are_told() {
         return;
     }
     let nobody = free_port().to_string();
-    let connector = json!({"name": "c", "host": "127.0.0.1", "port": nobody, "role": "edge"});
+    let connector =
+        json!({"name": "c", "host": "127.0.0.1", "port": nobody, "role": "inter-router"});
     let router = interior("A").start();
     let mut collector = Collector::start(&router);
     collector.record(ROUTER, |_| true);

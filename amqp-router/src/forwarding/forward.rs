@@ -395,10 +395,7 @@ impl Forwarder {
         match outlet {
             Outlet::Link { worker, link, .. } => (worker, link),
             Outlet::Connector(connector) => {
-                let incoming = &self.incoming[from];
-                let course = incoming.course.as_ref().filter(|_| incoming.from_router);
-                let trace = course.and_then(|course| course.trace());
-                let terminal = wire.dial(connector, trace);
+                let terminal = wire.dial(connector, self.trace(from));
                 let traits = OutgoingTraits {
                     capacity: 1,
                     ..OutgoingTraits::default()

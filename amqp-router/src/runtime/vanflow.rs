@@ -226,6 +226,10 @@ impl Telemetry {
             // Whether it has ended or not, the router stops.
             let _ = tokio::time::timeout(FAREWELL, task).await;
         }
+        if self.counts {
+            // Connections are about to be closed: what has been sent is to leave by them before.
+            tokio::time::sleep(LAST_TURN).await;
+        }
     }
 
     /// Begins the record of a listener for other routers; none of others.
@@ -528,6 +532,8 @@ const LONGEST_COMMAND: usize = 64 * 1024;
 const LONGEST_UPDATE: usize = 1024 * 1024;
 /// Ticks between two readings of what services count: a second.
 const TICKS_PER_COUNT: u32 = 5;
+/// How long workers are given to send what they were given last.
+const LAST_TURN: Duration = Duration::from_millis(20);
 /// How long a router that stops waits for its last words to leave.
 const FAREWELL: Duration = Duration::from_millis(500);
 

@@ -251,6 +251,8 @@ impl Store {
             };
             record.place = Place::Idle;
             if record.ended || record.to_log {
+                // A line of the log is there already.
+                let name = name.filter(|_| record.kind != RecordType::Log);
                 lines.extend(name.map(|name| record.line(&name)));
                 record.logged = true;
                 record.to_log = false;

@@ -242,6 +242,7 @@ fn lines_of_the_log_are_records_while_somebody_collects_them() {
         at: 1_700_000_001_000_000,
     };
     let mut story = Story::new();
+    story.vanflow.set_logs(true);
     story.vanflow.log(line);
     story.usable(Watched::Logs, true);
     story.run(3000);
@@ -259,6 +260,7 @@ fn lines_of_the_log_are_records_while_somebody_collects_them() {
         (51, Value::Ulong(7)),
     ];
     assert_eq!(records, [expected.into()]);
+    assert!(story.lines.iter().all(|line| !line.starts_with("LOG ")));
     story.vanflow.flush();
     assert!(told(&story.run(2000), LOGS).is_empty(), "it is over");
 }
