@@ -278,6 +278,30 @@ fn a_connection_across_two_routers_is_one_record() {
 }
 
 #[test]
+fn both_ends_say_why_a_connection_failed() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let port = free_port();
+    let entities = [tcp("tcpListener", port), tcp("tcpConnector", free_port())];
+    let router = entities
+        .into_iter()
+        .fold(interior("A"), |router, (kind, entity)| {
+            router.entity(kind, entity)
+        })
+        .start();
+    let mut collector = Collector::start(&router);
+    collector.record(CONNECTOR, |_| true);
+    let mut client = connect(port);
+    // Its end, or its reset.
+    let _ = client.read(&mut [0]);
+    let (_, flow) = collector.record(BIFLOW, |r| r.contains_key("4"));
+    let text = |code: &str| flow[code].as_str().expect("a text").to_owned();
+    assert!(text("64").starts_with("delivery-failed ("), "{flow:?}");
+    assert!(text("65").starts_with("connection-failed ("), "{flow:?}");
+}
+
+#[test]
 fn an_edge_router_is_followed_from_the_network() {
     if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
         return;

@@ -527,9 +527,14 @@ impl Driver {
             }
             match socket.stream.poll_read(&mut cx, &mut self.read_buffer) {
                 Poll::Pending => return false,
-                Poll::Ready(outcome @ (Ok(0) | Err(_))) => {
+                Poll::Ready(Ok(0)) => {
                     socket.read_closed = true;
-                    self.worker.eof(connection, outcome.is_err(), now);
+                    self.worker.eof(connection, false, now);
+                    return false;
+                }
+                Poll::Ready(Err(error)) => {
+                    socket.read_closed = true;
+                    self.worker.socket_failed(connection, &error, now);
                     return false;
                 }
                 Poll::Ready(Ok(_)) => {
@@ -564,7 +569,9 @@ impl Driver {
                             self.worker.was_shut_down(connection, now);
                             told = true;
                         }
-                        Poll::Ready(Err(_)) => self.worker.eof(connection, true, now),
+                        Poll::Ready(Err(error)) => {
+                            self.worker.socket_failed(connection, &error, now);
+                        }
                         Poll::Pending => {}
                     }
                 }
@@ -575,8 +582,8 @@ impl Driver {
                 }
                 over
             }
-            Err(_) => {
-                self.worker.eof(connection, true, now);
+            Err(error) => {
+                self.worker.socket_failed(connection, &error, now);
                 true
             }
         };

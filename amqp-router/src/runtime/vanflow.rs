@@ -538,23 +538,4 @@ const LAST_TURN: Duration = Duration::from_millis(20);
 const FAREWELL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_may_begin_with_a_condition() {
-        for (reason, expected) in [
-            (
-                "amqp:connection:forced: the router is stopping",
-                ("amqp:connection:forced", "the router is stopping"),
-            ),
-            ("closed by the peer", ("unknown", "closed by the peer")),
-            (
-                "Connection to a:1 failed: refused",
-                ("unknown", "Connection to a:1 failed: refused"),
-            ),
-        ] {
-            assert_eq!(split_reason(reason), expected);
-        }
-    }
-}
+mod tests;

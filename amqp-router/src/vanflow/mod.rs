@@ -19,7 +19,7 @@ mod record;
 mod store;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // tests start their clock somewhere
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Worker, WorkerEvent};
+use super::{ConnectionId, Worker, WorkerEvent};
 use crate::adaptors::connections::Peer;
-use crate::adaptors::tcp::TcpConnection;
+use crate::adaptors::tcp::{Side, TcpConnection};
 use crate::codec::StreamHead;
 use crate::vanflow::{Attribute, Flow, FlowEvent, FlowKey, Identity, Origin, RecordId};
 
@@ -40,6 +40,14 @@ impl Flows {
             && let Some(event) = flow.passed(passed, now)
         {
             self.tell(event, now);
+        }
+    }
+
+    /// The rest of a service's answer will not come.
+    pub(super) fn cut_off(&mut self, tcp: &TcpConnection, now: Instant) {
+        if let (Some(flow), Side::Client { .. }) = (&tcp.flow, &tcp.side) {
+            let error = "delivery-failed (the service's end of the connection was cut off)";
+            self.tell(flow.failed(error), now);
         }
     }
 
@@ -146,6 +154,21 @@ impl Worker {
         for event in connector.into_iter().chain(local.into_iter().flatten()) {
             self.flows.tell(event, now);
         }
+    }
+
+    /// A connection's socket has failed.
+    pub(crate) fn socket_failed(
+        &mut self,
+        connection: ConnectionId,
+        error: &std::io::Error,
+        now: Instant,
+    ) {
+        let tcp = self.connections.tcp(connection.0);
+        if tcp.is_some_and(|tcp| tcp.flow.is_some() && !tcp.is_over()) {
+            let error = format!("connection-lost ({error})");
+            self.flow_failed(connection.0, &error, now);
+        }
+        self.eof(connection, true, now);
     }
 
     /// Why this end of a connection fails.

@@ -226,7 +226,6 @@ impl Worker {
             return;
         };
         if failed {
-            self.flow_failed(number, "connection-lost (the socket failed)", now);
             return self.end_tcp(number, true);
         }
         if !tcp.source.ended {
@@ -355,8 +354,9 @@ impl Worker {
             return false;
         };
         let mut worked = false;
-        if tcp.sink.aborted {
+        if tcp.sink.aborted && !tcp.is_over() {
             tcp.end(true);
+            self.flows.cut_off(tcp, now);
         }
         self.flows.time(tcp, now);
         if let Some(news) = tcp.sink.news.take() {

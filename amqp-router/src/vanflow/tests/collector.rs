@@ -20,19 +20,19 @@ pub(super) struct Story {
 
 /// A message, read.
 #[derive(Clone, Debug)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// Milliseconds since the start.
-    pub(super) at: u64,
-    pub(super) id: i64,
-    pub(super) to: String,
-    pub(super) subject: String,
-    pub(super) properties: BTreeMap<String, Value>,
-    pub(super) records: Vec<Told>,
-    pub(super) octets: Bytes,
+    pub(crate) at: u64,
+    pub(crate) id: i64,
+    pub(crate) to: String,
+    pub(crate) subject: String,
+    pub(crate) properties: BTreeMap<String, Value>,
+    pub(crate) records: Vec<Told>,
+    pub(crate) octets: Bytes,
 }
 
 /// A record as it is told: codes and values.
-pub(super) type Told = BTreeMap<u32, Value>;
+pub(crate) type Told = BTreeMap<u32, Value>;
 
 impl Story {
     pub(super) fn new() -> Self {
@@ -121,7 +121,8 @@ pub(super) fn of<'a>(records: &'a [Told], identity: &str) -> Vec<&'a Told> {
     records.iter().filter(named).collect()
 }
 
-fn read(octets: Bytes, at: u64) -> Heard {
+/// Reads a message of a router to a collector.
+pub(crate) fn read(octets: Bytes, at: u64) -> Heard {
     let mut reader = Reader::new(&octets);
     assert_eq!(section(&mut reader), Ok(PROPERTIES));
     let Ok(Value::List(fields)) = Value::decode(&mut reader) else {

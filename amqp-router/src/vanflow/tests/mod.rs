@@ -1,6 +1,6 @@
 //! Stories of routers and their collectors.
 
-mod collector;
+pub(crate) mod collector;
 mod connections;
 mod random;
 
