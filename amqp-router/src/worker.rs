@@ -29,7 +29,7 @@ use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::RouterLink;
 use crate::control::uplink::TRACKING;
-use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, TransferEvent};
+use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
@@ -257,6 +257,13 @@ impl Worker {
         if let Some(connection) = self.by_id(id) {
             self.close(connection, error, now);
         }
+    }
+
+    /// The AMQP connection that management knows as `id`, and a trace of it from now on.
+    pub(crate) fn trace(&mut self, id: u64) -> Option<(ConnectionId, Trace)> {
+        let connection = self.by_id(id)?;
+        let amqp = self.connections.amqp(connection.0)?;
+        Some((connection, amqp.endpoint.trace()))
     }
 
     fn by_id(&self, id: u64) -> Option<ConnectionId> {

@@ -14,6 +14,7 @@ use super::output::OutBuf;
 use super::sasl::{HeaderDue, Sasl};
 use super::sessions::{Ending, SessionTable};
 use super::timer::{Timer, TimerTable};
+use super::trace::Trace;
 use crate::codec::{DecodeError, FrameHeader, FrameKind, Open, Performative, Reader, Role};
 
 /// One AMQP connection, of either side.
@@ -180,6 +181,11 @@ impl Connection {
     /// What is to be written to the socket.
     pub(crate) fn out(&mut self) -> &mut OutBuf {
         &mut self.out
+    }
+
+    /// A trace of what comes and goes from now on.
+    pub(crate) fn trace(&self) -> Trace {
+        Trace::midway(&self.input.waiting(), self.out.len())
     }
 
     /// Bytes that wait to be written.

@@ -35,5 +35,6 @@ mod stream;
 mod tcp;
 mod threads;
 pub(crate) mod tls;
+mod trace;
 pub mod users;
 mod websocket;

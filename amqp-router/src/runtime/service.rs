@@ -127,6 +127,8 @@ pub(crate) struct ConnectionRow {
     pub(crate) policy_vhost: Option<String>,
     /// Its role says that the peer is a router.
     pub(crate) is_router: bool,
+    /// Somebody wants to see its frames.
+    pub(crate) traced: bool,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
 }
@@ -359,6 +361,7 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: settings.policy_vhost.clone(),
             is_router: settings.role.is_annotated(),
+            traced: false,
             connector: None,
         };
         self.connections.insert(id, row);
@@ -385,6 +388,7 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: None,
             is_router: new.settings.role.is_annotated(),
+            traced: false,
             connector: Some(new.state),
         };
         self.connections.insert(id, row);
@@ -499,6 +503,20 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Has the log show the frames of an AMQP connection from now on, or no longer. False if there
+    /// is none of this number.
+    pub(crate) fn trace_connection(&mut self, id: u64, on: bool) -> bool {
+        let Some(row) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        if row.traced != on {
+            row.traced = on;
+            let worker = row.worker;
+            self.to_worker(worker, ToWorker::Trace { id, on });
+        }
+        true
     }
 
     /// Has connectors use a proxy as it is now, from their next attempt on.

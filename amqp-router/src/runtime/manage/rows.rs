@@ -247,7 +247,7 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     entity.set("dir", if peer.incoming { "in" } else { "out" });
     entity.set("isAuthenticated", peer.authenticated);
     entity.set("isEncrypted", peer.tls.is_some());
-    entity.set("enableProtocolTrace", false);
+    entity.set("enableProtocolTrace", row.traced);
     entity.set("sasl", peer.sasl.clone());
     entity.set("user", peer.user.clone());
     entity.set("ssl", peer.tls.is_some());
