@@ -395,7 +395,7 @@ impl Worker {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
-            self.connections.tick();
+            self.connections.tick(now);
             self.end_lingering(now);
             self.try_again(now);
         }

@@ -183,6 +183,11 @@ impl Connection {
         &mut self.out
     }
 
+    /// Transfer frames that have come and gone, over sessions that are still there.
+    pub(crate) fn transfers(&self) -> u64 {
+        self.sessions.moved()
+    }
+
     /// A trace of what comes and goes from now on.
     pub(crate) fn trace(&self) -> Trace {
         Trace::midway(&self.input.waiting(), self.out.len())

@@ -242,6 +242,8 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     entity.set("tlsOrdinal", ordinal);
     let Some(status) = status else { return entity };
     let peer = &status.peer;
+    let delivered = status.delivered.map(|at| seconds(now, at));
+    entity.set("lastDlvSeconds", delivered);
     entity.set("container", status.container.as_str());
     entity.set("role", status.role.as_str());
     entity.set("dir", if peer.incoming { "in" } else { "out" });
