@@ -46,6 +46,8 @@ pub(crate) enum ToWorker {
         id: u64,
         result: Authentication,
     },
+    /// Say that you live.
+    Ping(oneshot::Sender<()>),
     /// Report yourself.
     Status(oneshot::Sender<WorkerStatus>),
     /// Let in the connection that management knows as `id`.
@@ -336,6 +338,9 @@ impl Driver {
                 result,
             } => {
                 self.worker.authenticated(connection, id, result, now);
+            }
+            ToWorker::Ping(reply) => {
+                let _ = reply.send(());
             }
             ToWorker::Status(reply) => {
                 // Whoever asked may have given up meanwhile.

@@ -16,6 +16,8 @@ pub(crate) mod listener;
 mod local;
 pub mod log;
 mod manage;
+mod metrics;
+mod pages;
 mod plan;
 mod policies;
 mod proxy;

@@ -26,16 +26,18 @@ use crate::endpoint::SaslPolicy;
 use crate::mesh::Notice;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
-use crate::runtime::http::{Answer, HttpListener, Pages};
+use crate::runtime::http::HttpListener;
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
+use crate::runtime::pages::RouterPages;
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::policies::Governance;
 use crate::runtime::proxy::Proxy;
+use crate::runtime::reconnect::Status as ConnectorStatus;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
 use crate::runtime::shutdown::Stop;
-use crate::runtime::sources::Sources;
+use crate::runtime::sources::{SourceCounts, Sources};
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
@@ -248,10 +250,11 @@ impl Service {
         for address in &addresses {
             info!(target: "SERVER", "Listening for HTTP on {address} ({})", plan.name);
         }
-        let pages = Arc::new(Health {
-            enabled: plan.healthz,
-            control: control.clone(),
-        });
+        let pages = Arc::new(RouterPages::new(
+            &plan,
+            control.clone(),
+            self.workers.clone(),
+        ));
         let http = HttpListener {
             name: plan.name.clone(),
             sockets,
@@ -545,6 +548,27 @@ impl Service {
         }
     }
 
+    pub(crate) fn source_counts(&self) -> SourceCounts {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.counts()
+    }
+
+    /// What keeps the router from doing what it is configured to, a sentence each: no way into the
+    /// network, though connectors are to make one.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let connectors = self.connectors.iter().map(|(name, one)| (name, &one.state));
+        let networking = connectors.filter(|(_, state)| state.is_for_routers());
+        let mut missing = Vec::new();
+        for (name, state) in networking {
+            if state.status() == ConnectorStatus::Success {
+                return Vec::new();
+            }
+            let message = state.message();
+            missing.push(format!("connector '{name}' is not connected: {message}"));
+        }
+        missing
+    }
+
     /// Asks every worker to report itself; whoever awaits the answers need not be this task.
     pub(crate) fn ask_workers(&self) -> Vec<oneshot::Receiver<WorkerStatus>> {
         self.workers
@@ -710,25 +734,6 @@ impl Listener {
         let settings = Arc::new(settings);
         self.variants.push((mechanisms, Arc::clone(&settings)));
         Some((settings, Arc::clone(authenticator)))
-    }
-}
-
-/// `/healthz`: whether the control plane answers.
-struct Health {
-    enabled: bool,
-    control: WeakUnboundedSender<Request>,
-}
-
-impl Pages for Health {
-    fn healthy(&self) -> Option<Answer<'_, bool>> {
-        let ask = async {
-            let (reply, answer) = oneshot::channel();
-            match self.control.upgrade() {
-                Some(control) => control.send(Request::Ping(reply)).is_ok() && answer.await.is_ok(),
-                None => false,
-            }
-        };
-        self.enabled.then(|| -> Answer<'_, bool> { Box::pin(ask) })
     }
 }
 
