@@ -30,7 +30,7 @@ use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::RouterLink;
 use crate::control::uplink::TRACKING;
-use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, TransferEvent};
+use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
@@ -273,6 +273,13 @@ impl Worker {
         }
     }
 
+    /// The AMQP connection that management knows as `id`, and a trace of it from now on.
+    pub(crate) fn trace(&mut self, id: u64) -> Option<(ConnectionId, Trace)> {
+        let connection = self.by_id(id)?;
+        let amqp = self.connections.amqp(connection.0)?;
+        Some((connection, amqp.endpoint.trace()))
+    }
+
     fn by_id(&self, id: u64) -> Option<ConnectionId> {
         self.connections
             .iter()
@@ -402,7 +409,7 @@ impl Worker {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
-            self.connections.tick();
+            self.connections.tick(now);
             self.end_lingering(now);
             self.try_again(now);
             self.count_octets(now);

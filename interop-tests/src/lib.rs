@@ -28,6 +28,7 @@ mod message;
 mod peer;
 mod router;
 mod running;
+mod scrape;
 mod services;
 
 pub use certificates::Certificates;
@@ -37,6 +38,7 @@ pub use message::{body, fields, hex, sha256_hex, unhex};
 pub use peer::{PEERS, Peer, available};
 pub use router::{Listener, Router, RouterBuilder, Shared, skip, write_user};
 pub use running::{Event, Running, Transcript};
+pub use scrape::{Scrape, get};
 pub use services::{
     check_echo, connect, echo, exchange, free_port, noise, tcp_connector, tcp_listener,
 };

@@ -1,6 +1,6 @@
 //! `$management` as Proton sees it: names of attributes and types of values.
 
-use interop_tests::{Job, Peer, Request, Router, Running, available, fields};
+use interop_tests::{Job, Peer, Request, Router, Running, available, eventually, fields, rows};
 use serde_json::{Map, Value, json};
 
 #[test]
@@ -81,6 +81,30 @@ fn connection_rows_show_the_asker() {
         assert_eq!(row["dir"], "in");
         assert_eq!(row["role"], "normal");
     });
+}
+
+#[test]
+fn a_connection_shows_when_it_last_had_a_delivery() {
+    let Some((router, receiver)) = with_receiver("rows.of.deliveries") else {
+        return;
+    };
+    let links = rows(&router, "router.link");
+    let link = links
+        .iter()
+        .find(|row| row["owningAddr"] == "Mrows.of.deliveries");
+    let connection = link.expect("the receiver's link")["connectionId"].clone();
+    let last = || {
+        let rows = rows(&router, "connection");
+        let row = rows.into_iter().find(|row| row["identity"] == connection);
+        row.expect("the receiver's connection")["lastDlvSeconds"].clone()
+    };
+    assert_eq!(last(), Value::Null);
+    let sent = Peer::Proton.start(&router, Job::send("rows.of.deliveries").count(1));
+    assert_eq!(sent.finish().named("outcome").len(), 1);
+    eventually("the delivery is noticed", || {
+        last().as_i64().is_some_and(|s| s < 10)
+    });
+    drop(receiver);
 }
 
 #[test]
@@ -174,6 +198,22 @@ fn the_metrics_row_counts() {
         ];
         check(&rows[0], &counts, Value::is_i64);
         assert!(rows[0]["connectionCount"].as_i64() >= Some(1));
+    });
+}
+
+#[test]
+fn log_rows_count_what_was_logged() {
+    with_rows("logStats", |rows| {
+        let of = |module: &str| {
+            let row = rows.iter().find(|row| row["name"] == module);
+            row.unwrap_or_else(|| panic!("no row of {module}"))
+        };
+        let server = of("SERVER");
+        assert_eq!(server["identity"], "logStats/SERVER");
+        check(server, &["debugCount", "errorCount"], Value::is_i64);
+        // It has said that it listens.
+        assert!(server["infoCount"].as_i64() > Some(0), "{server:?}");
+        assert_eq!(of("HTTP")["criticalCount"], 0);
     });
 }
 

@@ -124,6 +124,53 @@ fn a_changed_file_is_taken_on_while_the_router_works() {
 }
 
 #[test]
+fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
+    let files = tempfile::tempdir().expect("a directory");
+    let log = files.path().join("log");
+    let output = log.to_str().expect("a path").to_owned();
+    let router = Router::with(|entities| {
+        entities.push(json!(["log", {"module": "DEFAULT", "outputFile": output}]));
+    });
+    let logged = |text: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string(&log).is_ok_and(|log| log.contains(text)) {
+            assert!(Instant::now() < deadline, "nothing like {text} is logged");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut receiver = router.start(&["recv", "traced", "--timeout", "60"]);
+    let links = || router.json(&["query", "link", "--where", "owningAddr=Mtraced"]);
+    let deadline = Instant::now() + PATIENCE;
+    let id = loop {
+        if let Some(id) = links()[0]["connectionId"].as_str() {
+            break id.to_owned();
+        }
+        assert!(Instant::now() < deadline, "nobody receives");
+    };
+    let connection = router.json(&["read", "connection", &id]);
+    assert_eq!(connection["enableProtocolTrace"], false);
+    let traced = router.json(&["update", "connection", &id, "enableProtocolTrace=true"]);
+    assert_eq!(traced["enableProtocolTrace"], true);
+    router.done(&["send", "traced", "hello"]);
+    assert!(receiver.wait().expect("it ends").success());
+    logged(&format!(
+        "PROTOCOL (info) [C{id}]:FRAME: 0 -> @transfer(20) [handle="
+    ));
+    logged(&format!(
+        "PROTOCOL (info) [C{id}]:FRAME: 0 <- @close(24) []"
+    ));
+    logged(&format!("PROTOCOL (info) [C{id}]:FRAME:   -> EOS"));
+
+    router.done(&["log", "set", "PROTOCOL", "debug+"]);
+    router.done(&["ping", "--count", "1"]);
+    logged(":FRAME:   <- SASL");
+    logged(":FRAME: 0 -> @sasl-mechanisms(64) [sasl-server-mechanisms=");
+    logged(":FRAME: 0 <- @open(16) [container-id=\"routerctl.");
+    let lines = fs::read_to_string(&log).expect("the log");
+    assert!(!lines.contains("initial-response=b"), "{lines}");
+}
+
+#[test]
 fn entities_are_created_read_queried_and_deleted() {
     let router = Router::standalone();
     let created = router.json(&["create", "address", "mine", "prefix=a", "priority=7"]);

@@ -29,6 +29,10 @@ pub(crate) struct AmqpConnection {
     pub(crate) timer: Option<Instant>,
     /// The forwarding halves of its links.
     links: Vec<(Direction, Slot)>,
+    /// Transfers that had come and gone when it was last looked.
+    moved: u64,
+    /// When it was first noticed that a delivery had come or gone, the last time.
+    delivered: Option<Instant>,
     /// Octets that its socket has read.
     pub(crate) octets_read: u64,
     /// Octets written and read as they were told last.
@@ -96,6 +100,8 @@ pub(crate) struct ConnectionStatus {
     pub(crate) opened: bool,
     pub(crate) peer: PeerInfo,
     pub(crate) links: usize,
+    /// When there was a delivery, to a second.
+    pub(crate) delivered: Option<Instant>,
 }
 
 impl AmqpConnection {
@@ -114,6 +120,8 @@ impl AmqpConnection {
             peer: Box::new(peer),
             timer: None,
             links: Vec::new(),
+            moved: 0,
+            delivered: None,
             octets_read: 0,
             told: [0, 0],
         }
@@ -125,6 +133,16 @@ impl AmqpConnection {
         let octets = [self.endpoint.octets_written(), self.octets_read];
         let counts = self.settings.role.is_annotated() && !self.peer.incoming;
         (counts && std::mem::replace(&mut self.told, octets) != octets).then_some(octets)
+    }
+
+    /// To be called now and then: notices whether there have been deliveries.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let moved = self.endpoint.transfers();
+        // Less than before: a session has ended.
+        if moved > self.moved {
+            self.delivered = Some(now);
+        }
+        self.moved = moved;
     }
 
     pub(crate) fn add_link(&mut self, direction: Direction, slot: Slot) {
@@ -161,6 +179,7 @@ impl AmqpConnection {
             opened: self.peer.opened_at.is_some(),
             peer: (*self.peer).clone(),
             links: self.links.len(),
+            delivered: self.delivered,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use slab::Slab;
@@ -60,11 +61,13 @@ impl Connections {
     }
 
     /// To be called now and then: what has been waiting for a socket stops keeping alive what it
-    /// was read with.
-    pub(crate) fn tick(&mut self) {
+    /// was read with, and deliveries are noticed.
+    pub(crate) fn tick(&mut self, now: Instant) {
         for (_, entry) in &mut self.slots {
-            if let Peer::Tcp(tcp) = &mut entry.peer {
-                tcp.out.own();
+            match &mut entry.peer {
+                Peer::Tcp(tcp) => tcp.out.own(),
+                Peer::Amqp(amqp) => amqp.tick(now),
+                Peer::Local(_) => {}
             }
         }
     }

@@ -26,12 +26,12 @@ pub use delivery_tag::DeliveryTag;
 pub use error::DecodeError;
 pub use frame::{FrameError, FrameHeader, FrameKind, ProtocolHeader, ProtocolId};
 pub use message::{Body, Header, Message, MessageId, Properties};
-pub(crate) use performative::frame as encode_frame;
 pub use performative::{
     Attach, Begin, Close, Coordinator, Detach, Disposition, End, Error, ExpiryPolicy, Flow,
     LinkFlow, Open, Performative, ReceiverSettleMode, Role, SenderSettleMode, Source, Target,
     TargetNode, TerminusDurability, Transfer, condition,
 };
+pub(crate) use performative::{descriptor_of, frame as encode_frame};
 pub(crate) use read::{Composite, Reader};
 pub(crate) use router_annotations::RouterAnnotations;
 pub use sasl::{

@@ -471,6 +471,11 @@ impl Control {
         self.network.as_mut()?.notices.pop_front()
     }
 
+    /// When the network last changed, as this router knows it.
+    pub(crate) fn last_change(&self) -> Option<Instant> {
+        self.network.as_ref()?.mesh.last_change()
+    }
+
     /// Every other router that is known.
     pub(crate) fn routers(&self) -> Vec<RouterStatus> {
         let network = self.network.as_ref();

@@ -14,6 +14,7 @@ use super::output::OutBuf;
 use super::sasl::{HeaderDue, Sasl};
 use super::sessions::{Ending, SessionTable};
 use super::timer::{Timer, TimerTable};
+use super::trace::Trace;
 use crate::codec::{DecodeError, FrameHeader, FrameKind, Open, Performative, Reader, Role};
 
 /// One AMQP connection, of either side.
@@ -185,6 +186,16 @@ impl Connection {
     /// Bytes that have ever been written.
     pub(crate) fn octets_written(&self) -> u64 {
         self.out.written()
+    }
+
+    /// Transfer frames that have come and gone, over sessions that are still there.
+    pub(crate) fn transfers(&self) -> u64 {
+        self.sessions.moved()
+    }
+
+    /// A trace of what comes and goes from now on.
+    pub(crate) fn trace(&self) -> Trace {
+        Trace::midway(&self.input.waiting(), self.out.len())
     }
 
     /// Bytes that wait to be written.

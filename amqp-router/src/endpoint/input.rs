@@ -25,6 +25,11 @@ impl Input {
         self.chunk = Bytes::new();
     }
 
+    /// What has come and was not decoded yet.
+    pub(super) fn waiting(&self) -> Vec<u8> {
+        [&self.kept[..], &self.chunk[..]].concat()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.kept.len() + self.chunk.len()
     }

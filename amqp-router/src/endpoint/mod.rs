@@ -34,6 +34,7 @@ mod send;
 mod session;
 mod sessions;
 mod timer;
+mod trace;
 mod unsettled;
 
 #[cfg(test)]
@@ -46,3 +47,4 @@ pub(crate) use event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEve
 pub(crate) use links::AttachReply;
 pub(crate) use output::OutBuf;
 pub(crate) use send::{Departure, Sendable};
+pub(crate) use trace::Trace;

@@ -153,6 +153,8 @@ pub(super) struct Windows {
     capacity: u32,
     /// Frames that arrived and that the owner still holds.
     held: u32,
+    /// Frames that ever arrived, modulo 2^32.
+    received: u32,
     initial_outgoing_id: u32,
     next_outgoing_id: u32,
     /// What we may still send, as the peer told us.
@@ -167,6 +169,7 @@ impl Windows {
             incoming_window: capacity,
             capacity,
             held: 0,
+            received: 0,
             initial_outgoing_id: initial_id,
             next_outgoing_id: initial_id,
             remote_incoming_window: 0,
@@ -198,8 +201,15 @@ impl Windows {
         }
         self.incoming_window -= 1;
         self.held += 1;
+        self.received = self.received.wrapping_add(1);
         self.next_incoming_id = self.next_incoming_id.map(|id| id.wrapping_add(1));
         true
+    }
+
+    /// Frames that went either way, modulo 2^32.
+    pub(super) fn moved(&self) -> u32 {
+        let sent = self.next_outgoing_id.wrapping_sub(self.initial_outgoing_id);
+        self.received.wrapping_add(sent)
     }
 
     /// The owner has moved on that many frames.

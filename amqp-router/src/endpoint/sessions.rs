@@ -48,6 +48,14 @@ impl SessionTable {
         self.channels.get(remote.into()).map(|index| index as u16)
     }
 
+    /// Transfer frames that went either way over sessions that are there.
+    pub(super) fn moved(&self) -> u64 {
+        let sessions = self.slots.iter().flatten();
+        sessions
+            .map(|session| u64::from(session.window.moved()))
+            .sum()
+    }
+
     #[inline]
     pub(super) fn mark_dirty(&mut self, index: u16) {
         if let Some(Some(session)) = self.slots.get_mut(usize::from(index))

@@ -1,8 +1,8 @@
 //! The forwarding half of links, and how they come and go.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -156,6 +156,9 @@ pub(crate) struct LinkStatus {
     pub(crate) credit: u32,
     pub(crate) settle_rate: u32,
     pub(crate) zero_credit_seconds: u32,
+    /// Deliveries of an outgoing link that have been here for long; streams take the time they
+    /// take.
+    pub(crate) stuck: u32,
 }
 
 impl Incoming {
@@ -170,12 +173,13 @@ impl Incoming {
             credit: wire.credit(self.terminal),
             settle_rate: self.rate.per_second(),
             zero_credit_seconds: u32::try_from(dry).unwrap_or(u32::MAX),
+            stuck: 0,
         }
     }
 }
 
 impl Outgoing {
-    fn status<W: Wire>(&self, wire: &W) -> LinkStatus {
+    fn status<W: Wire>(&self, wire: &W, stuck: u32) -> LinkStatus {
         LinkStatus {
             counts: self.counts,
             undelivered: self.queue.len() as u32,
@@ -183,6 +187,7 @@ impl Outgoing {
             credit: wire.allowance(self.terminal).credit,
             settle_rate: self.rate.per_second(),
             zero_credit_seconds: 0,
+            stuck,
         }
     }
 }
@@ -422,6 +427,13 @@ impl Forwarder {
                 incoming.status(wire, now),
             )
         });
+        let mut stuck: HashMap<u32, u32> = HashMap::new();
+        for (_, outbound) in self.outbound.iter() {
+            let envelope = &outbound.envelope;
+            if !envelope.is_stream && now.saturating_duration_since(envelope.arrived) > STUCK {
+                *stuck.entry(outbound.link).or_default() += 1;
+            }
+        }
         let outgoing = self.outgoing.iter().map(|(index, outgoing)| {
             let slot = self.outgoing.slot(index);
             (
@@ -430,7 +442,7 @@ impl Forwarder {
                     direction: Direction::Outgoing,
                     slot,
                 },
-                outgoing.status(wire),
+                outgoing.status(wire, stuck.get(&index).copied().unwrap_or(0)),
             )
         });
         incoming.chain(outgoing).collect()
@@ -493,6 +505,9 @@ const CLOSE_STREAMS_EVERY: u32 = 30;
 
 /// Unsettled deliveries that one link from a router may have.
 const ROUTER_HELD: u32 = 65_536;
+
+/// Deliveries that are here for longer are stuck.
+const STUCK: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,7 @@ impl Forwarder {
             let age = now.duration_since(outbound.envelope.arrived);
             self.outgoing[link].counts.settled(state.as_ref(), age);
             self.counts.outcomes.settled(state.as_ref(), age);
+            self.counts.latency.note(age);
             self.outgoing[link].moved = true;
             if matches!(state, Some(DeliveryState::Released)) {
                 self.stream_released(delivery, now);
@@ -311,6 +312,9 @@ impl Forwarder {
         }
         let inbound = &self.inbound[delivery];
         let (link, number, settled) = (inbound.link, inbound.number, inbound.settled);
+        if inbound.presettled && inbound.complete {
+            self.counts.outcomes.presettled += 1;
+        }
         if !settled {
             wire.forget(self.incoming[link].terminal, number);
         }
@@ -374,6 +378,7 @@ impl Forwarder {
         let age = now.duration_since(outbound.envelope.arrived);
         if !outbound.envelope.settled {
             self.counts.outcomes.settled(Some(&outcome), age);
+            self.counts.latency.note(age);
         }
         self.notify_lost(wire, &mut outbound, outcome);
     }
@@ -476,10 +481,11 @@ impl Forwarder {
     pub(super) fn origin_done<W: Wire>(&mut self, wire: &mut W, origin: Origin) {
         match origin {
             Origin::Link(link) => {
+                // It counts also if its link has gone meanwhile.
+                self.counts.outcomes.presettled += 1;
                 if let Some(incoming) = self.incoming.get_mut(link) {
                     incoming.held -= 1;
                     incoming.counts.presettled += 1;
-                    self.counts.outcomes.presettled += 1;
                     self.touch(link.index);
                 }
             }

@@ -68,13 +68,72 @@ pub(crate) struct AddressCounts {
     pub(crate) transit: u64,
 }
 
+impl AddressCounts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.ingress += other.ingress;
+        self.egress += other.egress;
+        self.transit += other.transit;
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.ingress + self.egress + self.transit
+    }
+}
+
+/// How long deliveries were here until they were settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Latency {
+    /// At most each of [`LATENCY_BOUNDS`] and more than those before it; the last: more than all.
+    pub(crate) counts: [u64; 7],
+    microseconds: u64,
+}
+
+/// Seconds.
+pub(crate) const LATENCY_BOUNDS: [&str; 6] = ["0.0001", "0.001", "0.01", "0.1", "1", "10"];
+
+impl Latency {
+    #[inline]
+    pub(crate) fn note(&mut self, age: Duration) {
+        let microseconds = age.as_micros() as u64;
+        let (mut bucket, mut bound) = (0, 100);
+        while microseconds > bound && bucket < LATENCY_BOUNDS.len() {
+            (bucket, bound) = (bucket + 1, bound * 10);
+        }
+        self.counts[bucket] += 1;
+        self.microseconds += microseconds;
+    }
+
+    /// All of them added up.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.microseconds as f64 / 1e6
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.microseconds += other.microseconds;
+    }
+}
+
 /// One worker's totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WorkerCounts {
+    pub(crate) latency: Latency,
     pub(crate) outcomes: DeliveryCounts,
     pub(crate) ingress: u64,
     pub(crate) egress: u64,
     pub(crate) transit: u64,
+}
+
+impl WorkerCounts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.latency.add(&other.latency);
+        self.outcomes.add(&other.outcomes);
+        self.ingress += other.ingress;
+        self.egress += other.egress;
+        self.transit += other.transit;
+    }
 }
 
 /// Events per second, over the last five.
@@ -110,6 +169,28 @@ mod tests {
             rate.tick(total);
         }
         assert_eq!(rate.per_second(), 60);
+    }
+
+    #[test]
+    fn latencies_fall_into_their_buckets() {
+        let mut latency = Latency::default();
+        for microseconds in [
+            0,
+            100,
+            101,
+            1000,
+            9_000_000,
+            10_000_000,
+            10_000_001,
+            1 << 40,
+        ] {
+            latency.note(Duration::from_micros(microseconds));
+        }
+        assert_eq!(latency.counts, [2, 2, 0, 0, 0, 2, 2]);
+        let mut both = latency;
+        both.add(&latency);
+        assert_eq!(both.counts, [4, 4, 0, 0, 0, 4, 4]);
+        assert!((both.seconds() - 2.0 * latency.seconds()).abs() < 1e-6);
     }
 
     #[test]

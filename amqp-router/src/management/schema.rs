@@ -403,9 +403,9 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "connection",
         "operational QUERY UPDATE",
-        "adminStatus:{enabled|deleted}^ operStatus:{up|closing}~ protocol:s~ container:s~ \
+        "adminStatus:{enabled|deleted}^=enabled operStatus:{up|closing}~ protocol:s~ container:s~ \
          opened:b~ host:s~ localSocket:s~ dir:{in|out}~ role:s~ meshId:s~ isAuthenticated:b~ \
-         isEncrypted:b~ enableProtocolTrace:b~ sasl:s~ user:s~ ssl:b~ sslProto:s~ sslCipher:s~ \
+         isEncrypted:b~ enableProtocolTrace:b^=false sasl:s~ user:s~ ssl:b~ sslProto:s~ sslCipher:s~ \
          sslSsf:i~ uptimeSeconds:ui~ properties:map~ lastDlvSeconds:ui~ tlsOrdinal:ul~ \
          groupCorrelationId:s~ groupOrdinal:ul~",
     ),

@@ -305,6 +305,11 @@ impl Mesh {
         self.work(now);
     }
 
+    /// When a router or a link between routers last came or went.
+    pub(crate) fn last_change(&self) -> Option<Instant> {
+        self.last_change
+    }
+
     /// This router and all others that are known.
     pub(crate) fn routers(&self) -> impl Iterator<Item = RouterStatus> + '_ {
         let myself = RouterStatus {

@@ -46,6 +46,7 @@ pub(crate) struct Connected {
 #[derive(Debug)]
 pub(crate) struct ConnectorState {
     name: String,
+    for_routers: bool,
     reconnect: Mutex<Reconnect>,
     proxy: Mutex<Option<Arc<Proxy>>>,
     changed: Notify,
@@ -55,10 +56,16 @@ impl ConnectorState {
     pub(crate) fn new(plan: &ConnectorPlan) -> Self {
         Self {
             name: plan.name.clone(),
+            for_routers: plan.settings.role.is_annotated(),
             reconnect: Mutex::new(Reconnect::new(plan.server.clone(), Instant::now())),
             proxy: Mutex::new(plan.proxy.clone()),
             changed: Notify::new(),
         }
+    }
+
+    /// Whether it is to be a connection of the network.
+    pub(crate) fn is_for_routers(&self) -> bool {
+        self.for_routers
     }
 
     /// The connection is open, and its peer has these properties.

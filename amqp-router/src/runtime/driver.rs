@@ -30,6 +30,7 @@ use crate::policy::Grant;
 use crate::runtime::ready::ReadyList;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
+use crate::runtime::trace::SocketTrace;
 use crate::worker::tcp::{Dial, Dialled, TcpClient};
 use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent, WorkerStatus};
 
@@ -45,6 +46,8 @@ pub(crate) enum ToWorker {
         id: u64,
         result: Authentication,
     },
+    /// Say that you live.
+    Ping(oneshot::Sender<()>),
     /// Report yourself.
     Status(oneshot::Sender<WorkerStatus>),
     /// Tell once a second how many octets pass, or no longer.
@@ -58,6 +61,11 @@ pub(crate) enum ToWorker {
     Close {
         id: u64,
         error: Option<Error>,
+    },
+    /// Trace the connection that management knows as `id`, or no longer.
+    Trace {
+        id: u64,
+        on: bool,
     },
     /// A TCP connection that a listener has accepted.
     Tcp(Box<NewTcp>),
@@ -231,6 +239,7 @@ struct Socket {
     read_closed: bool,
     /// TLS holds output that the socket did not take.
     unflushed: bool,
+    trace: Option<Box<SocketTrace>>,
 }
 
 impl Driver {
@@ -332,6 +341,9 @@ impl Driver {
             } => {
                 self.worker.authenticated(connection, id, result, now);
             }
+            ToWorker::Ping(reply) => {
+                let _ = reply.send(());
+            }
             ToWorker::Status(reply) => {
                 // Whoever asked may have given up meanwhile.
                 let _ = reply.send(self.worker.status(now));
@@ -339,6 +351,7 @@ impl Driver {
             ToWorker::CountFlows(counts) => self.worker.count_flows(counts),
             ToWorker::Admit { id, grant } => self.worker.admit(id, grant, now),
             ToWorker::Close { id, error } => self.worker.close_by_id(id, error, now),
+            ToWorker::Trace { id, on } => self.trace(id, on),
             ToWorker::Tcp(new) => self.adopt_tcp(*new, now),
             ToWorker::Connector(id, Some(connector)) => {
                 self.connectors.insert(id, connector);
@@ -427,10 +440,18 @@ impl Driver {
         let id = self
             .worker
             .add_connection(new.id, endpoint, new.settings, new.peer);
-        self.add_socket(id, new.stream);
+        self.add_socket(id, new.stream, SocketTrace::of_new(new.id));
     }
 
-    fn add_socket(&mut self, id: ConnectionId, stream: Stream) {
+    fn trace(&mut self, id: u64, on: bool) {
+        if let Some((connection, trace)) = self.worker.trace(id)
+            && let Some(socket) = self.sockets.get_mut(connection.0)
+        {
+            socket.trace = on.then(|| SocketTrace::of_wanted(id, trace));
+        }
+    }
+
+    fn add_socket(&mut self, id: ConnectionId, stream: Stream, trace: Option<Box<SocketTrace>>) {
         let waker = self.ready.waker(id.0);
         // Its socket's first reading registers its waker.
         waker.wake_by_ref();
@@ -439,6 +460,7 @@ impl Driver {
             waker,
             read_closed: false,
             unflushed: false,
+            trace,
         };
         self.sockets.insert(id.0, socket);
         self.load.connections.fetch_add(1, Ordering::Relaxed);
@@ -457,7 +479,7 @@ impl Driver {
             return;
         }
         let id = self.worker.add_tcp_client(new.client, now);
-        self.add_socket(id, stream);
+        self.add_socket(id, stream, None);
     }
 
     /// Connects to a service, beside the worker's own work.
@@ -500,7 +522,7 @@ impl Driver {
             Ok(made) => {
                 let (stream, dialled) = *made;
                 if self.worker.dialled(connection, id, Ok(dialled), now) {
-                    self.add_socket(connection, stream);
+                    self.add_socket(connection, stream, None);
                 }
             }
             Err(reason) => {
@@ -529,16 +551,25 @@ impl Driver {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(0)) => {
                     socket.read_closed = true;
+                    if let Some(trace) = &socket.trace {
+                        trace.peer_ended();
+                    }
                     self.worker.eof(connection, false, now);
                     return false;
                 }
                 Poll::Ready(Err(error)) => {
                     socket.read_closed = true;
+                    if let Some(trace) = &socket.trace {
+                        trace.peer_ended();
+                    }
                     self.worker.socket_failed(connection, &error, now);
                     return false;
                 }
                 Poll::Ready(Ok(_)) => {
                     let input = self.read_buffer.split();
+                    if let Some(trace) = &mut socket.trace {
+                        trace.received(&input);
+                    }
                     self.worker.input(connection, input, now);
                 }
             }
@@ -594,7 +625,9 @@ impl Driver {
             socket.stream.reset_on_close();
         }
         self.worker.remove(connection, now);
-        self.sockets.remove(connection.0);
+        if let Some(trace) = self.sockets.remove(connection.0).and_then(|s| s.trace) {
+            trace.ended();
+        }
         self.ready.remove(connection.0);
         self.load.connections.fetch_sub(1, Ordering::Relaxed);
         // What it leaves behind may be for others to end.
@@ -708,6 +741,9 @@ fn write_all(
         match socket.stream.poll_write(cx, &slices[..count]) {
             Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Ok(written)) => {
+                if let Some(trace) = &mut socket.trace {
+                    trace.sent(&slices[..count], written);
+                }
                 out.advance(written);
                 socket.unflushed = true;
             }

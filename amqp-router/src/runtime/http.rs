@@ -1,4 +1,4 @@
-//! The HTTP side of a listener with `http: true`: `/healthz`, `/metrics`.
+//! The HTTP side of a listener with `http: true`: `/healthz`, `/readyz`, `/metrics`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,13 +29,15 @@ use super::websocket::Upgrades;
 
 /// What the router tells over HTTP. Methods that return `None` leave their path out.
 pub(crate) trait Pages: Send + Sync {
-    /// For `/healthz`: whether the control plane answers.
+    /// For `/healthz`: whether the control plane and all workers answer.
     fn healthy(&self) -> Option<Answer<'_, bool>>;
 
-    /// For `/metrics`: counters and gauges as Prometheus reads them.
-    fn metrics(&self) -> Option<Answer<'_, String>> {
-        None
-    }
+    /// For `/readyz`: what is missing for the router to do what it is configured to, a sentence
+    /// each; none if it cannot be asked.
+    fn missing(&self) -> Option<Answer<'_, Option<Vec<String>>>>;
+
+    /// For `/metrics`: counters and gauges as Prometheus reads them; none if nobody can be asked.
+    fn metrics(&self) -> Option<Answer<'_, Option<String>>>;
 }
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -161,9 +163,28 @@ async fn answer(method: &Method, path: &str, pages: &dyn Pages) -> Response<Full
                 Ok(false) | Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not healthy\n"),
             },
         },
+        "/readyz" => match pages.missing() {
+            None => not_found(),
+            Some(missing) => match timeout(HEALTH_TIME_OUT, missing).await {
+                Ok(Some(missing)) if missing.is_empty() => text(StatusCode::OK, "OK\n"),
+                Ok(Some(missing)) => {
+                    let lines = missing.join("\n") + "\n";
+                    text(StatusCode::SERVICE_UNAVAILABLE, lines)
+                }
+                Ok(None) | Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not healthy\n"),
+            },
+        },
         "/metrics" => match pages.metrics() {
             None => not_found(),
-            Some(metrics) => text(StatusCode::OK, metrics.await),
+            Some(metrics) => match timeout(METRICS_TIME_OUT, metrics).await {
+                Ok(Some(metrics)) => {
+                    let mut response = text(StatusCode::OK, metrics);
+                    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
+                    response.headers_mut().insert(CONTENT_TYPE, kind);
+                    response
+                }
+                Ok(None) | Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not healthy\n"),
+            },
         },
         _ => not_found(),
     };
@@ -196,6 +217,8 @@ const HANDSHAKE_TIME_OUT: Duration = Duration::from_secs(10);
 const IDLE_TIME_OUT: Duration = Duration::from_secs(60);
 /// A control plane that is silent for so long is not healthy.
 const HEALTH_TIME_OUT: Duration = Duration::from_secs(5);
+/// Others may be asking for figures too, and are served first.
+const METRICS_TIME_OUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -211,6 +234,20 @@ mod tests {
     impl Pages for Router {
         fn healthy(&self) -> Option<Answer<'_, bool>> {
             Some(Box::pin(async { self.healthy }))
+        }
+
+        fn missing(&self) -> Option<Answer<'_, Option<Vec<String>>>> {
+            let missing = match self.healthy {
+                true => Vec::new(),
+                false => vec!["the moon".into(), "the sun".into()],
+            };
+            Some(Box::pin(async { Some(missing) }))
+        }
+
+        fn metrics(&self) -> Option<Answer<'_, Option<String>>> {
+            self.healthy.then(|| -> Answer<'_, Option<String>> {
+                Box::pin(async { Some("up 1\n".into()) })
+            })
         }
     }
 
@@ -234,9 +271,28 @@ mod tests {
     #[test]
     fn what_is_not_there_is_not_found_and_only_reading_is_allowed() {
         assert!(ask(true, "GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404 "));
-        assert!(ask(true, "GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404 "));
+        assert!(ask(false, "GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 404 "));
         assert!(ask(true, "POST /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 405 "));
         assert!(ask(true, "AMQP\0\x01\0\0\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    }
+
+    #[test]
+    fn a_router_that_is_not_ready_says_what_is_missing() {
+        let answer = ask(true, "GET /readyz HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        let answer = ask(false, "GET /readyz HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.0 503 "), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nthe moon\nthe sun\n"), "{answer}");
+    }
+
+    #[test]
+    fn metrics_say_which_format_they_have() {
+        let answer = ask(true, "GET /metrics HTTP/1.0\r\n\r\n");
+        assert!(
+            answer.contains("content-type: text/plain; version=0.0.4\r\n"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\nup 1\n"), "{answer}");
     }
 
     fn ask(healthy: bool, request: &str) -> String {

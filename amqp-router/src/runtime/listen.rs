@@ -74,6 +74,7 @@ pub(crate) fn accept(
                     let Ok(stream) = stream.into_std() else {
                         continue;
                     };
+                    let sources = Arc::clone(&sources);
                     runtime.spawn(async move {
                         match secure(stream, tls.as_ref()).await {
                             Ok((stream, tls)) => {
@@ -86,6 +87,12 @@ pub(crate) fn accept(
                                 debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                             }
                             Err(reason) => {
+                                if tls.is_some() {
+                                    sources
+                                        .lock()
+                                        .unwrap_or_else(PoisonError::into_inner)
+                                        .handshake_failed();
+                                }
                                 info!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                             }
                         }

@@ -13,6 +13,7 @@
 //! What no module lets through costs one load of an atomic where it would have been logged: the
 //! decision is kept at the call site until [`Log::configure`] changes it.
 
+mod file;
 mod line;
 mod module;
 mod output;
@@ -241,7 +242,8 @@ pub struct Settings {
     pub enable: Option<Levels>,
     pub include_timestamp: Option<bool>,
     pub include_source: Option<bool>,
-    /// `stdout`, `stderr`, `syslog`, or a file to append to.
+    /// `stdout`, `stderr`, `syslog`, or a file to append to. A file that is moved away or deleted is
+    /// followed by a new one of its name within a second.
     pub output_file: Option<String>,
 }
 

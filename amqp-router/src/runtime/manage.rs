@@ -10,7 +10,7 @@ use crate::management::agent::{self, Backend, Refusal, Subject};
 use crate::management::{Config, Entity, Schema, Unique};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
-use crate::runtime::log::{Log, Module};
+use crate::runtime::log::{Level, Log, Module};
 use crate::runtime::router::Request;
 use crate::runtime::service::Service;
 use crate::worker::WorkerStatus;
@@ -107,6 +107,31 @@ impl Manager<'_> {
             .collect()
     }
 
+    /// How much each module has logged.
+    fn log_stats(&self) -> Vec<Entity> {
+        let Some(log) = self.log else {
+            return Vec::new();
+        };
+        Module::all()
+            .map(|module| {
+                let mut entity = of_type("logStats");
+                entity.set("name", module.as_str());
+                entity.set("identity", format!("logStats/{}", module.as_str()));
+                for (attribute, level) in [
+                    ("debugCount", Level::Debug),
+                    ("infoCount", Level::Info),
+                    ("warningCount", Level::Warning),
+                    ("errorCount", Level::Error),
+                    ("criticalCount", Level::Critical),
+                ] {
+                    let count = log.count(module, level);
+                    entity.set(attribute, i64::try_from(count).unwrap_or(i64::MAX));
+                }
+                entity
+            })
+            .collect()
+    }
+
     /// A configured entity with what it has to show of itself at work.
     fn at_work(&self, entity: &Entity) -> Entity {
         let mut entity = entity.clone();
@@ -142,6 +167,7 @@ impl Backend for Manager<'_> {
             "router.node" => self.routers(),
             "routerMetrics" => vec![self.metrics()],
             "log" => self.logs(),
+            "logStats" => self.log_stats(),
             "vhostStats" => self.service.vhost_stats(),
             _ => {
                 let configured = self.config.of(schema.name);

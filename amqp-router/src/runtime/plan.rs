@@ -42,6 +42,7 @@ pub(crate) struct HttpPlan {
     pub(crate) bind: BindAddress,
     pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) healthz: bool,
+    pub(crate) metrics: bool,
     /// What AMQP connections over WebSocket are made with; `None` where `websockets` is off.
     pub(crate) amqp: Option<(ConnectionSettings, Authenticator)>,
 }
@@ -138,6 +139,7 @@ impl<'a> Planner<'a> {
         if entity.flag("http") {
             let tls = tls.map(|tls| tls.live);
             let healthz = entity.flag("healthz");
+            let metrics = entity.flag("metrics");
             let settings = self.settings(entity, SaslPolicy::default());
             let websockets = entity.flag("websockets");
             return Ok(Listening::Http(Box::new(HttpPlan {
@@ -146,6 +148,7 @@ impl<'a> Planner<'a> {
                 bind,
                 tls,
                 healthz,
+                metrics,
             })));
         }
         Ok(Listening::Amqp(Box::new(ListenerPlan {

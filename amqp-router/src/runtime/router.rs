@@ -64,6 +64,15 @@ pub(crate) enum Request {
     Manageable,
     /// Say that you live.
     Ping(oneshot::Sender<()>),
+    /// What keeps you from doing what you should, a sentence each?
+    Missing(oneshot::Sender<Vec<String>>),
+    /// The figures, as Prometheus reads them.
+    Metrics(oneshot::Sender<String>),
+    /// The same, with what workers have reported for it.
+    Expose {
+        statuses: Vec<WorkerStatus>,
+        reply: oneshot::Sender<String>,
+    },
     /// A client's request.
     Manage {
         request: Box<agent::Request>,
@@ -406,25 +415,29 @@ impl ControlPlane {
                 }
             }
             Request::Manage { request, reply } => {
-                let answers = match request.needs_figures() {
-                    true => self.service.ask_workers(),
-                    false => return self.manage(*request, Vec::new(), reply),
-                };
-                let Some(myself) = self.myself.upgrade() else {
-                    return;
-                };
-                tokio::spawn(async move {
-                    let mut statuses = Vec::new();
-                    for answer in answers {
-                        // A worker that has ended has nothing to report.
-                        statuses.extend(answer.await);
-                    }
-                    let _ = myself.send(Request::Answer {
-                        request,
-                        statuses,
-                        reply,
-                    });
+                if !request.needs_figures() {
+                    return self.manage(*request, Vec::new(), reply);
+                }
+                self.with_statuses(|statuses| Request::Answer {
+                    request,
+                    statuses,
+                    reply,
                 });
+            }
+            Request::Missing(reply) => {
+                let mut missing = self.service.missing();
+                if self.ready.is_some() {
+                    missing.push("the management agent is not attached".into());
+                }
+                // Whoever asked has gone.
+                let _ = reply.send(missing);
+            }
+            Request::Metrics(reply) => {
+                self.with_statuses(|statuses| Request::Expose { statuses, reply });
+            }
+            Request::Expose { statuses, reply } => {
+                let text = self.manager(statuses).exposition();
+                let _ = reply.send(text);
             }
             Request::Answer {
                 request,
@@ -435,6 +448,23 @@ impl ControlPlane {
                 unreachable!("the loop above takes them")
             }
         }
+    }
+
+    /// Asks all workers, and itself again with what they say.
+    fn with_statuses(&self, request: impl FnOnce(Vec<WorkerStatus>) -> Request + Send + 'static) {
+        let answers = self.service.ask_workers();
+        let Some(myself) = self.myself.upgrade() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let mut statuses = Vec::new();
+            for answer in answers {
+                // A worker that has ended has nothing to report.
+                statuses.extend(answer.await);
+            }
+            // An error means that the router is stopping.
+            let _ = myself.send(request(statuses));
+        });
     }
 
     /// Becomes what a configuration says, as far as that is possible now.

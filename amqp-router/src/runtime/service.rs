@@ -26,16 +26,18 @@ use crate::endpoint::SaslPolicy;
 use crate::mesh::Notice;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
-use crate::runtime::http::{Answer, HttpListener, Pages};
+use crate::runtime::http::HttpListener;
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
+use crate::runtime::pages::RouterPages;
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::policies::Governance;
 use crate::runtime::proxy::Proxy;
+use crate::runtime::reconnect::Status as ConnectorStatus;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
 use crate::runtime::shutdown::Stop;
-use crate::runtime::sources::Sources;
+use crate::runtime::sources::{SourceCounts, Sources};
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
@@ -133,6 +135,8 @@ pub(crate) struct ConnectionRow {
     pub(crate) policy_vhost: Option<String>,
     /// Its role says that the peer is a router.
     pub(crate) is_router: bool,
+    /// Somebody wants to see its frames.
+    pub(crate) traced: bool,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
     /// What its listener or connector is in telemetry.
@@ -266,10 +270,11 @@ impl Service {
         for address in &addresses {
             info!(target: "SERVER", "Listening for HTTP on {address} ({})", plan.name);
         }
-        let pages = Arc::new(Health {
-            enabled: plan.healthz,
-            control: control.clone(),
-        });
+        let pages = Arc::new(RouterPages::new(
+            &plan,
+            control.clone(),
+            self.workers.clone(),
+        ));
         let http = HttpListener {
             name: plan.name.clone(),
             sockets,
@@ -391,6 +396,7 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: settings.policy_vhost.clone(),
             is_router: settings.role.is_annotated(),
+            traced: false,
             connector: None,
             record,
             octets: [0, 0],
@@ -421,6 +427,7 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: None,
             is_router: new.settings.role.is_annotated(),
+            traced: false,
             connector: Some(new.state),
             record,
             octets: [0, 0],
@@ -549,6 +556,20 @@ impl Service {
         }
     }
 
+    /// Has the log show the frames of an AMQP connection from now on, or no longer. False if there
+    /// is none of this number.
+    pub(crate) fn trace_connection(&mut self, id: u64, on: bool) -> bool {
+        let Some(row) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        if row.traced != on {
+            row.traced = on;
+            let worker = row.worker;
+            self.to_worker(worker, ToWorker::Trace { id, on });
+        }
+        true
+    }
+
     /// Has connectors use a proxy as it is now, from their next attempt on.
     pub(crate) fn update_proxy(&self, proxy: &Arc<Proxy>) {
         for connector in self.connectors.values() {
@@ -573,6 +594,27 @@ impl Service {
             let text = format!("TLS credentials older than ordinal {oldest} are no longer valid");
             self.close_connection(id, Some(forced(&text)));
         }
+    }
+
+    pub(crate) fn source_counts(&self) -> SourceCounts {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.counts()
+    }
+
+    /// What keeps the router from doing what it is configured to, a sentence each: no way into the
+    /// network, though connectors are to make one.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let connectors = self.connectors.iter().map(|(name, one)| (name, &one.state));
+        let networking = connectors.filter(|(_, state)| state.is_for_routers());
+        let mut missing = Vec::new();
+        for (name, state) in networking {
+            if state.status() == ConnectorStatus::Success {
+                return Vec::new();
+            }
+            let message = state.message();
+            missing.push(format!("connector '{name}' is not connected: {message}"));
+        }
+        missing
     }
 
     /// Asks every worker to report itself; whoever awaits the answers need not be this task.
@@ -742,25 +784,6 @@ impl Listener {
         let settings = Arc::new(settings);
         self.variants.push((mechanisms, Arc::clone(&settings)));
         Some((settings, Arc::clone(authenticator)))
-    }
-}
-
-/// `/healthz`: whether the control plane answers.
-struct Health {
-    enabled: bool,
-    control: WeakUnboundedSender<Request>,
-}
-
-impl Pages for Health {
-    fn healthy(&self) -> Option<Answer<'_, bool>> {
-        let ask = async {
-            let (reply, answer) = oneshot::channel();
-            match self.control.upgrade() {
-                Some(control) => control.send(Request::Ping(reply)).is_ok() && answer.await.is_ok(),
-                None => false,
-            }
-        };
-        self.enabled.then(|| -> Answer<'_, bool> { Box::pin(ask) })
     }
 }
 

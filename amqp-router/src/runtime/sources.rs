@@ -23,6 +23,8 @@ pub(crate) struct SourceCounts {
     pub(crate) connections_refused: u64,
     /// Authentications that failed.
     pub(crate) logins_failed: u64,
+    /// TLS handshakes that did.
+    pub(crate) handshakes_failed: u64,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,11 @@ impl Sources {
         source.failures = source.failures.saturating_add(1);
         let doublings = (source.failures - 1).min(16);
         (FIRST_DELAY * 2u32.pow(doublings)).min(LONGEST_DELAY)
+    }
+
+    /// A TLS handshake has failed.
+    pub(crate) fn handshake_failed(&mut self) {
+        self.counts.handshakes_failed += 1;
     }
 
     pub(crate) fn counts(&self) -> SourceCounts {

@@ -294,6 +294,14 @@ impl TcpServices {
         counts
     }
 
+    /// What listeners and connectors have counted, each with its kind.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&'static str, &TcpService)> {
+        let listeners = self.listeners.values();
+        let listeners = listeners.map(|one| ("listener", &*one.acceptor.service));
+        let connectors = self.connectors.values();
+        listeners.chain(connectors.map(|one| ("connector", &*one.service)))
+    }
+
     pub(crate) fn connector(&self, name: &str) -> Option<&TcpService> {
         self.connectors
             .get(name)

@@ -177,7 +177,10 @@ impl Client {
     pub(crate) async fn ping(&mut self, agent: &Agent) -> Outcome<()> {
         let properties = [
             ("name", SimpleValue::String("self".into())),
-            ("type", SimpleValue::String("org.amqp.management".into())),
+            (
+                "type",
+                SimpleValue::String("io.skupper.router.management".into()),
+            ),
         ];
         self.request(agent, "READ", &properties, &Row::new())
             .await
@@ -273,7 +276,7 @@ impl Client {
             properties: Some(Properties {
                 to: Some(agent.address()),
                 reply_to: Some(self.reply_to.clone()),
-                correlation_id: Some(MessageId::Ulong(number)),
+                correlation_id: Some(correlation(number)),
                 ..Properties::default()
             }),
             application_properties: Some(ApplicationProperties(OrderedMap::from_iter(properties))),
@@ -357,7 +360,7 @@ impl Answer {
     fn to(number: u64, reply: &Delivery<Body<Value>>) -> Option<Self> {
         let message = reply.message();
         let properties = message.properties.as_ref()?;
-        if properties.correlation_id != Some(MessageId::Ulong(number)) {
+        if properties.correlation_id != Some(correlation(number)) {
             return None;
         }
         let fields = message.application_properties.as_ref();
@@ -382,6 +385,11 @@ impl Answer {
             code => Err(Failure::Refused(format!("{} ({code})", self.description))),
         }
     }
+}
+
+/// A text, since skrouterd gives some numbers back as a type that no correlation-id has.
+fn correlation(number: u64) -> MessageId {
+    MessageId::String(number.to_string())
 }
 
 /// The type's full name; the short ones are those of skmanage, and the entities' own.

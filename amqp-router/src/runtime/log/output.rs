@@ -1,9 +1,10 @@
 //! Where a log is written to.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::time::Instant;
 
 use super::Level;
+use super::file::LogFile;
 
 /// The `outputFile` of a `log` entity.
 pub(super) enum Output {
@@ -11,10 +12,7 @@ pub(super) enum Output {
     Stderr,
     #[cfg(unix)]
     Syslog(std::os::unix::net::UnixDatagram),
-    File {
-        name: String,
-        file: File,
-    },
+    File(LogFile),
 }
 
 impl Output {
@@ -23,17 +21,7 @@ impl Output {
             "stdout" => Ok(Self::Stdout),
             "stderr" => Ok(Self::Stderr),
             "syslog" => syslog(),
-            _ => {
-                let mut options = OpenOptions::new();
-                // Others may read it, whatever umask a daemon runs with.
-                #[cfg(unix)]
-                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-                let file = options.create(true).append(true).open(name)?;
-                Ok(Self::File {
-                    name: name.into(),
-                    file,
-                })
-            }
+            _ => LogFile::open(name).map(Self::File),
         }
     }
 
@@ -43,7 +31,7 @@ impl Output {
             Self::Stderr => name == "stderr",
             #[cfg(unix)]
             Self::Syslog(_) => name == "syslog",
-            Self::File { name: own, .. } => own == name,
+            Self::File(file) => file.name() == name,
         }
     }
 
@@ -51,14 +39,13 @@ impl Output {
         self.is_named("syslog")
     }
 
-    /// Writes one line, whole: a file is opened for appending, so lines of several processes
-    /// stay apart too. There is nobody to tell of a failure.
+    /// Writes one line. There is nobody to tell of a failure.
     pub(super) fn write(&self, level: Level, line: String) {
         let line_bytes = line.as_bytes();
         let _ = match self {
             Self::Stdout => io::stdout().lock().write_all(line_bytes),
             Self::Stderr => io::stderr().lock().write_all(line_bytes),
-            Self::File { file, .. } => { file }.write_all(line_bytes),
+            Self::File(file) => file.write(line_bytes, Instant::now()),
             #[cfg(unix)]
             Self::Syslog(socket) => {
                 let process = std::process::id();

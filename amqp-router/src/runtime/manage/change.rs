@@ -50,8 +50,14 @@ impl Manager<'_> {
         self.config.accepts(&updated)?;
         match updated.schema().name {
             "connection" => {
+                let id = updated.identity().parse().unwrap_or_default();
+                let traced = updated.flag("enableProtocolTrace");
+                if !self.service.trace_connection(id, traced) && traced {
+                    return Err(Refusal::bad_request(
+                        "the attribute 'enableProtocolTrace' is for AMQP connections, and this is another",
+                    ));
+                }
                 if updated.text("adminStatus") == Some("deleted") {
-                    let id = updated.identity().parse().unwrap_or_default();
                     let error =
                         Error::new("amqp:connection:forced", "closed by a management request");
                     self.service.close_connection(id, Some(error));

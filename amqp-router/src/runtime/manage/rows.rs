@@ -8,9 +8,10 @@ use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::Value;
 use crate::control::table::{AddressId, Direction, LinkRef};
 use crate::forwarding::links::LinkStatus;
-use crate::forwarding::stats::{AddressCounts, DeliveryCounts, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, DeliveryCounts};
 use crate::management::Entity;
 use crate::mesh::RouterStatus;
+use crate::runtime::metrics::Memory;
 use crate::runtime::service::ConnectionRow;
 use crate::runtime::tcp::show_connection;
 
@@ -68,7 +69,7 @@ impl Manager<'_> {
                 entity.set("zeroCreditSeconds", i64::from(status.zero_credit_seconds));
                 entity.set("settleRate", i64::from(status.settle_rate));
                 set_link_counts(&mut entity, &status.counts);
-                entity.set("deliveriesStuck", 0i64);
+                entity.set("deliveriesStuck", i64::from(status.stuck));
                 entity.set("openMovedStreams", 0i64);
                 entity
             })
@@ -119,10 +120,7 @@ impl Manager<'_> {
     pub(super) fn addresses(&self) -> Vec<Entity> {
         let mut counted: HashMap<AddressId, AddressCounts> = HashMap::new();
         for (id, of_worker) in self.statuses.iter().flat_map(|status| &status.addresses) {
-            let counts = counted.entry(*id).or_default();
-            counts.ingress += of_worker.ingress;
-            counts.egress += of_worker.egress;
-            counts.transit += of_worker.transit;
+            counted.entry(*id).or_default().add(of_worker);
         }
         self.service
             .control
@@ -170,30 +168,35 @@ impl Manager<'_> {
     }
 
     pub(super) fn metrics(&self) -> Entity {
-        let mut counts = WorkerCounts::default();
-        for status in &self.statuses {
-            counts.ingress += status.counts.ingress;
-            counts.egress += status.counts.egress;
-            counts.outcomes.add(&status.counts.outcomes);
-        }
-        let control = &self.service.control;
+        let totals = self.totals();
+        let counts = &totals.counts;
         let router = self.config.singleton("router");
         let mut entity = of_type("routerMetrics");
         entity.set("name", "1");
         entity.set("identity", "1");
         entity.set("id", router.get("id").clone());
         entity.set("version", VERSION);
-        entity.set("addrCount", control.addresses().count() as i64);
-        entity.set("linkCount", control.links().count() as i64);
-        let tcp = self.statuses.iter().map(|status| status.tcp.len());
-        let connections = self.service.connections.len() + tcp.sum::<usize>();
-        entity.set("connectionCount", connections as i64);
+        let (amqp, tcp) = (totals.amqp_connections, totals.tcp_connections);
+        for (attribute, count) in [
+            ("addrCount", totals.addresses),
+            ("linkCount", totals.links),
+            ("nodeCount", totals.routers),
+            ("connectionCount", amqp + tcp),
+        ] {
+            entity.set(attribute, count as i64);
+        }
+        let connections = [("tcp", tcp), ("amqp", amqp), ("http1", 0), ("http2", 0)];
+        let connections =
+            connections.map(|(kind, count)| (kind.into(), Value::Ulong(count as u64)));
+        entity.set("connectionCounters", Value::Map(connections.into()));
         entity.set(
             "uptimeSeconds",
             seconds(Instant::now(), self.service.started),
         );
         entity.set("deliveriesIngress", integer(counts.ingress));
         entity.set("deliveriesEgress", integer(counts.egress));
+        entity.set("deliveriesTransit", integer(counts.transit));
+        entity.set("deliveriesStuck", integer(totals.stuck));
         entity.set("presettledDeliveries", integer(counts.outcomes.presettled));
         entity.set(
             "droppedPresettledDeliveries",
@@ -208,18 +211,16 @@ impl Manager<'_> {
             "deliveriesDelayed10Sec",
             integer(counts.outcomes.delayed_10s),
         );
-        if let Some(resident) = resident_memory() {
-            entity.set("residentMemoryUsage", integer(resident));
+        if let Some(memory) = Memory::now() {
+            entity.set("memoryUsage", integer(memory.virtual_size));
+            entity.set("residentMemoryUsage", integer(memory.resident));
         }
         for attribute in [
-            "nodeCount",
             "autoLinkCount",
-            "deliveriesTransit",
             "deliveriesIngressRouteContainer",
             "deliveriesEgressRouteContainer",
             "deliveriesIngressInterNetwork",
             "deliveriesEgressInterNetwork",
-            "deliveriesStuck",
         ] {
             entity.set(attribute, 0i64);
         }
@@ -244,12 +245,14 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     entity.set("tlsOrdinal", ordinal);
     let Some(status) = status else { return entity };
     let peer = &status.peer;
+    let delivered = status.delivered.map(|at| seconds(now, at));
+    entity.set("lastDlvSeconds", delivered);
     entity.set("container", status.container.as_str());
     entity.set("role", status.role.as_str());
     entity.set("dir", if peer.incoming { "in" } else { "out" });
     entity.set("isAuthenticated", peer.authenticated);
     entity.set("isEncrypted", peer.tls.is_some());
-    entity.set("enableProtocolTrace", false);
+    entity.set("enableProtocolTrace", row.traced);
     entity.set("sasl", peer.sasl.clone());
     entity.set("user", peer.user.clone());
     entity.set("ssl", peer.tls.is_some());
@@ -284,15 +287,4 @@ fn integer(count: u64) -> i64 {
 
 fn seconds(now: Instant, since: Instant) -> i64 {
     integer(now.duration_since(since).as_secs())
-}
-
-/// Octets of memory that the process holds, where the system tells.
-fn resident_memory() -> Option<u64> {
-    let pages: u64 = std::fs::read_to_string("/proc/self/statm")
-        .ok()?
-        .split(' ')
-        .nth(1)?
-        .parse()
-        .ok()?;
-    Some(pages * 4096)
 }

@@ -1,0 +1,317 @@
+//! `/metrics`, as Prometheus's own parser reads it, `/healthz` and `/readyz`.
+
+#![allow(clippy::disallowed_methods)] // tests wait for what takes time
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use interop_tests::{
+    Certificates, Job, Outcome, Peer, Router, RouterBuilder, Sasl, Scrape, available, check_echo,
+    echo, eventually, free_port, get, rows, skip, tcp_connector, tcp_listener, write_user,
+};
+use serde_json::json;
+
+fn is_possible() -> bool {
+    Router::is_ours_to_configure() && available(&[Peer::Proton])
+}
+
+fn builder() -> RouterBuilder {
+    RouterBuilder::plain().listener("http", json!({"http": true}))
+}
+
+#[test]
+fn families_are_well_formed_and_those_of_skrouterd_are_there() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let router = builder().start();
+    let scrape = Scrape::of(&router, "http");
+    let mut seen = HashSet::new();
+    for sample in scrape.all() {
+        let series = format!("{}{}", sample["name"], sample["labels"]);
+        assert!(seen.insert(series), "twice: {sample}");
+        assert_ne!(sample["type"], "unknown", "{sample}");
+        assert_ne!(sample["help"], "", "{sample}");
+    }
+    for (name, kind) in SKROUTERD {
+        let sample = scrape.samples(name).next();
+        let sample = sample.unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!(sample["type"], *kind, "{name}");
+        assert_eq!(sample["labels"], json!({}), "{name}");
+    }
+    let metrics = &rows(&router, "routerMetrics")[0];
+    let memory = scrape.value("qdr_router_rss_bytes", &[]);
+    let shown = metrics["residentMemoryUsage"].as_f64().expect("a number");
+    assert!(
+        memory > 0.5 * shown && memory < 2.0 * shown,
+        "{memory} {shown}"
+    );
+    assert!(scrape.value("amqp_router_start_time_seconds", &[]) > 1.7e9);
+    let info = [("mode", "standalone"), ("router", "interop")];
+    assert_eq!(scrape.value("amqp_router_build_info", &info), 1.0);
+    let busy = scrape.samples("amqp_router_worker_busy_ratio");
+    assert!(busy.count() >= 1);
+}
+
+#[test]
+fn figures_move_with_what_they_count() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let router = builder().start();
+    let before = Scrape::of(&router, "http");
+    let outcomes = [
+        Outcome::Accepted,
+        Outcome::rejected("interop:refused", "not today"),
+        Outcome::Released,
+        Outcome::modified("interop:note", "later"),
+        Outcome::Accepted,
+    ];
+    let receive = Job::receive("a \"quoted\" one").count(5).credit(1);
+    let mut receiving = Peer::Proton.start(&router, receive.outcomes(&outcomes));
+    receiving.expect("attached");
+    let during = Scrape::of(&router, "http");
+    let sent = Peer::Proton.start(&router, Job::send("a \"quoted\" one").count(5));
+    sent.finish();
+    receiving.finish();
+    let settled = Job::receive("settled").count(7);
+    let mut receiving = Peer::Proton.start(&router, settled);
+    receiving.expect("attached");
+    let sent = Peer::Proton.start(&router, Job::send("settled").count(7).settled());
+    sent.finish();
+    receiving.finish();
+
+    let after = Scrape::of(&router, "http");
+    let moved = |name: &str| after.value(name, &[]) - before.value(name, &[]);
+    for (name, by) in [
+        ("qdr_accepted_deliveries_total", 2.0),
+        ("qdr_rejected_deliveries_total", 1.0),
+        ("qdr_released_deliveries_total", 1.0),
+        ("qdr_modified_deliveries_total", 1.0),
+        ("qdr_presettled_deliveries_total", 7.0),
+        ("qdr_deliveries_ingress_total", 12.0),
+        ("qdr_deliveries_egress_total", 12.0),
+        ("amqp_router_delivery_seconds_count", 5.0),
+    ] {
+        assert_eq!(moved(name), by, "{name}");
+    }
+    assert!(moved("amqp_router_delivery_seconds_sum") > 0.0);
+    let address = [("address", "Ma \"quoted\" one"), ("direction", "ingress")];
+    // The address is gone with its last link, and its figures with it.
+    assert_eq!(
+        after.value("amqp_router_address_deliveries_total", &address),
+        0.0
+    );
+    for (name, least) in [
+        ("qdr_connections_total", 1.0),
+        ("qdr_amqp_service_connections", 1.0),
+        ("qdr_links_total", 1.0),
+        ("qdr_addresses_total", 1.0),
+    ] {
+        let more = during.value(name, &[]) - before.value(name, &[]);
+        assert!(more >= least, "{name}: {more}");
+    }
+}
+
+#[test]
+fn what_waits_is_shown_while_it_waits() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let router = builder().start();
+    // It takes one, and no more.
+    let receive = Job::receive("slow").count(20).credit(1).hold_credit();
+    let mut receiving = Peer::Proton.start(&router, receive.time_limit(LIMIT));
+    receiving.expect("attached");
+    let send = Job::send("slow").count(20).time_limit(LIMIT);
+    let _sending = Peer::Proton.start(&router, send);
+    eventually("messages wait", || {
+        let scrape = Scrape::of(&router, "http");
+        let is = |name: &str, value: f64| scrape.value(name, &[]) == value;
+        is("amqp_router_deliveries_undelivered", 19.0)
+            && is("amqp_router_deliveries_unsettled", 19.0)
+            && is("qdr_links_blocked_total", 1.0)
+    });
+    let scrape = Scrape::of(&router, "http");
+    let address = [("address", "Mslow"), ("direction", "ingress")];
+    let name = "amqp_router_address_deliveries_total";
+    assert_eq!(scrape.value(name, &address), 20.0);
+    let address = [("address", "Mslow"), ("direction", "egress")];
+    assert_eq!(scrape.value(name, &address), 1.0);
+    // After ten seconds they are stuck, in management as well.
+    eventually("messages are stuck", || {
+        let scrape = Scrape::of(&router, "http");
+        scrape.value("qdr_deliveries_stuck_total", &[]) == 19.0
+    });
+    assert_eq!(rows(&router, "routerMetrics")[0]["deliveriesStuck"], 19);
+    let links = rows(&router, "router.link");
+    let stuck = links.iter().filter(|row| row["deliveriesStuck"] == 19);
+    assert_eq!(stuck.count(), 1);
+}
+
+#[test]
+fn tcp_services_are_counted() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let (served, refused) = (free_port(), free_port());
+    let nobody = free_port();
+    let mut router = builder();
+    for (kind, attributes) in [
+        tcp_listener(served, "echo"),
+        tcp_listener(refused, "nobody"),
+        tcp_connector(echo("E"), "echo"),
+        tcp_connector(nobody, "nobody"),
+    ] {
+        router = router.entity(kind, attributes);
+    }
+    let router = router.start();
+    for _ in 0..3 {
+        check_echo(served, 1000, "E");
+    }
+    let failing = interop_tests::connect(refused);
+    let connector = format!("connector of nobody to {nobody}");
+    let total = |labels: &[(&str, &str)]| {
+        let scrape = Scrape::of(&router, "http");
+        scrape.value("amqp_router_tcp_connections_total", labels)
+    };
+    eventually("the failure is counted", || {
+        total(&[
+            ("kind", "connector"),
+            ("name", &connector),
+            ("event", "failed"),
+        ]) >= 1.0
+    });
+    drop(failing);
+    let listener = [("kind", "listener"), ("name", "listener of echo")];
+    eventually("the connections are over", || {
+        total(&[listener[0], listener[1], ("event", "closed")]) == 3.0
+    });
+    assert_eq!(total(&[listener[0], listener[1], ("event", "opened")]), 3.0);
+    let scrape = Scrape::of(&router, "http");
+    let octets = |direction: &str| {
+        let labels = [listener[0], listener[1], ("direction", direction)];
+        scrape.value("amqp_router_tcp_octets_total", &labels)
+    };
+    assert_eq!((octets("in"), octets("out")), (3000.0, 3003.0));
+}
+
+#[test]
+fn refusals_are_counted_by_reason() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let certificates = Certificates::generate();
+    let directory = tempfile::tempdir().expect("a directory");
+    let users = write_user(directory.path(), "alice", "secret");
+    let router = builder()
+        .router(json!({"saslConfigDir": users}))
+        .entity(
+            "sslProfile",
+            json!({
+                "name": "tls",
+                "certFile": certificates.path("server.pem"),
+                "privateKeyFile": certificates.path("server.key"),
+            }),
+        )
+        .listener("secure", json!({"sslProfile": "tls", "requireSsl": true}))
+        .listener(
+            "users",
+            json!({"saslMechanisms": "PLAIN", "authenticatePeer": true}),
+        )
+        .start();
+    let mut stream = TcpStream::connect(("127.0.0.1", router.port("secure"))).expect("it listens");
+    stream
+        .write_all(b"this is no TLS at all")
+        .expect("it is taken");
+    let wrong = Job::connect().sasl(Sasl::plain("alice", "wrong"));
+    Peer::Proton.start_at(&router, "users", wrong).failure();
+    let name = "amqp_router_connections_refused_total";
+    eventually("both are counted", || {
+        let scrape = Scrape::of(&router, "http");
+        let of = |reason: &str| scrape.value(name, &[("reason", reason)]);
+        of("tls") == 1.0 && of("login") >= 1.0
+    });
+    let scrape = Scrape::of(&router, "http");
+    assert_eq!(scrape.value(name, &[("reason", "rate")]), 0.0);
+    assert_eq!(scrape.samples(name).count(), 4);
+}
+
+#[test]
+fn a_router_is_ready_when_it_is_in_the_network() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let port = free_port();
+    let towards = json!({
+        "name": "to B", "role": "inter-router", "host": "127.0.0.1", "port": port.to_string(),
+    });
+    let a = builder()
+        .router(json!({"mode": "interior", "id": "A"}))
+        .entity("connector", towards)
+        .start();
+    assert_eq!(get(&a, "http", "/healthz"), (200, "OK\n".into()));
+    let (status, text) = get(&a, "http", "/readyz");
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("connector 'to B' is not connected"), "{text}");
+    assert_eq!(Scrape::of(&a, "http").value("qdr_routers_total", &[]), 0.0);
+
+    let listener = json!({
+        "name": "routers", "role": "inter-router", "host": "127.0.0.1", "port": port.to_string(),
+        "saslMechanisms": "ANONYMOUS",
+    });
+    let _b = RouterBuilder::plain()
+        .router(json!({"mode": "interior", "id": "B"}))
+        .entity("listener", listener)
+        .start();
+    eventually("it is ready", || get(&a, "http", "/readyz").0 == 200);
+    eventually("the other one is counted", || {
+        let scrape = Scrape::of(&a, "http");
+        scrape.value("qdr_routers_total", &[]) == 1.0
+            && scrape.value("qdr_last_topology_change_timestamp", &[]) > 1.7e9
+    });
+    assert_eq!(rows(&a, "routerMetrics")[0]["nodeCount"], 1);
+}
+
+#[test]
+fn pages_can_be_switched_off() {
+    if !Router::is_ours_to_configure() {
+        return skip("it needs a router of ours");
+    }
+    let off = json!({"http": true, "metrics": false, "healthz": false});
+    let router = RouterBuilder::plain().listener("http", off).start();
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(get(&router, "http", path).0, 404, "{path}");
+    }
+}
+
+/// `reference/router/config-and-management.md` §4.
+const SKROUTERD: &[(&str, &str)] = &[
+    ("qdr_connections_total", "gauge"),
+    ("qdr_links_total", "gauge"),
+    ("qdr_addresses_total", "gauge"),
+    ("qdr_routers_total", "gauge"),
+    ("qdr_deliveries_stuck_total", "gauge"),
+    ("qdr_links_blocked_total", "gauge"),
+    ("qdr_last_topology_change_timestamp", "gauge"),
+    ("qdr_presettled_deliveries_total", "counter"),
+    ("qdr_dropped_presettled_deliveries_total", "counter"),
+    ("qdr_accepted_deliveries_total", "counter"),
+    ("qdr_released_deliveries_total", "counter"),
+    ("qdr_rejected_deliveries_total", "counter"),
+    ("qdr_modified_deliveries_total", "counter"),
+    ("qdr_deliveries_ingress_total", "counter"),
+    ("qdr_deliveries_egress_total", "counter"),
+    ("qdr_deliveries_transit_total", "counter"),
+    ("qdr_deliveries_delayed_1sec_total", "counter"),
+    ("qdr_deliveries_delayed_10sec_total", "counter"),
+    ("qdr_tcp_service_connections", "gauge"),
+    ("qdr_amqp_service_connections", "gauge"),
+    ("qdr_http1_service_connections", "gauge"),
+    ("qdr_http2_service_connections", "gauge"),
+    ("qdr_router_vmsize_bytes", "gauge"),
+    ("qdr_router_rss_bytes", "gauge"),
+];
+const LIMIT: Duration = Duration::from_secs(60);
