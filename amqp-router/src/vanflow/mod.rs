@@ -55,6 +55,8 @@ pub(crate) struct VanFlow {
     /// Heartbeats since the last beacon.
     beats: u32,
     next_message: i64,
+    /// Connections without a record as the log was told of them, and when it may be told again.
+    unrecorded: (u64, Instant),
     /// A moment, by both clocks.
     clocks: (Instant, Duration),
     outputs: VecDeque<Output>,
@@ -155,6 +157,7 @@ impl VanFlow {
             heartbeat: None,
             beats: 0,
             next_message: 0,
+            unrecorded: (0, now),
             clocks: (now, since_1970),
             outputs: VecDeque::new(),
         };
@@ -379,6 +382,7 @@ impl VanFlow {
         }
         self.rested = self.store.is_idle();
         self.next_tick = now + TICK;
+        self.report_unrecorded(now);
     }
 
     /// The next thing to do.
@@ -400,6 +404,20 @@ impl VanFlow {
     #[cfg(test)]
     fn size(&self) -> usize {
         self.store.records().count() + self.store.co_record_count() + self.outputs.len()
+    }
+
+    /// Says in the log how many connections have no record, now and then while there are more.
+    fn report_unrecorded(&mut self, now: Instant) {
+        let (before, next) = self.unrecorded;
+        let unrecorded = self.origin.refused();
+        if unrecorded > before && now >= next {
+            self.unrecorded = (unrecorded, now + UNRECORDED_EVERY);
+            let text = format!(
+                "Too many connections at once: {} more of their ends are not recorded",
+                unrecorded - before
+            );
+            self.outputs.push_back(Output::Line(text));
+        }
     }
 
     fn insert(&mut self, id: RecordId, record: Record, now: Instant) {
@@ -532,6 +550,8 @@ const TICK: Duration = Duration::from_millis(200);
 const FIRST_TICK: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const HEARTBEATS_PER_BEACON: u32 = 5;
+/// How often the log hears of connections without a record.
+const UNRECORDED_EVERY: Duration = Duration::from_secs(10);
 /// Of the protocol between routers and collectors.
 const VERSION: u32 = 1;
 /// A site with a name of its own needs no number; this one is no other record's.

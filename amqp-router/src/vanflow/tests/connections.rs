@@ -246,6 +246,16 @@ fn a_storm_of_connections_is_told_in_part() {
     assert_eq!(made, 5000);
     assert!(most <= 5000 + 100, "{most}");
     assert_eq!(story.vanflow.origin().refused(), 195_000);
+    let said = |lines: &[String]| {
+        let lines = lines.iter();
+        let lines = lines.filter(|line| line.starts_with("Too many connections"));
+        lines.cloned().collect::<Vec<_>>()
+    };
+    let text = "Too many connections at once: 5000 more of their ends are not recorded";
+    assert_eq!(said(&story.lines), [text]);
+    story.client(listener);
+    story.run(10_000);
+    assert_eq!(said(&story.lines).len(), 2, "now and then");
     story.run(6000);
     assert_eq!(story.vanflow.origin().live(), 0);
     assert!(story.client(listener).is_some());
