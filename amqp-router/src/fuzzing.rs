@@ -76,6 +76,15 @@ pub fn message(bytes: &[u8]) {
     assert_eq!(again.encode(), wire);
 }
 
+/// What other routers and collectors send to telemetry: what is read of it is bounded by it.
+pub fn telemetry(bytes: &[u8]) {
+    let subject = crate::vanflow::subject(bytes);
+    let updates = crate::vanflow::updates(bytes);
+    assert!(updates.is_empty() || subject == Some("RECORD"));
+    let attributes: usize = updates.iter().map(|update| update.attributes.len()).sum();
+    assert!(attributes <= bytes.len());
+}
+
 /// A server's end of a connection, whose owner agrees to whatever it is asked.
 #[allow(clippy::disallowed_methods)] // any instant will do
 pub fn connection(bytes: &[u8]) {

@@ -18,6 +18,7 @@ mod policy;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;
+mod vanflow;
 mod worker;
 
 pub use codec::condition;

@@ -4,6 +4,7 @@
 //! what other workers and the control plane sent, and the time; then ends the turn, writes what
 //! connections have to write, and sleeps until the next deadline.
 
+mod flows;
 mod local;
 pub(crate) mod tcp;
 mod trunk;
@@ -37,6 +38,8 @@ use crate::forwarding::stats::{AddressCounts, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
+use crate::vanflow::FlowEvent;
+use crate::worker::flows::Flows;
 use crate::worker::tcp::Dial;
 
 /// A connection's number in its worker.
@@ -57,6 +60,8 @@ pub(crate) struct Worker {
     /// TCP connections that are to be read again.
     resumed: Vec<u32>,
     next_tick: Instant,
+    /// What is told in telemetry.
+    flows: Flows,
 }
 
 /// What a worker tells the control plane and its driver.
@@ -91,6 +96,10 @@ pub(crate) enum WorkerEvent {
     Heard { link: LinkRef, message: Bytes },
     /// A TCP service is to be connected to.
     Dial(Dial),
+    /// What there is to tell of TCP connections in telemetry.
+    Flows(Vec<FlowEvent>),
+    /// How many octets the connection to another router has written and read.
+    Octets { id: u64, octets: [u64; 2] },
     /// Something for a local program.
     Local {
         connection: ConnectionId,
@@ -133,6 +142,7 @@ impl Worker {
             writable: VecDeque::new(),
             timers: BinaryHeap::new(),
             next_tick: now + TICK,
+            flows: Flows::default(),
         }
     }
 
@@ -158,6 +168,7 @@ impl Worker {
     /// Takes what a connection's socket has read.
     pub(crate) fn input(&mut self, connection: ConnectionId, input: BytesMut, now: Instant) {
         if let Some(amqp) = self.connections.amqp(connection.0) {
+            amqp.octets_read += input.len() as u64;
             amqp.endpoint.handle_input(input, now);
             self.process(connection, now);
         } else {
@@ -198,16 +209,19 @@ impl Worker {
     pub(crate) fn remove(&mut self, connection: ConnectionId, now: Instant) {
         self.drop_links(connection, now);
         match self.connections.remove(connection.0) {
-            Some(Peer::Amqp(amqp)) if !amqp.endpoint.is_finished() => {
-                self.events.push_back(WorkerEvent::Closed {
-                    id: amqp.id,
-                    reason: None,
-                });
+            Some(Peer::Amqp(mut amqp)) if !amqp.endpoint.is_finished() => {
+                let id = amqp.id;
+                let octets = amqp.take_octets();
+                let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
+                self.events.extend(octets);
+                self.events
+                    .push_back(WorkerEvent::Closed { id, reason: None });
             }
-            Some(Peer::Tcp(tcp)) => {
+            Some(Peer::Tcp(mut tcp)) => {
                 if let Some(service) = &tcp.service {
                     service.counts.closed.fetch_add(1, Ordering::Relaxed);
                 }
+                self.end_flow(&mut tcp, now);
             }
             _ => {}
         }
@@ -370,11 +384,11 @@ impl Worker {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.connections.len() == 0 && !self.forwarder.prefers_others() {
-            return None;
-        }
-        let due = self.timers.peek().map(|Reverse((due, _))| *due);
-        Some(due.map_or(self.next_tick, |due| due.min(self.next_tick)))
+        let ticks = self.connections.len() > 0 || self.forwarder.prefers_others();
+        let tick = ticks.then_some(self.next_tick);
+        let timer = self.timers.peek().filter(|_| ticks);
+        let timer = timer.map(|Reverse((due, _))| *due);
+        [tick, timer, self.flows.due].into_iter().flatten().min()
     }
 
     /// Does what is due: connections' timers and, once a second, the rates of links.
@@ -398,7 +412,9 @@ impl Worker {
             self.connections.tick(now);
             self.end_lingering(now);
             self.try_again(now);
+            self.count_octets(now);
         }
+        self.hand_over_flows(now);
     }
 
     pub(crate) fn status(&self, now: Instant) -> WorkerStatus {
@@ -552,6 +568,9 @@ impl Worker {
             }
             Event::Closed { error, local } => {
                 let id = amqp.id;
+                let octets = amqp.take_octets();
+                let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
+                self.events.extend(octets);
                 let reason = match (error, local) {
                     (_, Some(local)) => Some(local.to_string()),
                     (Some(error), None) => Some(error.to_string()),

@@ -48,6 +48,9 @@ pub struct Job {
     pub(crate) time_limit: Duration,
 }
 
+/// The operation that has a script of its own.
+pub(crate) const COLLECT: &str = "collect";
+
 /// PEM files for a TLS connection; with `certificate` and `key` the client has an identity.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tls {
@@ -158,6 +161,15 @@ impl Job {
     /// Writes header, open, begin and attach at once, then waits for the answers (Proton only).
     pub fn pipeline(address: &str) -> Self {
         Self::new("pipeline").addressed(address)
+    }
+
+    /// Follows every router that makes itself known to collectors of telemetry, until it is
+    /// stopped (Proton only).
+    pub fn collect() -> Self {
+        Self {
+            time_limit: Duration::from_secs(60),
+            ..Self::new(COLLECT)
+        }
     }
 
     pub fn count(self, count: usize) -> Self {

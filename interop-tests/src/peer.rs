@@ -3,7 +3,7 @@
 use crate::{
     fe2o3,
     install::{self, Installed},
-    job::Job,
+    job::{COLLECT, Job},
     router::{Router, skip},
     running::{Event, Running, Worker},
 };
@@ -58,7 +58,7 @@ impl Peer {
         let (report, events) = mpsc::channel();
         let worker = match self {
             Self::Fe2o3 => fe2o3::spawn(job, report),
-            Self::Proton | Self::Rhea => spawn_process(self.command(), &job, report),
+            Self::Proton | Self::Rhea => spawn_process(self.command(&job), &job, report),
         };
         Running {
             title,
@@ -69,12 +69,16 @@ impl Peer {
         }
     }
 
-    fn command(self) -> Command {
+    fn command(self, job: &Job) -> Command {
         let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
         match install::installed(self) {
             Installed::Python { python } => {
+                let script = match job.operation {
+                    COLLECT => "python/collector.py",
+                    _ => "python/client.py",
+                };
                 let mut command = Command::new(python);
-                command.arg(clients.join("python/client.py"));
+                command.arg(clients.join(script));
                 command
             }
             Installed::Node { modules } => {

@@ -33,6 +33,10 @@ pub(crate) struct AmqpConnection {
     moved: u64,
     /// When it was first noticed that a delivery had come or gone, the last time.
     delivered: Option<Instant>,
+    /// Octets that its socket has read.
+    pub(crate) octets_read: u64,
+    /// Octets written and read as they were told last.
+    told: [u64; 2],
 }
 
 /// What the listener or connector that a connection came from says of it.
@@ -118,7 +122,17 @@ impl AmqpConnection {
             links: Vec::new(),
             moved: 0,
             delivered: None,
+            octets_read: 0,
+            told: [0, 0],
         }
+    }
+
+    /// Octets that its socket has been written and has read, if this router has connected to
+    /// another and they have not been told yet.
+    pub(crate) fn take_octets(&mut self) -> Option<[u64; 2]> {
+        let octets = [self.endpoint.octets_written(), self.octets_read];
+        let counts = self.settings.role.is_annotated() && !self.peer.incoming;
+        (counts && std::mem::replace(&mut self.told, octets) != octets).then_some(octets)
     }
 
     /// To be called now and then: notices whether there have been deliveries.

@@ -136,6 +136,10 @@ impl Connections {
             .map(|(number, entry)| (number as u32, &entry.peer))
     }
 
+    pub(crate) fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.slots.iter_mut().map(|(_, entry)| &mut entry.peer)
+    }
+
     /// Has a connection looked at when the turn ends.
     pub(crate) fn touch(&mut self, connection: u32) {
         if let Some(entry) = self.slots.get_mut(connection as usize)
@@ -331,9 +335,9 @@ impl Wire for Connections {
         }
     }
 
-    fn dial(&mut self, connector: ConnectorId) -> Terminal {
+    fn dial(&mut self, connector: ConnectorId, trace: Option<String>) -> Terminal {
         let id = self.next_id();
-        let tcp = Box::new(TcpConnection::server(id, connector));
+        let tcp = Box::new(TcpConnection::server(id, connector, trace));
         Terminal {
             connection: self.insert(Peer::Tcp(tcp)),
             session: 0,

@@ -18,6 +18,7 @@ use crate::codec::{DeliveryState, Error, Progress, StreamHead};
 use crate::control::table::{ConnectorId, Direction, LinkLoad, Slot};
 use crate::endpoint::OutBuf;
 use crate::forwarding::wire::{Allowance, Head};
+use crate::vanflow::{Flow, RecordId};
 
 /// What the connections of one `tcpListener` or `tcpConnector` have in common.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct TcpService {
     /// The address that a connector serves; a listener's connections each have theirs.
     pub(crate) address: String,
     pub(crate) counts: TcpCounts,
+    /// A connector's record in telemetry.
+    pub(crate) record: Option<RecordId>,
 }
 
 /// What has been counted of a service's connections.
@@ -55,6 +58,8 @@ pub(crate) struct TcpConnection {
     pub(crate) stage: Stage,
     /// One direction has failed, and the other has until then to end.
     pub(crate) linger_until: Option<Instant>,
+    /// What is told of it in telemetry, unless there is too much to tell.
+    pub(crate) flow: Option<Box<Flow>>,
     /// The link by which goes what the socket sends.
     pub(crate) incoming: Option<Slot>,
     /// The link by which comes what it is to be sent.
@@ -80,6 +85,8 @@ pub(crate) enum Side {
         connector: ConnectorId,
         reply_to: Option<String>,
         alpn: Option<String>,
+        /// The routers that the stream has passed.
+        trace: Option<String>,
         /// Services that were tried in vain.
         tried: Vec<Arc<LinkLoad>>,
     },
@@ -238,11 +245,12 @@ impl TcpConnection {
     }
 
     /// A connection to be made to a service.
-    pub(crate) fn server(id: u64, connector: ConnectorId) -> Self {
+    pub(crate) fn server(id: u64, connector: ConnectorId, trace: Option<String>) -> Self {
         let side = Side::Server {
             connector,
             reply_to: None,
             alpn: None,
+            trace,
             tried: Vec::new(),
         };
         Self::new(id, side, Stage::Waiting)
@@ -258,6 +266,7 @@ impl TcpConnection {
             opened: None,
             stage,
             linger_until: None,
+            flow: None,
             incoming: None,
             outgoing: None,
             source: Source {
@@ -269,6 +278,15 @@ impl TcpConnection {
                 ..Sink::default()
             },
             out: OutBuf::default(),
+        }
+    }
+
+    /// Octets that have passed, to the service and back.
+    pub(crate) fn passed(&self) -> [u64; 2] {
+        let (read, written) = (self.source.octets, self.sink.octets);
+        match self.side {
+            Side::Client { .. } => [read, written],
+            Side::Server { .. } => [written, read],
         }
     }
 

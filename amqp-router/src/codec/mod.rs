@@ -18,8 +18,8 @@ mod stream_head;
 #[cfg(test)]
 mod tests;
 mod value;
-mod view;
-mod write;
+pub(crate) mod view;
+pub(crate) mod write;
 
 pub use delivery_state::{DeliveryState, Modified};
 pub use delivery_tag::DeliveryTag;
@@ -32,7 +32,7 @@ pub use performative::{
     TargetNode, TerminusDurability, Transfer, condition,
 };
 pub(crate) use performative::{descriptor_of, frame as encode_frame};
-pub(crate) use read::Reader;
+pub(crate) use read::{Composite, Reader};
 pub(crate) use router_annotations::RouterAnnotations;
 pub use sasl::{
     SaslChallenge, SaslCode, SaslFrame, SaslInit, SaslMechanisms, SaslOutcome, SaslResponse,

@@ -166,7 +166,7 @@ pub(super) fn whole<'a, T>(
 }
 
 /// The code of the section that starts here.
-pub(super) fn section(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+pub(crate) fn section(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     match reader.u8()? {
         0x00 => {}
         _ => return Err(DecodeError::WrongType("section")),
@@ -193,11 +193,11 @@ pub(super) const ROUTER_ANNOTATIONS: u64 = 0x534B_5052_2D2D_5241;
 pub(super) const HEADER: u64 = 0x70;
 pub(super) const DELIVERY_ANNOTATIONS: u64 = 0x71;
 pub(super) const MESSAGE_ANNOTATIONS: u64 = 0x72;
-pub(super) const PROPERTIES: u64 = 0x73;
-pub(super) const APPLICATION_PROPERTIES: u64 = 0x74;
+pub(crate) const PROPERTIES: u64 = 0x73;
+pub(crate) const APPLICATION_PROPERTIES: u64 = 0x74;
 pub(super) const DATA: u64 = 0x75;
 pub(super) const SEQUENCE: u64 = 0x76;
-pub(super) const VALUE: u64 = 0x77;
+pub(crate) const VALUE: u64 = 0x77;
 pub(super) const FOOTER: u64 = 0x78;
 
 #[cfg(test)]

@@ -215,6 +215,14 @@ impl Control {
         self.configured.insert(&scope.pattern(), rule);
     }
 
+    /// The same, unless that scope is configured already.
+    pub(crate) fn prefer(&mut self, scope: Scope<'_>, rule: AddressRule) {
+        let pattern = scope.pattern();
+        if let Some(configured) = self.configured.insert(&pattern, rule) {
+            self.configured.insert(&pattern, configured);
+        }
+    }
+
     /// Takes back what [`configure`](Self::configure) said of `scope`.
     pub(crate) fn unconfigure(&mut self, scope: Scope<'_>) {
         self.configured.remove(&scope.pattern());

@@ -183,6 +183,11 @@ impl Connection {
         &mut self.out
     }
 
+    /// Bytes that have ever been written.
+    pub(crate) fn octets_written(&self) -> u64 {
+        self.out.written()
+    }
+
     /// Transfer frames that have come and gone, over sessions that are still there.
     pub(crate) fn transfers(&self) -> u64 {
         self.sessions.moved()

@@ -19,6 +19,8 @@ pub(crate) struct OutBuf {
     owned: usize,
     /// How much was inline when the buffer was last drained: the room to start with next time.
     usual: usize,
+    /// Bytes that have ever reached the socket.
+    written: u64,
 }
 
 impl OutBuf {
@@ -52,6 +54,7 @@ impl OutBuf {
     /// When that is more than there is.
     pub(crate) fn advance(&mut self, mut written: usize) {
         assert!(written <= self.len(), "more written than was queued");
+        self.written += written as u64;
         while let Some(segment) = self.segments.front_mut() {
             if written < segment.len() {
                 segment.advance(written);
@@ -84,7 +87,15 @@ impl OutBuf {
 
     /// Forgets everything that was not written yet.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            written: self.written,
+            ..Self::default()
+        };
+    }
+
+    /// Bytes that have ever reached the socket.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Where the next frame head is to be written.

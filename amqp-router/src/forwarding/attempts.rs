@@ -58,6 +58,14 @@ impl Forwarder {
         }
     }
 
+    /// The routers that a link's current delivery has passed, with `|` between them.
+    #[cold]
+    pub(super) fn trace(&self, link: u32) -> Option<String> {
+        let incoming = &self.incoming[link];
+        let course = incoming.course.as_ref().filter(|_| incoming.from_router);
+        course.and_then(|course| course.trace())
+    }
+
     /// A router has given a stream back: whoever sends it again had better get another one.
     pub(super) fn stream_released(&mut self, delivery: u32, now: Instant) {
         let envelope = &self.outbound[delivery].envelope;

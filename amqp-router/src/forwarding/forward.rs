@@ -367,7 +367,7 @@ impl Forwarder {
         outlet: Outlet,
     ) {
         let here = self.settings.worker;
-        let (worker, link) = self.way_out(wire, outlet);
+        let (worker, link) = self.way_out(wire, fresh.link, outlet);
         if fresh.settled && !fresh.more && worker == here {
             let origin = self.presettled_origin(wire, &fresh);
             self.enqueue(wire, link, origin, envelope, fresh.payload, false);
@@ -391,11 +391,11 @@ impl Forwarder {
     }
 
     /// The link that a delivery to a destination leaves by, made for it if it needs its own.
-    fn way_out<W: Wire>(&mut self, wire: &mut W, outlet: Outlet) -> (WorkerId, Slot) {
+    fn way_out<W: Wire>(&mut self, wire: &mut W, from: u32, outlet: Outlet) -> (WorkerId, Slot) {
         match outlet {
             Outlet::Link { worker, link, .. } => (worker, link),
             Outlet::Connector(connector) => {
-                let terminal = wire.dial(connector);
+                let terminal = wire.dial(connector, self.trace(from));
                 let traits = OutgoingTraits {
                     capacity: 1,
                     ..OutgoingTraits::default()
@@ -430,7 +430,9 @@ impl Forwarder {
     ) {
         let links = u16::try_from(chosen.len()).unwrap_or(u16::MAX);
         let chosen = &mut chosen[..usize::from(links)];
-        let ways = chosen.iter().map(|one| self.way_out(wire, one.outlet));
+        let ways = chosen
+            .iter()
+            .map(|one| self.way_out(wire, fresh.link, one.outlet));
         let ways: SmallVec<[(WorkerId, Slot); 8]> = ways.collect();
         let mut held = Box::<Multicast>::default();
         held.progress.hold(links);

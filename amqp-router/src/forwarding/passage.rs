@@ -95,6 +95,13 @@ impl Course {
         })
     }
 
+    /// The routers that the message has passed, with `|` between them; none if it has passed none.
+    pub(super) fn trace(&self) -> Option<String> {
+        let annotations = RouterAnnotations::decode(&self.section).ok()?;
+        let hops: Vec<&str> = annotations.trace.iter().collect();
+        (!hops.is_empty()).then(|| hops.join("|"))
+    }
+
     /// How long the section is with which `message` starts, if it means what this one does.
     pub(super) fn covers(&self, message: &[u8], topology: &Arc<Topology>) -> Option<usize> {
         let same = !self.section.is_empty()

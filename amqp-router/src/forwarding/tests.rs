@@ -131,7 +131,7 @@ impl Wire for Script {
 
     fn bind(&mut self, _: Terminal, _: Direction, _: Slot) {}
 
-    fn dial(&mut self, connector: ConnectorId) -> Terminal {
+    fn dial(&mut self, connector: ConnectorId, _: Option<String>) -> Terminal {
         let link = 200 + connector.0;
         self.say(format!("{link}: dial"));
         self.credit.insert(link, 1);

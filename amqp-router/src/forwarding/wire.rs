@@ -98,7 +98,8 @@ pub(crate) trait Wire {
     fn open_stream(&mut self, beside: Terminal) -> Option<Terminal>;
 
     /// Makes a connection to a TCP service, or begins to; says where its receiving link ends.
-    fn dial(&mut self, connector: ConnectorId) -> Terminal;
+    /// `trace` names the routers that the stream has passed; none if it comes from this one.
+    fn dial(&mut self, connector: ConnectorId, trace: Option<String>) -> Terminal;
 
     /// Ends a link that has done its work.
     fn close(&mut self, at: Terminal);

@@ -50,6 +50,8 @@ pub(crate) enum ToWorker {
     Ping(oneshot::Sender<()>),
     /// Report yourself.
     Status(oneshot::Sender<WorkerStatus>),
+    /// Tell once a second how many octets pass, or no longer.
+    CountFlows(bool),
     /// Let in the connection that management knows as `id`.
     Admit {
         id: u64,
@@ -346,6 +348,7 @@ impl Driver {
                 // Whoever asked may have given up meanwhile.
                 let _ = reply.send(self.worker.status(now));
             }
+            ToWorker::CountFlows(counts) => self.worker.count_flows(counts),
             ToWorker::Admit { id, grant } => self.worker.admit(id, grant, now),
             ToWorker::Close { id, error } => self.worker.close_by_id(id, error, now),
             ToWorker::Trace { id, on } => self.trace(id, on),
@@ -546,12 +549,20 @@ impl Driver {
             }
             match socket.stream.poll_read(&mut cx, &mut self.read_buffer) {
                 Poll::Pending => return false,
-                Poll::Ready(outcome @ (Ok(0) | Err(_))) => {
+                Poll::Ready(Ok(0)) => {
                     socket.read_closed = true;
                     if let Some(trace) = &socket.trace {
                         trace.peer_ended();
                     }
-                    self.worker.eof(connection, outcome.is_err(), now);
+                    self.worker.eof(connection, false, now);
+                    return false;
+                }
+                Poll::Ready(Err(error)) => {
+                    socket.read_closed = true;
+                    if let Some(trace) = &socket.trace {
+                        trace.peer_ended();
+                    }
+                    self.worker.socket_failed(connection, &error, now);
                     return false;
                 }
                 Poll::Ready(Ok(_)) => {
@@ -589,7 +600,9 @@ impl Driver {
                             self.worker.was_shut_down(connection, now);
                             told = true;
                         }
-                        Poll::Ready(Err(_)) => self.worker.eof(connection, true, now),
+                        Poll::Ready(Err(error)) => {
+                            self.worker.socket_failed(connection, &error, now);
+                        }
                         Poll::Pending => {}
                     }
                 }
@@ -600,8 +613,8 @@ impl Driver {
                 }
                 over
             }
-            Err(_) => {
-                self.worker.eof(connection, true, now);
+            Err(error) => {
+                self.worker.socket_failed(connection, &error, now);
                 true
             }
         };

@@ -181,6 +181,11 @@ impl Sender {
         self.start(message.encode(), true).await.map(drop)
     }
 
+    /// The same for a message as it goes to the wire.
+    pub(crate) async fn send_encoded(&mut self, message: Bytes) -> Result<(), LinkError> {
+        self.start(message, true).await.map(drop)
+    }
+
     async fn start(&mut self, payload: Bytes, settled: bool) -> Result<u32, LinkError> {
         loop {
             while self.credit == 0 {
@@ -242,6 +247,10 @@ pub struct Receiver {
     address: String,
     ready: VecDeque<(u32, bool, Bytes)>,
     partial: BytesMut,
+    /// Octets that a message may have.
+    limit: usize,
+    /// A delivery of more, of which further frames may come.
+    refused: Option<u32>,
 }
 
 /// A message that a [`Receiver`] got.
@@ -298,7 +307,15 @@ impl Receiver {
             address,
             ready: VecDeque::new(),
             partial: BytesMut::new(),
+            limit: usize::MAX,
+            refused: None,
         })
+    }
+
+    /// Rejects messages of more than so many octets; it holds no more of one meanwhile.
+    pub(crate) fn limited_to(mut self, octets: usize) -> Self {
+        self.limit = octets;
+        self
     }
 
     /// The address it receives from; the router has chosen it if it is dynamic.
@@ -323,6 +340,9 @@ impl Receiver {
                     more,
                     ..
                 } => {
+                    if self.refuses(delivery, payload.len()) {
+                        continue;
+                    }
                     if self.partial.is_empty() && !more {
                         self.ready.push_back((delivery, settled, payload));
                         continue;
@@ -333,6 +353,7 @@ impl Receiver {
                         self.ready.push_back((delivery, settled, whole));
                     }
                 }
+                LocalEvent::Aborted { delivery, .. } if self.refused == Some(delivery) => {}
                 LocalEvent::Aborted { .. } => {
                     self.partial.clear();
                     self.grant_one();
@@ -340,6 +361,29 @@ impl Receiver {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a frame is of a message that is too long, which is rejected when that is found out.
+    fn refuses(&mut self, delivery: u32, octets: usize) -> bool {
+        if self.refused == Some(delivery) {
+            return true;
+        }
+        if self.partial.len() + octets <= self.limit {
+            return false;
+        }
+        self.partial = BytesMut::new();
+        self.refused = Some(delivery);
+        let text = format!("a message here has at most {} octets", self.limit);
+        let error = AmqpError::new("amqp:link:message-size-exceeded", text);
+        let request = LocalRequest::Settle {
+            link: self.program.link,
+            delivery,
+            state: DeliveryState::rejected(error),
+        };
+        // If the router has stopped, the next `recv` says so.
+        let _ = self.program.request(request);
+        self.grant_one();
+        true
     }
 
     fn hand_over(&self, delivery: u32, settled: bool, payload: Bytes) -> Delivery {

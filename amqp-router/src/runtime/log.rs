@@ -45,8 +45,16 @@ struct Shared {
     /// The levels of each module: what call sites ask.
     levels: [AtomicU8; Module::COUNT],
     config: RwLock<Config>,
-    recent: Mutex<VecDeque<Entry>>,
+    recent: Mutex<Recent>,
     counts: [[AtomicU64; Level::COUNT]; Module::COUNT],
+}
+
+/// The latest entries.
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<Entry>,
+    /// How many there have ever been.
+    total: u64,
 }
 
 struct Config {
@@ -68,7 +76,7 @@ impl Log {
                 outputs: std::array::from_fn(|_| stderr.clone()),
                 time: TimeFormat::default(),
             }),
-            recent: Mutex::new(VecDeque::new()),
+            recent: Mutex::default(),
             counts: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
         }))
     }
@@ -154,11 +162,21 @@ impl Log {
     /// The latest entries, at most `limit` of the last [`Log::KEPT`], oldest first.
     pub fn recent(&self, limit: usize) -> Vec<Entry> {
         let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent
-            .iter()
-            .skip(recent.len().saturating_sub(limit))
-            .cloned()
-            .collect()
+        let entries = &recent.entries;
+        let skipped = entries.len().saturating_sub(limit);
+        entries.iter().skip(skipped).cloned().collect()
+    }
+
+    /// Entries that are `wanted` among those after the first `seen` that there have ever been, as
+    /// far as they are still kept, oldest first; and how many there have ever been.
+    pub(crate) fn since(&self, seen: u64, wanted: impl Fn(&Entry) -> bool) -> (Vec<Entry>, u64) {
+        let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = recent.total.saturating_sub(seen);
+        let fresh = usize::try_from(fresh).unwrap_or(usize::MAX);
+        let entries = &recent.entries;
+        let entries = entries.iter().skip(entries.len().saturating_sub(fresh));
+        let wanted = entries.filter(|entry| wanted(entry));
+        (wanted.cloned().collect(), recent.total)
     }
 
     /// How many entries of a level a module has logged.
@@ -202,10 +220,11 @@ impl Log {
             output.write(level, text);
         }
         let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() == Self::KEPT {
-            recent.pop_front();
+        if recent.entries.len() == Self::KEPT {
+            recent.entries.pop_front();
         }
-        recent.push_back(line.into_entry());
+        recent.entries.push_back(line.into_entry());
+        recent.total += 1;
     }
 }
 

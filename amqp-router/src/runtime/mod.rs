@@ -39,4 +39,5 @@ mod threads;
 pub(crate) mod tls;
 mod trace;
 pub mod users;
+mod vanflow;
 mod websocket;

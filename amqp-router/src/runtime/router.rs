@@ -29,6 +29,7 @@ use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::threads::{Failures, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
+use crate::runtime::vanflow::Telemetry;
 use crate::worker::WorkerStatus;
 
 /// Why a router did not start.
@@ -136,9 +137,16 @@ impl Router {
         let default = treatment(router.text("defaultDistribution"));
         let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
         let ids = Arc::new(AtomicU64::new(1));
+        let (telemetry, heard) = Telemetry::new(&config);
         let failures = Failures::new(watch::Sender::new(None));
-        let (workers, events, mut threads) =
-            start_workers(workers.unwrap_or(1), &identity, default, &ids, &failures)?;
+        let (workers, events, mut threads) = start_workers(
+            workers.unwrap_or(1),
+            &identity,
+            default,
+            &ids,
+            &telemetry.origin(),
+            &failures,
+        )?;
         let edge = identity.edge;
         let mut control = Control::new(identity, default, rand::random());
         if let Some(settings) = plan::mesh_settings(&config) {
@@ -154,7 +162,14 @@ impl Router {
         let thread = std::thread::Builder::new().name("control".into());
         let work = move || {
             let _entered = runtime.enter();
-            let (service, inputs) = Service::new(control, handles, events, governance, ids);
+            let (service, inputs) = Service::new(
+                control,
+                handles,
+                events,
+                governance,
+                ids,
+                (telemetry, heard),
+            );
             let plane = ControlPlane {
                 service,
                 said: config.clone(),
@@ -290,11 +305,13 @@ impl ControlPlane {
             return;
         }
         let worker = self.service.workers.get(0).inbox.clone();
+        self.service.start_telemetry(self.log.clone());
         if let Some(myself) = self.myself.upgrade() {
             // It holds on to the workers' events, so that it must not outlive the shutdown.
             tokio::spawn(manage::serve(worker, myself.downgrade()));
         }
         let stopped = self.work(&mut inputs, &mut requests).await;
+        self.service.telemetry.finish().await;
         self.service.shut_down();
         // Workers end when their connections are closed, and then drop their end of this channel.
         while let Some((worker, events)) = inputs.events.recv().await {
@@ -371,6 +388,7 @@ impl ControlPlane {
                 Some(connected) = inputs.connected.recv() => {
                     self.service.adopt_connected(connected);
                 }
+                Some(heard) = inputs.heard.recv() => self.service.heard_telemetry(heard),
                 request = requests.recv() => match request {
                     Some(Request::Stop(reply)) => return Some(reply),
                     Some(Request::Apply { config, reply }) => {

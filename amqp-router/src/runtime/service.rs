@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{
-    UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
+    Receiver, UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -41,7 +41,9 @@ use crate::runtime::sources::{SourceCounts, Sources};
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
+use crate::runtime::vanflow::{Heard, Telemetry};
 use crate::runtime::websocket::Upgrades;
+use crate::vanflow::RecordId;
 use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
 
 /// One worker, seen from outside its thread.
@@ -108,12 +110,16 @@ struct Listener {
     variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
     addresses: Vec<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
+    /// What it is in telemetry.
+    record: Option<RecordId>,
 }
 
 /// A connector at work.
 struct Connector {
     state: Arc<ConnectorState>,
     task: JoinHandle<()>,
+    /// What it is in telemetry.
+    record: Option<RecordId>,
 }
 
 /// A connection, as the control plane keeps it.
@@ -133,6 +139,10 @@ pub(crate) struct ConnectionRow {
     pub(crate) traced: bool,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
+    /// What its listener or connector is in telemetry.
+    pub(crate) record: Option<RecordId>,
+    /// Octets written and read, as far as they have been told there.
+    pub(crate) octets: [u64; 2],
 }
 
 /// The control plane of a running router, and the hands it works with.
@@ -151,6 +161,7 @@ pub(crate) struct Service {
     pub(crate) governance: Governance,
     /// Shared with the listeners and with authentications that are on their way.
     pub(crate) sources: Arc<Mutex<Sources>>,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// What a service waits for, besides requests.
@@ -158,6 +169,7 @@ pub(crate) struct Inputs {
     pub(crate) events: UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>,
     pub(crate) accepted: UnboundedReceiver<(usize, Accepted)>,
     pub(crate) connected: UnboundedReceiver<Connected>,
+    pub(crate) heard: Receiver<Heard>,
 }
 
 impl Service {
@@ -167,6 +179,7 @@ impl Service {
         events: UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>,
         governance: Governance,
         next_connection: Arc<AtomicU64>,
+        (telemetry, heard): (Telemetry, Receiver<Heard>),
     ) -> (Self, Inputs) {
         let (accepted, accepted_inbox) = unbounded_channel();
         let (connected, connected_inbox) = unbounded_channel();
@@ -184,6 +197,7 @@ impl Service {
             profiles: Profiles::default(),
             governance,
             sources: Arc::default(),
+            telemetry,
         };
         (
             service,
@@ -191,6 +205,7 @@ impl Service {
                 events,
                 accepted: accepted_inbox,
                 connected: connected_inbox,
+                heard,
             },
         )
     }
@@ -199,14 +214,16 @@ impl Service {
     ///
     /// # Errors
     /// The address cannot be had.
-    pub(crate) fn listen(&mut self, plan: ListenerPlan) -> Result<Vec<SocketAddr>, BindError> {
+    pub(crate) fn listen(&mut self, mut plan: ListenerPlan) -> Result<Vec<SocketAddr>, BindError> {
         let sockets = plan.bind.bind()?;
+        let record = self.telemetry.begin_access(&mut plan.settings);
         let name: Arc<str> = plan.name.as_str().into();
         let mut listener = Listener {
             settings: Some((plan.settings, Arc::new(plan.authenticator))),
             variants: Vec::new(),
             addresses: Vec::new(),
             tasks: Vec::new(),
+            record,
         };
         for socket in sockets {
             listener.addresses.extend(socket.local_addr());
@@ -219,8 +236,11 @@ impl Service {
                 Arc::clone(&self.sources),
                 placement,
                 accepted,
-            )
-            .map_err(|error| plan.bind.fault(&error))?;
+            );
+            let task = task.map_err(|error| {
+                self.telemetry.end(record);
+                plan.bind.fault(&error)
+            })?;
             listener.tasks.push(task);
         }
         for address in &listener.addresses {
@@ -237,7 +257,7 @@ impl Service {
     /// The address cannot be had.
     pub(crate) fn serve_http(
         &mut self,
-        plan: HttpPlan,
+        mut plan: HttpPlan,
         control: &WeakUnboundedSender<Request>,
     ) -> Result<Vec<SocketAddr>, BindError> {
         let mut sockets = Vec::new();
@@ -268,6 +288,8 @@ impl Service {
                 })
             }),
         };
+        let settings = plan.amqp.as_mut().map(|(settings, _)| settings);
+        let record = settings.and_then(|settings| self.telemetry.begin_access(settings));
         let (stop, shutdown) = Stop::new();
         let task = tokio::spawn(async move {
             let _stop = stop;
@@ -280,6 +302,7 @@ impl Service {
             variants: Vec::new(),
             addresses: addresses.clone(),
             tasks: vec![task],
+            record,
         };
         self.listeners.insert(plan.name, listener);
         Ok(addresses)
@@ -291,6 +314,7 @@ impl Service {
             for task in listener.tasks {
                 task.abort();
             }
+            self.telemetry.end(listener.record);
             info!(target: "SERVER", "Listener '{name}' closed");
         }
     }
@@ -305,6 +329,7 @@ impl Service {
     /// Starts to connect, and to connect again when the connection is lost.
     pub(crate) fn connect(&mut self, plan: ConnectorPlan) {
         let state = Arc::new(ConnectorState::new(&plan));
+        let record = self.telemetry.begin_link(&plan);
         let name = plan.name.clone();
         let task = tokio::spawn(run_connector(
             plan,
@@ -312,7 +337,12 @@ impl Service {
             self.workers.clone(),
             self.connected.clone(),
         ));
-        self.connectors.insert(name, Connector { state, task });
+        let connector = Connector {
+            state,
+            task,
+            record,
+        };
+        self.connectors.insert(name, connector);
     }
 
     /// Stops connecting and closes the connection.
@@ -321,6 +351,7 @@ impl Service {
             return;
         };
         connector.task.abort();
+        self.telemetry.end(connector.record);
         let ids: Vec<u64> = self
             .connections
             .iter()
@@ -346,6 +377,7 @@ impl Service {
             return;
         };
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let record = listener.record;
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
@@ -366,6 +398,8 @@ impl Service {
             is_router: settings.role.is_annotated(),
             traced: false,
             connector: None,
+            record,
+            octets: [0, 0],
         };
         self.connections.insert(id, row);
         let peer = peer_info(host, true, new.tls.as_ref());
@@ -382,6 +416,8 @@ impl Service {
     /// Takes a connection that a connector has made.
     pub(crate) fn adopt_connected(&mut self, new: Connected) {
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let connector = self.connectors.get(&new.settings.name);
+        let record = connector.and_then(|connector| connector.record);
         let row = ConnectionRow {
             worker: new.worker,
             host: new.host.clone(),
@@ -393,6 +429,8 @@ impl Service {
             is_router: new.settings.role.is_annotated(),
             traced: false,
             connector: Some(new.state),
+            record,
+            octets: [0, 0],
         };
         self.connections.insert(id, row);
         let mut peer = peer_info(new.host, false, new.tls.as_ref());
@@ -446,6 +484,12 @@ impl Service {
                     self.control.closed(id, now);
                     self.closed(id, reason);
                 }
+                WorkerEvent::Flows(events) => self.telemetry.flows(events),
+                WorkerEvent::Octets { id, octets } => {
+                    if let Some(row) = self.connections.get_mut(&id) {
+                        self.telemetry.octets(row, octets);
+                    }
+                }
                 // The driver does these itself.
                 WorkerEvent::Local { .. } | WorkerEvent::Dial(_) => {}
             }
@@ -455,12 +499,15 @@ impl Service {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.control.poll_timeout()
+        let due = [self.control.poll_timeout(), self.telemetry.poll_timeout()];
+        due.into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self) {
-        self.control.handle_timeout(Instant::now());
+        let now = Instant::now();
+        self.control.handle_timeout(now);
+        self.handle_telemetry(now);
         self.send_commands();
     }
 
@@ -491,6 +538,7 @@ impl Service {
         // Now that workers know where an address leads, its listeners may let clients in.
         while let Some((key, reachable)) = self.control.poll_reachability() {
             self.tcp.reachability(&key, reachable);
+            self.telemetry.reachability(&key, reachable, &self.workers);
         }
     }
 
@@ -688,6 +736,7 @@ impl Service {
         if let Some(connector) = &row.connector {
             connector.opened(&status.properties);
         }
+        self.telemetry.opened(row, &status);
         row.status = Some(status);
     }
 
@@ -697,6 +746,7 @@ impl Service {
         };
         self.governance.closed(id, row.connector.is_none());
         let text = reason.as_deref().unwrap_or("closed by the peer");
+        self.telemetry.closed(&row, text);
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
         } else {

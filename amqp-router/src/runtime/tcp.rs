@@ -9,6 +9,7 @@ mod targets;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use crate::control::links::Control;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindAddress;
 use crate::runtime::service::Workers;
+use crate::runtime::vanflow::{TcpEntity, Telemetry};
+use crate::vanflow::RecordId;
 
 /// A `tcpListener` made ready to work.
 pub(crate) struct TcpListenerPlan {
@@ -38,6 +41,13 @@ pub(crate) struct TcpListenerPlan {
     /// Its own address, where it has no others.
     pub(crate) address: Option<String>,
     pub(crate) tls: Option<Arc<ServerTls>>,
+}
+
+/// What TCP services work with.
+pub(crate) struct Around<'a> {
+    pub(crate) control: &'a mut Control,
+    pub(crate) workers: &'a Workers,
+    pub(crate) telemetry: &'a mut Telemetry,
 }
 
 /// One address of a listener that has several: a `listenerAddress`.
@@ -76,12 +86,7 @@ pub(crate) struct ListenerStatus<'a> {
 
 impl TcpServices {
     /// Starts a listener.
-    pub(crate) fn listen(
-        &mut self,
-        plan: TcpListenerPlan,
-        control: &mut Control,
-        workers: &Workers,
-    ) {
+    pub(crate) fn listen(&mut self, plan: TcpListenerPlan, around: &mut Around<'_>) {
         let service = TcpService {
             name: plan.name.clone(),
             ..TcpService::default()
@@ -90,7 +95,7 @@ impl TcpServices {
             service: Arc::new(service),
             targets: Arc::new(Mutex::new(Targets::new(plan.strategy))),
             tls: plan.tls,
-            workers: workers.clone(),
+            workers: around.workers.clone(),
         };
         let listening = Listening {
             bind: plan.bind,
@@ -107,15 +112,21 @@ impl TcpServices {
                 address,
                 value: 0,
             };
-            self.add_target(target, control);
+            self.add_target(target, around);
         }
     }
 
     /// Adds an address to a listener.
-    pub(crate) fn add_target(&mut self, plan: TargetPlan, control: &mut Control) {
+    pub(crate) fn add_target(&mut self, plan: TargetPlan, around: &mut Around<'_>) {
         if let Some(listening) = self.listeners.get_mut(&plan.listener) {
+            let record = around.telemetry.begin_listener(&TcpEntity {
+                name: &plan.listener,
+                host: &listening.bind.host,
+                port: &listening.bind.port,
+                address: &plan.address,
+            });
             // Whether it can be reached is told when workers know how.
-            let key = control.watch(&plan.address);
+            let key = around.control.watch(&plan.address);
             let listeners = self.by_address.entry(key.clone()).or_default();
             listeners.insert(plan.listener);
             listening.targets().add(Target {
@@ -125,12 +136,13 @@ impl TcpServices {
                 value: plan.value,
                 reachable: false,
                 opened: Arc::default(),
+                record,
             });
         }
     }
 
     /// Takes an address from a listener. Connections that go there live on.
-    pub(crate) fn remove_target(&mut self, listener: &str, name: &str, control: &mut Control) {
+    pub(crate) fn remove_target(&mut self, listener: &str, name: &str, around: &mut Around<'_>) {
         if let Some(listening) = self.listeners.get_mut(listener) {
             let removed = listening.targets().remove(name);
             listening.review();
@@ -139,7 +151,8 @@ impl TcpServices {
                 if !others {
                     self.forget_address(&target.key, listener);
                 }
-                control.unwatch(&target.key);
+                around.control.unwatch(&target.key);
+                around.telemetry.end(Some(target.record));
             }
         }
     }
@@ -159,38 +172,41 @@ impl TcpServices {
         &mut self,
         name: &str,
         drop_connections: bool,
-        control: &mut Control,
-        workers: &Workers,
+        around: &mut Around<'_>,
     ) {
         if let Some(mut listening) = self.listeners.remove(name) {
             listening.close();
             for target in listening.targets().iter() {
                 self.forget_address(&target.key, name);
-                control.unwatch(&target.key);
+                around.control.unwatch(&target.key);
+                around.telemetry.end(Some(target.record));
             }
             if drop_connections {
-                drop_all(&listening.acceptor.service, workers);
+                drop_all(&listening.acceptor.service, around.workers);
             }
             info!(target: "TCP_ADAPTOR", "tcpListener '{name}' deleted");
         }
     }
 
     /// Starts a connector: streams for its address come here from now on.
-    pub(crate) fn connect(
-        &mut self,
-        plan: TcpConnectorPlan,
-        control: &mut Control,
-        workers: &Workers,
-    ) {
-        let id = control.next_connector();
+    pub(crate) fn connect(&mut self, plan: TcpConnectorPlan, around: &mut Around<'_>) {
+        let id = around.control.next_connector();
         let name = plan.name.clone();
         let address = plan.address.clone();
-        let connector = Arc::new(TcpConnector::new(id, plan));
-        for worker in workers.iter() {
+        let entity = TcpEntity {
+            name: &plan.name,
+            host: &plan.host,
+            port: &plan.port.to_string(),
+            address: &plan.address,
+        };
+        let process = plan.process.as_deref();
+        let record = around.telemetry.begin_connector(&entity, process);
+        let connector = Arc::new(TcpConnector::new(id, plan, record));
+        for worker in around.workers.iter() {
             let known = ToWorker::Connector(id, Some(Arc::clone(&connector)));
             let _ = worker.inbox.send(known);
         }
-        control.add_connector(id, &address);
+        around.control.add_connector(id, &address);
         self.connectors.insert(name, connector);
     }
 
@@ -199,16 +215,16 @@ impl TcpServices {
         &mut self,
         name: &str,
         drop_connections: bool,
-        control: &mut Control,
-        workers: &Workers,
+        around: &mut Around<'_>,
     ) {
         if let Some(connector) = self.connectors.remove(name) {
-            control.remove_connector(connector.id);
-            for worker in workers.iter() {
+            around.control.remove_connector(connector.id);
+            around.telemetry.end(connector.service.record);
+            for worker in around.workers.iter() {
                 let _ = worker.inbox.send(ToWorker::Connector(connector.id, None));
             }
             if drop_connections {
-                drop_all(&connector.service, workers);
+                drop_all(&connector.service, around.workers);
             }
             info!(target: "TCP_ADAPTOR", "tcpConnector '{name}' deleted");
         }
@@ -260,7 +276,22 @@ impl TcpServices {
     pub(crate) fn opened_to(&self, listener: &str, target: &str) -> Option<u64> {
         let targets = self.listeners.get(listener)?.targets();
         let opened = &targets.find(target)?.opened;
-        Some(opened.load(std::sync::atomic::Ordering::Relaxed))
+        Some(opened.load(Ordering::Relaxed))
+    }
+
+    /// How many connections each record of a listener or connector has had.
+    pub(crate) fn flow_counts(&self) -> Vec<(RecordId, u64)> {
+        let mut counts = Vec::new();
+        for listening in self.listeners.values() {
+            let targets = listening.targets();
+            let count = |target: &Target| (target.record, target.opened.load(Ordering::Relaxed));
+            counts.extend(targets.iter().map(count));
+        }
+        for connector in self.connectors.values() {
+            let opened = connector.service.counts.opened.load(Ordering::Relaxed);
+            counts.extend(connector.service.record.map(|record| (record, opened)));
+        }
+        counts
     }
 
     /// What listeners and connectors have counted, each with its kind.

@@ -17,6 +17,7 @@ use crate::forwarding::Settings;
 use crate::forwarding::replies::Replies;
 use crate::runtime::driver::{Driver, Load, ToWorker};
 use crate::runtime::service::{WorkerHandle, Workers};
+use crate::vanflow::Origin;
 use crate::worker::{Worker, WorkerEvent};
 
 /// The events of all workers, for the control plane.
@@ -31,6 +32,7 @@ pub(crate) fn start_workers(
     identity: &Arc<Identity>,
     default_treatment: Treatment,
     ids: &Arc<AtomicU64>,
+    origin: &Arc<Origin>,
     failures: &Failures,
 ) -> io::Result<(Workers, Events, Vec<JoinHandle<()>>)> {
     let count = count.max(1);
@@ -55,11 +57,12 @@ pub(crate) fn start_workers(
             default_treatment,
             replies: replies.clone(),
         };
-        let ids = Arc::clone(ids);
+        let (ids, origin) = (Arc::clone(ids), Arc::clone(origin));
         let (inboxes, events) = (inboxes.clone(), events.clone());
         let failures = failures.clone();
         let work = move || {
-            let worker = Worker::new(settings, ids, Instant::now());
+            let mut worker = Worker::new(settings, ids, Instant::now());
+            worker.tell_flows(origin);
             runtime.block_on(async move {
                 let driver = Driver::new(id, worker, inbox, inboxes, events, load);
                 // It is the only task that matters here: it decides itself when to yield.

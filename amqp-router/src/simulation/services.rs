@@ -4,7 +4,9 @@
 //! services send and when they stop, who reads slowly, who is cut off, and which services refuse.
 //! Laws: what arrives is what was sent, in order, from the start; unless somebody was cut off, all
 //! of it arrives and each end learns that the other has ended; a client is served while any service
-//! can be reached; buffers are bounded; and in the end no router remembers anything.
+//! can be reached; buffers are bounded; and in the end no router remembers anything;
+//! telemetry tells of each connection once, from its beginning to its end, with the octets that
+//! passed and the service that had it.
 //!
 //! ```sh
 //! SIM_SEEDS=0..10000 cargo test -p amqp-router streams_through
@@ -14,3 +16,4 @@
 mod net;
 mod program;
 mod stories;
+mod telemetry;

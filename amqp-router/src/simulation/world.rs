@@ -569,6 +569,7 @@ impl World {
                 panic!("there are no other routers")
             }
             WorkerEvent::Local { .. } => panic!("there are no local programs"),
+            WorkerEvent::Flows(_) | WorkerEvent::Octets { .. } => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! TCP connections: clients of listeners, and services that streams are for.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::control::table::ConnectorId;
 use crate::forwarding::Arrival;
 use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
 use crate::forwarding::wire::Terminal;
+use crate::vanflow::RecordId;
 
 /// A TCP connection that a client has made to a listener.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct TcpClient {
     /// The protocol that TLS has agreed on.
     pub(crate) alpn: Option<String>,
     pub(crate) tls: Option<Arc<str>>,
+    /// The record, in telemetry, of the listener's way to the address.
+    pub(crate) record: Option<RecordId>,
 }
 
 /// A service that is to be connected to: answer with [`Worker::dialled`].
@@ -46,6 +50,8 @@ pub(crate) struct Dialled {
     /// The service, as `host:port`.
     pub(crate) host: String,
     pub(crate) tls: Option<Arc<str>>,
+    /// This end of the connection.
+    pub(crate) local: Option<SocketAddr>,
 }
 
 impl Worker {
@@ -59,9 +65,11 @@ impl Worker {
             host,
             alpn,
             tls,
+            record,
         } = client;
         let mut tcp = TcpConnection::client(id, service, address, host, alpn, now);
         tcp.tls = tls;
+        self.begin_flow(&mut tcp, record, now);
         let number = self.connections.insert(Peer::Tcp(Box::new(tcp)));
         let traits = OutgoingTraits {
             capacity: 1,
@@ -91,8 +99,8 @@ impl Worker {
         };
         let dialled = match result {
             Ok(dialled) => dialled,
-            Err(_) => {
-                self.dial_another(connection, now);
+            Err(reason) => {
+                self.dial_another(connection, &reason, now);
                 return false;
             }
         };
@@ -101,6 +109,7 @@ impl Worker {
         counts
             .octets_out
             .fetch_add(tcp.sink.octets, Ordering::Relaxed);
+        let record = dialled.service.record;
         tcp.service = Some(dialled.service);
         tcp.host = dialled.host;
         tcp.tls = dialled.tls;
@@ -109,13 +118,14 @@ impl Worker {
         if let Some(token) = tcp.sink.token {
             self.forwarder.destination_is_well(token);
         }
+        self.flow_connected(number, record, dialled.local, now);
         self.start_stream(number, now);
         true
     }
 
     /// A connection could not be made: tries another service of the address, or gives the stream
     /// back.
-    fn dial_another(&mut self, connection: ConnectionId, now: Instant) {
+    fn dial_another(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
         let Some(tcp) = self.connections.tcp(connection.0) else {
             return;
         };
@@ -142,6 +152,8 @@ impl Worker {
                 }));
             }
             None => {
+                let error = format!("connection-failed ({reason})");
+                self.flow_failed(connection.0, &error, now);
                 // Nothing of it has reached a service: it can be tried elsewhere.
                 self.settle_stream(connection.0, DeliveryState::Released, now);
                 self.end_tcp(connection.0, false);
@@ -167,12 +179,16 @@ impl Worker {
         });
         tcp.incoming = Some(incoming);
         tcp.start_over();
+        let correlation_id = match &tcp.flow {
+            Some(flow) => self.flows.identity(flow),
+            None => None,
+        };
         let head = match &tcp.side {
             Side::Client { address, alpn, .. } => StreamHead {
                 to: Some(address.clone()),
                 reply_to: tcp.outgoing.map(|link| self.forwarder.reply_address(link)),
                 alpn: alpn.clone(),
-                correlation_id: None,
+                correlation_id,
                 is_stream: true,
             },
             Side::Server { reply_to, .. } => StreamHead {
@@ -338,9 +354,11 @@ impl Worker {
             return false;
         };
         let mut worked = false;
-        if tcp.sink.aborted {
+        if tcp.sink.aborted && !tcp.is_over() {
             tcp.end(true);
+            self.flows.cut_off(tcp, now);
         }
+        self.flows.time(tcp, now);
         if let Some(news) = tcp.sink.news.take() {
             self.stream_started(connection, news, now);
             worked = true;
@@ -395,14 +413,16 @@ impl Worker {
                     connector,
                     reply_to,
                     alpn,
+                    trace,
                     ..
                 },
-            ) => match head.reply_to {
+            ) => match &head.reply_to {
                 Some(to) => {
-                    *reply_to = Some(to);
+                    *reply_to = Some(to.clone());
                     alpn.clone_from(&head.alpn);
-                    let connector = *connector;
+                    let (connector, trace) = (*connector, trace.take());
                     tcp.stage = Stage::Dialling;
+                    self.join_flow(connection.0, &head, trace, now);
                     self.events.push_back(WorkerEvent::Dial(Dial {
                         connection,
                         id,
@@ -466,6 +486,7 @@ impl Worker {
         }
         if unanswered {
             tcp.end(true);
+            self.flow_failed(number, "delivery-failed (destination unreachable)", now);
             return false;
         }
         // The other direction may have more to say, and be on its way still.

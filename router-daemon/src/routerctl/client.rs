@@ -177,7 +177,10 @@ impl Client {
     pub(crate) async fn ping(&mut self, agent: &Agent) -> Outcome<()> {
         let properties = [
             ("name", SimpleValue::String("self".into())),
-            ("type", SimpleValue::String("io.skupper.router.management".into())),
+            (
+                "type",
+                SimpleValue::String("io.skupper.router.management".into()),
+            ),
         ];
         self.request(agent, "READ", &properties, &Row::new())
             .await

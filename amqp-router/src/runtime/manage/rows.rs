@@ -133,7 +133,9 @@ impl Manager<'_> {
                     entity.set(attribute, entry.key.as_str());
                 }
                 entity.set("distribution", entry.treatment.as_str());
-                let own = usize::from(matches!(entry.key.text(), "$management"));
+                let text = entry.key.text();
+                let own = text == "$management" || self.service.telemetry.receives_from(text);
+                let own = usize::from(own).min(address.consumers());
                 entity.set("inProcess", own as i64);
                 entity.set("subscriberCount", (address.consumers() - own) as i64);
                 entity.set("priority", entry.priority.map_or(-1, i64::from));

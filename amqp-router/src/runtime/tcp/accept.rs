@@ -94,13 +94,13 @@ impl Acceptor {
     }
 
     fn pass_on(&self, worker: usize, socket: Socketed, peer: SocketAddr, alpn: Option<String>) {
-        let address = {
+        let chosen = {
             let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
             targets
                 .choose(rand::random())
-                .map(|target| target.address.clone())
+                .map(|target| (target.address.clone(), target.record))
         };
-        let Some(address) = address else {
+        let Some((address, record)) = chosen else {
             return; // its last address has just been deleted
         };
         let tls = match &socket {
@@ -115,6 +115,7 @@ impl Acceptor {
                 host: peer.to_string(),
                 alpn,
                 tls,
+                record: Some(record),
             },
         };
         // A worker that is gone takes its listeners with it.

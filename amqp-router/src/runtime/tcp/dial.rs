@@ -14,6 +14,7 @@ use crate::adaptors::tcp::TcpService;
 use crate::control::table::ConnectorId;
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::LiveConnector;
+use crate::vanflow::RecordId;
 use crate::worker::tcp::Dialled;
 
 /// A `tcpConnector` made ready to work.
@@ -22,6 +23,8 @@ pub(crate) struct TcpConnectorPlan {
     pub(crate) address: String,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// What the service is to whoever looks at telemetry.
+    pub(crate) process: Option<String>,
     pub(crate) tls: Option<LiveConnector>,
 }
 
@@ -44,10 +47,11 @@ impl std::fmt::Debug for TcpConnector {
 }
 
 impl TcpConnector {
-    pub(crate) fn new(id: ConnectorId, plan: TcpConnectorPlan) -> Self {
+    pub(crate) fn new(id: ConnectorId, plan: TcpConnectorPlan, record: RecordId) -> Self {
         let service = TcpService {
             name: plan.name.clone(),
             address: plan.address.clone(),
+            record: Some(record),
             ..TcpService::default()
         };
         Self {
@@ -104,6 +108,7 @@ impl TcpConnector {
             service: Arc::clone(&self.service),
             host: self.host(),
             tls: None,
+            local: stream.local_addr().ok(),
         };
         let Some(tls) = &self.plan.tls else {
             return Ok((Stream::Tcp(stream), dialled));

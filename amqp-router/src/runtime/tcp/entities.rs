@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{ALPN, ServerTls, Strategy, TargetPlan, TcpConnectorPlan, TcpListenerPlan};
+use super::{ALPN, Around, ServerTls, Strategy, TargetPlan, TcpConnectorPlan, TcpListenerPlan};
 use crate::adaptors::tcp::{TcpService, TcpStatus};
 use crate::management::{Entity, Invalid};
 use crate::runtime::listener::{BindAddress, port_number};
@@ -80,6 +80,7 @@ impl Planner<'_> {
             address: self.tenanted(entity.word("address").unwrap_or_default()),
             host: entity.word("host").unwrap_or("127.0.0.1").to_owned(),
             port: tcp_port(entity)?,
+            process: entity.word("processId").map(str::to_owned),
             tls,
         })
     }
@@ -124,15 +125,19 @@ impl Service {
         planner: &Planner<'_>,
         entity: &Entity,
     ) -> Result<(), Invalid> {
-        let (control, workers) = (&mut self.control, &self.workers);
+        let around = &mut Around {
+            control: &mut self.control,
+            workers: &self.workers,
+            telemetry: &mut self.telemetry,
+        };
         match entity.schema().name {
             "tcpListener" => {
                 let plan = planner.tcp_listener(entity)?;
-                self.tcp.listen(plan, control, workers);
+                self.tcp.listen(plan, around);
             }
             "tcpConnector" => {
                 let plan = planner.tcp_connector(entity)?;
-                self.tcp.connect(plan, control, workers);
+                self.tcp.connect(plan, around);
             }
             _ => {
                 let value = entity.integer("value");
@@ -142,7 +147,7 @@ impl Service {
                     address: entity.word("address").unwrap_or_default().to_owned(),
                     value: value.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
                 };
-                self.tcp.add_target(plan, control);
+                self.tcp.add_target(plan, around);
             }
         }
         Ok(())
@@ -150,19 +155,22 @@ impl Service {
 
     /// Ends what a TCP entity was at work for.
     pub(crate) fn stop_tcp(&mut self, entity: &Entity, drop_connections: bool) {
-        let (control, workers, name) = (&mut self.control, &self.workers, entity.name());
+        let name = entity.name();
+        let around = &mut Around {
+            control: &mut self.control,
+            workers: &self.workers,
+            telemetry: &mut self.telemetry,
+        };
         match entity.schema().name {
             "tcpListener" => {
-                self.tcp
-                    .stop_listening(name, drop_connections, control, workers);
+                self.tcp.stop_listening(name, drop_connections, around);
             }
             "tcpConnector" => {
-                self.tcp
-                    .stop_connecting(name, drop_connections, control, workers);
+                self.tcp.stop_connecting(name, drop_connections, around);
             }
             _ => {
                 let listener = entity.word("listener").unwrap_or_default();
-                self.tcp.remove_target(listener, name, control);
+                self.tcp.remove_target(listener, name, around);
             }
         }
     }

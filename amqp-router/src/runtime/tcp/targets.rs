@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::control::address::AddressKey;
+use crate::vanflow::RecordId;
 
 /// The addresses of one listener, and how one is chosen for each connection
 /// (`reference/router/tcp-adaptor.md` §6).
@@ -35,6 +36,8 @@ pub(crate) struct Target {
     pub(crate) reachable: bool,
     /// Connections that were sent there.
     pub(crate) opened: Arc<AtomicU64>,
+    /// Its record in telemetry.
+    pub(crate) record: RecordId,
 }
 
 impl Strategy {
@@ -127,6 +130,7 @@ mod tests {
                 value,
                 reachable: true,
                 opened: Arc::default(),
+                record: RecordId(number as u64),
             });
         }
         targets

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::program::{Habit, Program};
+use super::telemetry::Told;
 use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
 use crate::adaptors::tcp::TcpService;
 use crate::codec::Symbol;
@@ -22,6 +23,7 @@ use crate::forwarding::mailbox::Mail;
 use crate::forwarding::replies::Replies;
 use crate::mesh::{self, Mesh};
 use crate::simulation::wire::{Manner, Wire};
+use crate::vanflow::RecordId;
 use crate::worker::tcp::{Dial, Dialled, TcpClient};
 use crate::worker::{ConnectionId, Worker, WorkerEvent};
 
@@ -46,6 +48,7 @@ pub(super) struct Router {
     pub(super) workers: Vec<Worker>,
     mail: VecDeque<(WorkerId, Mail)>,
     is_edge: bool,
+    pub(super) told: Told,
 }
 
 /// A connection between two routers.
@@ -178,7 +181,10 @@ impl Net {
         self.services.push(Service {
             router,
             connector,
-            service: Arc::default(),
+            service: Arc::new(TcpService {
+                record: Some(RecordId(1)),
+                ..TcpService::default()
+            }),
             refuses,
         });
         self.services.len() - 1
@@ -203,10 +209,11 @@ impl Net {
         let client = TcpClient {
             service: Arc::default(),
             address: address.into(),
-            host: "client".into(),
+            host: format!("client:{session}"),
             // Comes out again where the service is: so it is known whose connection that is.
             alpn: Some(session.to_string()),
             tls: None,
+            record: Some(RecordId(0)),
         };
         let connection = self.routers[router].workers[worker].add_tcp_client(client, now);
         self.sockets.push(Socket {
@@ -437,6 +444,7 @@ impl Net {
                 service: Arc::clone(&service.service),
                 host: "service".into(),
                 tls: None,
+                local: None,
             });
             let result = result.ok_or_else(|| "refused".to_owned());
             if self.tracing {
@@ -470,6 +478,7 @@ impl Net {
                 assert!(status.tcp.is_empty(), "{number} has {:?}", status.tcp);
                 assert_eq!(status.in_flight, 0, "router {number} holds deliveries");
             }
+            router.told.check_empty();
             for address in router.control.addresses() {
                 for destination in &address.entry.destinations {
                     assert_eq!(destination.load.get(), 0, "load of {}", address.entry.key);
@@ -509,6 +518,7 @@ impl Router {
         // As a listener does.
         control.watch("svc");
         let ids = Arc::default();
+        let told = Told::new(number);
         let worker = |worker: usize| {
             let settings = Settings {
                 worker: WorkerId(worker as u16),
@@ -516,13 +526,17 @@ impl Router {
                 default_treatment: Treatment::Balanced,
                 replies: Replies::new([number as u8; 16]),
             };
-            Worker::new(settings, Arc::clone(&ids), now)
+            let mut worker = Worker::new(settings, Arc::clone(&ids), now);
+            worker.tell_flows(Arc::clone(&told.origin));
+            worker.count_flows(true);
+            worker
         };
         Self {
             control,
             workers: (0..workers).map(worker).collect(),
             mail: VecDeque::new(),
             is_edge,
+            told,
         }
     }
 
@@ -530,6 +544,7 @@ impl Router {
     fn hear(&mut self, worker: WorkerId, event: WorkerEvent, now: Instant) -> Option<Dial> {
         match event {
             WorkerEvent::Dial(dial) => return Some(dial),
+            WorkerEvent::Flows(events) => self.told.hear(events),
             WorkerEvent::Opened(status) => self.control.opened(&Opened {
                 connection: status.id,
                 worker,

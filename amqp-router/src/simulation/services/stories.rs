@@ -101,6 +101,19 @@ fn check(net: &Net, session: usize, disturbed: bool) {
         client.got, server.habit.sends,
         "session {session}, to the client"
     );
+    check_telemetry(net, session);
+}
+
+/// What routers must have told of a session that nobody cut off.
+fn check_telemetry(net: &Net, session: usize) {
+    let client = &net.sockets[net.sessions[session].client].program;
+    let port = session.to_string();
+    let mut told = net.routers.iter().map(|router| &router.told);
+    let told = told.find_map(|told| told.of_client(&port));
+    let (identity, octets) = told.expect("its record");
+    assert_eq!(octets, [client.sent as u64, client.got as u64]);
+    let mut routers = net.routers.iter();
+    assert!(routers.any(|router| router.told.serves(identity)));
 }
 
 /// Some routers, connected somehow.
