@@ -523,13 +523,13 @@ fn since_1970() -> Duration {
 /// Messages that may wait to be sent.
 const OUTBOX: usize = 256;
 /// Messages of others that may wait for the control plane.
-const INBOX: usize = 16;
+const INBOX: usize = 4;
 /// Messages that may wait to be received.
 const CREDIT: u32 = 50;
 /// Octets of a message from a collector.
 const LONGEST_COMMAND: usize = 64 * 1024;
 /// Octets of a message from another router.
-const LONGEST_UPDATE: usize = 1024 * 1024;
+const LONGEST_UPDATE: usize = 256 * 1024;
 /// Ticks between two readings of what services count: a second.
 const TICKS_PER_COUNT: u32 = 5;
 /// How long workers are given to send what they were given last.

@@ -161,8 +161,27 @@ attributes! {
 }
 
 impl Attribute {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
     pub(crate) fn code(self) -> u32 {
         u32::from(self as u8)
+    }
+
+    /// Whether the router of a connection's service may say this of it: any number but its
+    /// beginning and end, and of the texts those that only it knows.
+    pub(crate) fn is_of_service(self) -> bool {
+        match self.kind() {
+            Kind::Number => !matches!(self, Self::StartTime | Self::EndTime),
+            Kind::Text => matches!(
+                self,
+                Self::Trace
+                    | Self::Connector
+                    | Self::ProxyHost
+                    | Self::ProxyPort
+                    | Self::ErrorConnectorSide
+            ),
+        }
     }
 
     pub(crate) fn of_code(code: u32) -> Option<Self> {

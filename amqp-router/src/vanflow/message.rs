@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::attribute::{Attribute, Datum, Kind, RecordType};
+use super::attribute::{Attribute, Datum, Kind, RecordType, start};
 use super::identity::Identity;
 use crate::codec::view::{APPLICATION_PROPERTIES, PROPERTIES, VALUE, section};
 use crate::codec::write::{put_list, put_map, put_string, put_symbol, put_uint, put_ulong};
@@ -101,12 +101,15 @@ pub(crate) fn updates(message: &[u8]) -> Vec<Update> {
     let Ok((Some("RECORD"), Some(Value::List(records)))) = read(message) else {
         return Vec::new();
     };
-    records.iter().filter_map(update).collect()
+    let records = records.iter().take(MOST_UPDATES);
+    records.filter_map(update).collect()
 }
 
 fn update(record: &Value) -> Option<Update> {
     let (mut kind, mut identity, mut attributes) = (None, None, Vec::new());
-    for (key, value) in record.as_map()? {
+    let pairs = record.as_map()?;
+    // Each attribute is there once.
+    for (key, value) in Some(pairs).filter(|pairs| pairs.len() <= Attribute::COUNT)? {
         let code = key.as_u64().and_then(|code| u32::try_from(code).ok())?;
         let attribute = Attribute::of_code(code)?;
         match (attribute, attribute.kind(), value) {
@@ -116,7 +119,8 @@ fn update(record: &Value) -> Option<Update> {
                 attributes.push((attribute, Datum::Number(*number)));
             }
             (_, Kind::Text, Value::String(text)) => {
-                attributes.push((attribute, Datum::from(text.as_str())));
+                let text = start(text, attribute.longest());
+                attributes.push((attribute, Datum::from(text)));
             }
             _ => return None,
         }
@@ -128,6 +132,9 @@ fn update(record: &Value) -> Option<Update> {
         attributes,
     })
 }
+
+/// Records of a message from another router that are looked at: a router sends [`BATCH`].
+const MOST_UPDATES: usize = 200;
 
 /// The subject and the body, if it is one value.
 fn read(message: &[u8]) -> Result<(Option<&str>, Option<Value>), DecodeError> {
@@ -251,6 +258,17 @@ mod tests {
             breaks(&mut pairs);
             assert_eq!(updates(&message("RECORD", pairs)), [], "case {number}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_of_an_update_is_bounded() {
+        let mut long = good();
+        long[2].1 = "x".repeat(100_000).into();
+        let update = &updates(&message("RECORD", long))[0];
+        assert_eq!(update.attributes[0].1, Datum::from("x".repeat(1000)));
+        let mut many = good();
+        many.extend((0..100).map(|n| (Value::Uint(61), Value::Ulong(n))));
+        assert_eq!(updates(&message("RECORD", many)), []);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Store {
         match self.records.get(&id).map(|record| record.kind) {
             Some(RecordType::BiflowTport) => {
                 for (attribute, datum) in update.attributes {
-                    if !OWN.contains(&attribute) {
+                    if attribute.is_of_service() {
                         self.set(id, attribute, datum);
                     }
                 }
@@ -374,5 +374,3 @@ const ENDING_TICKS: u64 = 25;
 const EARLY_TICKS: u64 = 5;
 /// How many of those there may be.
 const EARLY_MOST: usize = 1000;
-/// What only the router that a connection's record belongs to can say of it.
-const OWN: [Attribute; 3] = [Attribute::Parent, Attribute::StartTime, Attribute::EndTime];

@@ -186,6 +186,7 @@ fn what_is_known_late_is_told_with_the_end() {
         attributes: vec![
             (Attribute::Trace, "0/B".into()),
             (Attribute::StartTime, 0.into()),
+            (Attribute::SourceHost, "elsewhere".into()),
         ],
     });
     let records = told(&story.run(1500), FLOWS);
@@ -193,6 +194,7 @@ fn what_is_known_late_is_told_with_the_end() {
     assert_eq!(ended[&31], "0/B".into());
     assert!(ended.contains_key(&4));
     assert_ne!(ended[&3], Value::Ulong(0), "that is not another's to say");
+    assert!(!ended.contains_key(&14), "nor is that");
 }
 
 #[test]
