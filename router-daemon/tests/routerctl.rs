@@ -171,6 +171,28 @@ fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
 }
 
 #[test]
+fn the_latest_lines_of_the_log_are_shown() {
+    let router = Router::standalone();
+    let lines = router.done(&["log", "show"]);
+    assert!(lines.contains(" SERVER (info) Operational, "), "{lines}");
+    let last = router.json(&["log", "show", "--limit", "2"]);
+    let entries = last.as_array().expect("entries");
+    assert_eq!(entries.len(), 2, "{last}");
+    for entry in entries {
+        assert!(
+            entry["time"]
+                .as_str()
+                .is_some_and(|at| at.starts_with("20")),
+            "{last}"
+        );
+        assert!(
+            entry["text"].is_string() && entry["line"].is_i64(),
+            "{last}"
+        );
+    }
+}
+
+#[test]
 fn entities_are_created_read_queried_and_deleted() {
     let router = Router::standalone();
     let created = router.json(&["create", "address", "mine", "prefix=a", "priority=7"]);

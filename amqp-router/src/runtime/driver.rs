@@ -12,143 +12,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::oneshot;
 use tokio::time::{Instant as TokioInstant, Sleep};
 
-use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
-use crate::adaptors::local::{LocalEvent, LocalLinkId};
-use crate::adaptors::tcp::TcpService;
-use crate::codec::{Attach, DeliveryState, Error};
-use crate::control::links::Command;
+use crate::adaptors::local::LocalEvent;
 use crate::control::table::{ConnectorId, WorkerId};
 use crate::endpoint::Connection;
 use crate::forwarding::mailbox::Mail;
-use crate::policy::Grant;
 use crate::runtime::ready::ReadyList;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
 use crate::runtime::trace::SocketTrace;
-use crate::worker::tcp::{Dial, Dialled, TcpClient};
-use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent, WorkerStatus};
+use crate::worker::tcp::{Dial, Dialled};
+use crate::worker::{ConnectionId, Worker, WorkerEvent};
 
-/// What a worker is sent.
-#[derive(Debug)]
-pub(crate) enum ToWorker {
-    /// A connection to adopt.
-    Connection(Box<NewConnection>),
-    Mail(Vec<Mail>),
-    Commands(Vec<Command>),
-    Authenticated {
-        connection: ConnectionId,
-        id: u64,
-        result: Authentication,
-    },
-    /// Say that you live.
-    Ping(oneshot::Sender<()>),
-    /// Report yourself.
-    Status(oneshot::Sender<WorkerStatus>),
-    /// Tell once a second how many octets pass, or no longer.
-    CountFlows(bool),
-    /// Let in the connection that management knows as `id`.
-    Admit {
-        id: u64,
-        grant: Arc<Grant>,
-    },
-    /// Close the connection that management knows as `id`.
-    Close {
-        id: u64,
-        error: Option<Error>,
-    },
-    /// Trace the connection that management knows as `id`, or no longer.
-    Trace {
-        id: u64,
-        on: bool,
-    },
-    /// A TCP connection that a listener has accepted.
-    Tcp(Box<NewTcp>),
-    /// How to connect to a TCP service; nothing: it is no more.
-    Connector(ConnectorId, Option<Arc<TcpConnector>>),
-    /// How connecting to a TCP service went.
-    Dialled {
-        connection: ConnectionId,
-        id: u64,
-        result: Result<Box<(Stream, Dialled)>, String>,
-    },
-    /// Cut off every TCP connection of a listener or connector.
-    DropTcp(Arc<TcpService>),
-    /// Close every connection and end.
-    Shutdown {
-        error: Option<Error>,
-    },
-    /// Make room for a local program, whose links' events go to `events`.
-    AddLocal {
-        events: UnboundedSender<LocalEvent>,
-        reply: oneshot::Sender<ConnectionId>,
-    },
-    Local {
-        connection: ConnectionId,
-        request: LocalRequest,
-    },
-}
+mod message;
 
-/// What a local program wants done.
-#[derive(Debug)]
-pub(crate) enum LocalRequest {
-    Attach {
-        attach: Box<Attach>,
-        capacity: u32,
-        reply: oneshot::Sender<LocalLinkId>,
-    },
-    Send {
-        link: LocalLinkId,
-        payload: Bytes,
-        settled: bool,
-        reply: oneshot::Sender<Option<u32>>,
-    },
-    Credit {
-        link: LocalLinkId,
-        credit: u32,
-        drain: bool,
-    },
-    Settle {
-        link: LocalLinkId,
-        delivery: u32,
-        state: DeliveryState,
-    },
-    Detach {
-        link: LocalLinkId,
-    },
-    Leave,
-}
-
-/// A TCP connection that a listener has accepted, and secured if it is to be.
-#[derive(Debug)]
-pub(crate) struct NewTcp {
-    pub(crate) socket: Socketed,
-    pub(crate) client: TcpClient,
-}
-
-/// A socket, by whose runtime it is.
-#[derive(Debug)]
-pub(crate) enum Socketed {
-    /// The worker's own.
-    Here(Stream),
-    /// Nobody's yet.
-    Elsewhere(std::net::TcpStream),
-}
-
-/// A connection whose socket, and TLS if it has that, are up.
-#[derive(Debug)]
-pub(crate) struct NewConnection {
-    pub(crate) id: u64,
-    pub(crate) stream: Stream,
-    pub(crate) server: bool,
-    pub(crate) settings: Arc<ConnectionSettings>,
-    pub(crate) peer: PeerInfo,
-}
+pub(crate) use message::{LocalRequest, NewConnection, NewTcp, Socketed, ToWorker};
 
 /// How busy a worker is, for whoever places connections.
 #[derive(Debug, Default)]

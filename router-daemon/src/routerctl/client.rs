@@ -187,6 +187,20 @@ impl Client {
             .map(drop)
     }
 
+    /// The latest entries of the router's log, as GET-LOG gives them.
+    pub(crate) async fn log(&mut self, agent: &Agent, limit: u32) -> Outcome<Json> {
+        let properties = [
+            ("name", SimpleValue::String("self".into())),
+            ("type", SimpleValue::String("org.amqp.management".into())),
+            (
+                "limit",
+                SimpleValue::Int(limit.try_into().unwrap_or(i32::MAX)),
+            ),
+        ];
+        self.request(agent, "GET-LOG", &properties, &Row::new())
+            .await
+    }
+
     /// Has the router read its configuration file again; returns what became of it.
     pub(crate) async fn reload(&mut self, agent: &Agent) -> Outcome<Json> {
         let properties = [

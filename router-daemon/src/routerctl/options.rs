@@ -128,6 +128,12 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
+    /// Show the latest lines that the router has logged; it keeps about 1000
+    Show {
+        /// How many
+        #[arg(long, value_name = "N", default_value = "50")]
+        limit: u32,
+    },
     /// Show the levels of a module, or of all
     Get {
         /// The module: SERVER, ROUTER, TCP_ADAPTOR, DEFAULT, …
