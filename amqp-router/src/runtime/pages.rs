@@ -52,9 +52,14 @@ impl RouterPages {
     }
 
     async fn missing_now(&self) -> Option<Vec<String>> {
-        match self.is_stopping() {
-            true => Some(vec!["the router is stopping".to_owned()]),
-            false => self.ask(Request::Missing).await,
+        let stopping = || Some(vec!["the router is stopping".to_owned()]);
+        if self.is_stopping() {
+            return stopping();
+        }
+        match self.ask(Request::Missing).await {
+            // It has begun to stop meanwhile.
+            None if self.is_stopping() => stopping(),
+            missing => missing,
         }
     }
 

@@ -315,6 +315,10 @@ impl ControlPlane {
             tokio::spawn(manage::serve(worker, myself.downgrade()));
         }
         let stopped = self.work(&mut inputs, &mut requests).await;
+        self.service.begin_to_stop();
+        // Whoever has asked for something just before hears that nobody answers any more.
+        requests.close();
+        while requests.try_recv().is_ok() {}
         self.service.telemetry.finish().await;
         self.service.shut_down();
         // Workers end when their connections are closed, and then drop their end of this channel.

@@ -666,10 +666,15 @@ impl Service {
             .collect()
     }
 
+    /// From now on probes are told that the router stops.
+    pub(crate) fn begin_to_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
     /// Stops listening and connecting, and has every worker close its connections and end. Probes
     /// over HTTP are answered until then: that the router is not ready.
     pub(crate) fn shut_down(&mut self) {
-        self.stopping.store(true, Ordering::Release);
+        self.begin_to_stop();
         let listeners = self.listeners.iter();
         let others = listeners.filter(|(_, listener)| !listener.is_http);
         for name in others.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
