@@ -1,6 +1,8 @@
 //! `$management` as Proton sees it: names of attributes and types of values.
 
-use interop_tests::{Job, Peer, Request, Router, Running, available, eventually, fields, rows};
+use interop_tests::{
+    Job, Peer, Request, Router, Running, available, clients, eventually, fields, rows,
+};
 use serde_json::{Map, Value, json};
 
 #[test]
@@ -238,6 +240,59 @@ fn query_answers_only_the_attributes_asked_for() {
             .all(|row| row.as_array().is_some_and(|row| row.len() == 2)),
         "{reply}"
     );
+}
+
+clients!(every_client_can_ask);
+
+/// Creates, reads and deletes an address, and is told why it cannot do so again.
+fn every_client_can_ask(peer: Peer) {
+    let Some(router) = reachable() else { return };
+    let name = format!("asked by {peer:?}");
+    let prefix = format!("asked/{peer:?}");
+    let kind = "io.skupper.router.router.config.address";
+    let request = |operation: &str, body: Value| Request {
+        body,
+        application_properties: fields([
+            ("operation", json!(["string", operation])),
+            ("type", json!(["string", kind])),
+            ("name", json!(["string", name])),
+        ]),
+        ..Request::text(operation, "")
+    };
+    let none = || json!(["map", []]);
+    let attributes = json!([
+        "map",
+        [
+            [["string", "prefix"], ["string", prefix]],
+            [["string", "distribution"], ["string", "closest"]],
+        ]
+    ]);
+    let story = [
+        ("CREATE", attributes.clone(), 201),
+        ("CREATE", attributes, 400),
+        ("READ", none(), 200),
+        ("DELETE", none(), 204),
+        ("DELETE", none(), 404),
+    ];
+    for (operation, body, status) in story {
+        let job = Job::request("$management", vec![request(operation, body)]).describe();
+        let answered = peer.start(&router, job).finish();
+        let answer = answered.named("message")[0];
+        assert_eq!(answer["correlation_id"], operation, "{answered}");
+        let properties = &answer["message"]["application_properties"];
+        assert_eq!(
+            properties["statusCode"],
+            json!(["int", status]),
+            "{answered}"
+        );
+        if status == 200 {
+            let text = answer["message"].to_string();
+            assert!(
+                text.contains(&prefix) && text.contains("closest"),
+                "{answered}"
+            );
+        }
+    }
 }
 
 #[test]

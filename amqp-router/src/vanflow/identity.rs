@@ -31,9 +31,7 @@ impl Source {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|&octet| write!(f, "{}", char::from(octet)))
+        f.write_str(std::str::from_utf8(&self.0).expect("its characters are ASCII"))
     }
 }
 

@@ -57,6 +57,12 @@ impl Attributes {
         self.changed = 0;
     }
 
+    /// Takes all of them away.
+    pub(super) fn take(&mut self) -> Vec<(Attribute, Datum)> {
+        self.changed = 0;
+        std::mem::take(&mut self.values)
+    }
+
     /// Everything is to be said again.
     pub(super) fn repeat(&mut self) {
         self.changed = u128::MAX;

@@ -102,6 +102,7 @@ impl Store {
     pub(super) fn set(&mut self, id: RecordId, attribute: Attribute, datum: Datum) {
         if let Some(record) = self.records.get_mut(&id)
             && record.attributes.set(attribute, datum)
+            && record.place == Place::Idle
         {
             self.queue(id);
         }
@@ -274,10 +275,8 @@ impl Store {
             .into_iter()
             .partition(|identity| identity.source == source);
         for identity in own {
-            if let Some(record) = self.co_records.get(&identity) {
-                let news = record.attributes.news();
-                let attributes = news.map(|(attribute, datum)| (attribute, datum.clone()));
-                let attributes = attributes.collect();
+            if let Some(record) = self.co_records.get_mut(&identity) {
+                let attributes = record.attributes.take();
                 self.merge(Update {
                     identity,
                     attributes,
@@ -293,7 +292,8 @@ impl Store {
             return;
         };
         record.queued = false;
-        record.attributes.told();
+        // Whoever has the record has them now.
+        record.attributes.take();
         if record.closed >= record.opened {
             self.origin.release(record.opened);
             self.co_records.remove(&identity);

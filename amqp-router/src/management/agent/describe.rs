@@ -61,7 +61,8 @@ fn schema() -> Value {
             ("fullyQualifiedType".into(), schema.full_name().into()),
             ("singleton".into(), schema.singleton.into()),
         ];
-        (Value::from(schema.name), Value::Map(entries))
+        let short = schema.alias.unwrap_or(schema.name);
+        (Value::from(short), Value::Map(entries))
     });
     let prefix = PREFIX.trim_end_matches('.');
     Value::Map(vec![
@@ -76,6 +77,7 @@ fn attribute(attribute: &Attribute) -> Value {
         Kind::Path => "path".into(),
         Kind::Integer => "integer".into(),
         Kind::Boolean => "boolean".into(),
+        Kind::Map if attribute.name == "openProperties" => "properties".into(),
         Kind::Map => "map".into(),
         Kind::List => "list".into(),
         Kind::Choice(words) => list(words.iter().copied()),
