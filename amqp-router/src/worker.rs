@@ -34,7 +34,7 @@ use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, Tra
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
-use crate::forwarding::stats::{AddressCounts, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
@@ -127,7 +127,18 @@ pub(crate) struct WorkerStatus {
     pub(crate) links: Vec<(LinkRef, LinkStatus)>,
     pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
     pub(crate) counts: WorkerCounts,
+    pub(crate) backlog: Backlog,
     pub(crate) in_flight: usize,
+}
+
+/// What a worker tells for metrics: little, however many links and connections it has.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerFigures {
+    pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
+    pub(crate) counts: WorkerCounts,
+    pub(crate) backlog: Backlog,
+    /// TCP connections that are open.
+    pub(crate) tcp: usize,
 }
 
 impl Worker {
@@ -434,8 +445,29 @@ impl Worker {
                 .link_statuses(&self.connections, self.id, now),
             addresses: self.forwarder.address_counts().collect(),
             counts: self.forwarder.counts(),
+            backlog: self.backlog(now),
             in_flight: self.forwarder.in_flight(),
         }
+    }
+
+    pub(crate) fn figures(&self, now: Instant) -> WorkerFigures {
+        let open = |peer: &Peer| matches!(peer, Peer::Tcp(tcp) if tcp.opened.is_some());
+        WorkerFigures {
+            addresses: self.forwarder.address_counts().collect(),
+            counts: self.forwarder.counts(),
+            backlog: self.backlog(now),
+            tcp: self
+                .connections
+                .iter()
+                .filter(|(_, peer)| open(peer))
+                .count(),
+        }
+    }
+
+    /// What waits on links, but for TCP connections': theirs wait by their nature.
+    fn backlog(&self, now: Instant) -> Backlog {
+        let is_tcp = |number| matches!(self.connections.get(number), Some(Peer::Tcp(_)));
+        self.forwarder.backlog(now, |number| !is_tcp(number))
     }
 
     /// Handles everything that a connection's endpoint has to say.

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use interop_tests::{
@@ -236,7 +237,95 @@ fn refusals_are_counted_by_reason() {
     });
     let scrape = Scrape::of(&router, "http");
     assert_eq!(scrape.value(name, &[("reason", "rate")]), 0.0);
-    assert_eq!(scrape.samples(name).count(), 4);
+    assert_eq!(scrape.samples(name).count(), 5);
+}
+
+#[test]
+fn what_policy_and_limits_refuse_is_counted() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let groups = |hosts: &str| json!({"all": {"users": "*", "remoteHosts": hosts, "sources": "news", "targets": "*"}});
+    let router = builder()
+        .entity(
+            "policy",
+            json!({"enableVhostPolicy": true, "maxConnections": 5}),
+        )
+        .entity(
+            "vhost",
+            json!({"hostname": "$default", "groups": groups("*")}),
+        )
+        .entity(
+            "vhost",
+            json!({"hostname": "shut", "groups": groups("10.0.0.1")}),
+        )
+        .listener("shut", json!({"policyVhost": "shut"}))
+        .start();
+    let value = |name: &str| Scrape::of(&router, "http").value(name, &[]);
+    let refused = |reason: &str| {
+        let name = "amqp_router_connections_refused_total";
+        Scrape::of(&router, "http").value(name, &[("reason", reason)])
+    };
+    // Policy turns away what is open already.
+    let shut = Job::receive("news").count(1);
+    Peer::Proton.start_at(&router, "shut", shut).failure();
+    assert_eq!(refused("policy"), 1.0);
+    Peer::Proton
+        .start(&router, Job::receive("secrets").count(1))
+        .failure();
+    assert_eq!(value("amqp_router_links_refused_total"), 1.0);
+
+    let connections = || value("qdr_amqp_service_connections");
+    eventually("all are gone", || connections() == 0.0);
+    let connect = || interop_tests::connect(router.port("normal"));
+    let crowd: Vec<_> = (0..7).map(|_| connect()).collect();
+    eventually("two are too many", || refused("limit") == 2.0);
+    assert_eq!(connections(), 5.0);
+    drop(crowd);
+    for _ in 0..20 {
+        for _ in 0..1000 {
+            drop(connect());
+        }
+        if refused("rate") > 0.0 {
+            return;
+        }
+    }
+    panic!("20,000 connections at once are not too fast");
+}
+
+#[test]
+fn a_late_settlement_is_counted_by_its_delay_and_a_dry_sender_as_blocked() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let router = builder().start();
+    let job = Job::receive("late").outcomes(&[Outcome::None]);
+    let mut keeping = Peer::Proton.start(&router, job);
+    keeping.expect("attached");
+    let sending = Peer::Proton.start(&router, Job::send("late").count(1));
+    keeping.expect("message");
+    thread::sleep(Duration::from_millis(2500));
+    drop(keeping);
+    sending.finish();
+    let scrape = Scrape::of(&router, "http");
+    for (name, count) in [
+        ("qdr_modified_deliveries_total", 1.0),
+        ("qdr_deliveries_delayed_1sec_total", 1.0),
+        ("qdr_deliveries_delayed_10sec_total", 0.0),
+    ] {
+        assert_eq!(scrape.value(name, &[]), count, "{name}");
+    }
+
+    let send = Job::send("nobody").count(1).time_limit(LIMIT);
+    let waiting = Peer::Proton.start(&router, send);
+    let blocked = |direction| {
+        let labels = [("direction", direction)];
+        Scrape::of(&router, "http").value("amqp_router_links_blocked", &labels)
+    };
+    eventually("it has no credit", || blocked("in") == 1.0);
+    assert_eq!(blocked("out"), 0.0);
+    drop(waiting);
+    eventually("it is gone", || blocked("in") == 0.0);
 }
 
 #[test]
@@ -262,17 +351,39 @@ fn a_router_is_ready_when_it_is_in_the_network() {
         "name": "routers", "role": "inter-router", "host": "127.0.0.1", "port": port.to_string(),
         "saslMechanisms": "ANONYMOUS",
     });
-    let _b = RouterBuilder::plain()
+    let up = || {
+        let labels = [("connector", "to B")];
+        Scrape::of(&a, "http").value("amqp_router_connector_up", &labels)
+    };
+    assert_eq!(up(), 0.0);
+    let b = RouterBuilder::plain()
         .router(json!({"mode": "interior", "id": "B"}))
         .entity("listener", listener)
         .start();
     eventually("it is ready", || get(&a, "http", "/readyz").0 == 200);
+    assert_eq!(up(), 1.0);
     eventually("the other one is counted", || {
         let scrape = Scrape::of(&a, "http");
         scrape.value("qdr_routers_total", &[]) == 1.0
             && scrape.value("qdr_last_topology_change_timestamp", &[]) > 1.7e9
     });
     assert_eq!(rows(&a, "routerMetrics")[0]["nodeCount"], 1);
+
+    let transit = || Scrape::of(&a, "http").value("qdr_deliveries_transit_total", &[]);
+    let mut receiving = Peer::Proton.start(&b, Job::receive("far").count(3));
+    receiving.expect("attached");
+    let before = transit();
+    Peer::Proton.start(&a, Job::send("far").count(3)).finish();
+    receiving.finish();
+    assert_eq!(
+        transit() - before,
+        3.0,
+        "what routers tell each other does not count"
+    );
+
+    drop(b);
+    eventually("it is cut off", || get(&a, "http", "/readyz").0 == 503);
+    assert_eq!(up(), 0.0);
 }
 
 #[test]

@@ -274,6 +274,14 @@ impl Control {
         self.links.values()
     }
 
+    pub(crate) fn link_count(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(crate) fn address_count(&self) -> usize {
+        self.addresses.len()
+    }
+
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.addresses.iter().map(|(_, address)| address)
     }

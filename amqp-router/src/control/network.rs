@@ -476,6 +476,12 @@ impl Control {
         self.network.as_ref()?.mesh.last_change()
     }
 
+    /// How many other routers are known.
+    pub(crate) fn router_count(&self) -> usize {
+        let network = self.network.as_ref();
+        network.map_or(0, |network| network.mesh.router_count())
+    }
+
     /// Every other router that is known.
     pub(crate) fn routers(&self) -> Vec<RouterStatus> {
         let network = self.network.as_ref();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::codec::{DeliveryState, DeliveryTag};
-use crate::control::table::Slot;
+use crate::control::table::{AddressId, Slot};
 use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Origin, Outbound};
 use crate::forwarding::inspect;
@@ -302,7 +302,8 @@ impl Forwarder {
         outbound.number = Some(wire.start(outgoing.terminal, head, chunk, more));
         if outgoing.to_router {
             self.addresses.count_transit(outbound.envelope.address);
-            self.counts.transit += 1;
+            // What the control plane tells its neighbours is no delivery of anybody's.
+            self.counts.transit += u64::from(outbound.envelope.address != AddressId::NONE);
         } else {
             self.addresses.count_egress(outbound.envelope.address);
             self.counts.egress += 1;

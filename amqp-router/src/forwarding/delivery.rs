@@ -1,5 +1,7 @@
 //! The two halves of a delivery.
 
+use std::time::{Duration, Instant};
+
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
@@ -98,6 +100,14 @@ pub(super) struct Outbound {
     pub(super) held: bool,
     /// All of it has been sent, and it waits in the link's chain for its outcome.
     pub(super) sent: bool,
+}
+
+impl Outbound {
+    /// How long it has been here; a stream takes the time it takes, and is never late.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        let age = now.duration_since(self.envelope.arrived);
+        (!self.envelope.is_stream).then_some(age)
+    }
 }
 
 /// Who waits to hear of an outgoing half.

@@ -1,8 +1,8 @@
 //! The forwarding half of links, and how they come and go.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -121,6 +121,8 @@ pub(crate) struct Outgoing {
     pub(super) moved: bool,
     /// Has sent nothing for a whole tick although something waits.
     pub(super) stalled: bool,
+    /// Ticks for which it has had no credit.
+    pub(super) dry_ticks: u32,
     pub(super) counts: DeliveryCounts,
     pub(super) rate: Rate,
 }
@@ -186,7 +188,7 @@ impl Outgoing {
             unsettled: self.unsettled,
             credit: wire.allowance(self.terminal).credit,
             settle_rate: self.rate.per_second(),
-            zero_credit_seconds: 0,
+            zero_credit_seconds: self.dry_ticks,
             stuck,
         }
     }
@@ -285,6 +287,7 @@ impl Forwarder {
             next_tag: 0,
             moved: false,
             stalled: false,
+            dry_ticks: 0,
             counts: DeliveryCounts::default(),
             rate: Rate::default(),
         });
@@ -427,13 +430,7 @@ impl Forwarder {
                 incoming.status(wire, now),
             )
         });
-        let mut stuck: HashMap<u32, u32> = HashMap::new();
-        for (_, outbound) in self.outbound.iter() {
-            let envelope = &outbound.envelope;
-            if !envelope.is_stream && now.saturating_duration_since(envelope.arrived) > STUCK {
-                *stuck.entry(outbound.link).or_default() += 1;
-            }
-        }
+        let stuck = self.stuck(now);
         let outgoing = self.outgoing.iter().map(|(index, outgoing)| {
             let slot = self.outgoing.slot(index);
             (
@@ -457,6 +454,7 @@ impl Forwarder {
         let mut stalled = Vec::new();
         for (link, outgoing) in self.outgoing.iter_mut() {
             outgoing.rate.tick(outgoing.counts.finished());
+            outgoing.follow_credit(wire);
             let waits = !outgoing.moved && !outgoing.queue.is_empty();
             for &delivery in &outgoing.queue {
                 self.outbound[delivery].body.own();
@@ -505,9 +503,6 @@ const CLOSE_STREAMS_EVERY: u32 = 30;
 
 /// Unsettled deliveries that one link from a router may have.
 const ROUTER_HELD: u32 = 65_536;
-
-/// Deliveries that are here for longer are stuck.
-const STUCK: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

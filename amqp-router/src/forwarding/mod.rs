@@ -10,6 +10,7 @@
 mod addresses;
 mod aim;
 mod attempts;
+mod backlog;
 mod control_links;
 mod deliver;
 mod delivery;

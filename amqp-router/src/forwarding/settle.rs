@@ -26,10 +26,13 @@ impl Forwarder {
         let origin = outbound.origin;
         let link = outbound.link;
         if settled {
-            let age = now.duration_since(outbound.envelope.arrived);
-            self.outgoing[link].counts.settled(state.as_ref(), age);
-            self.counts.outcomes.settled(state.as_ref(), age);
-            self.counts.latency.note(age);
+            let age = outbound.age(now);
+            let counted = age.unwrap_or_default();
+            self.outgoing[link].counts.settled(state.as_ref(), counted);
+            self.counts.outcomes.settled(state.as_ref(), counted);
+            if let Some(age) = age {
+                self.counts.latency.note(age);
+            }
             self.outgoing[link].moved = true;
             if matches!(state, Some(DeliveryState::Released)) {
                 self.stream_released(delivery, now);
@@ -375,10 +378,13 @@ impl Forwarder {
         outcome: DeliveryState,
     ) {
         let mut outbound = self.take_outbound(delivery);
-        let age = now.duration_since(outbound.envelope.arrived);
         if !outbound.envelope.settled {
-            self.counts.outcomes.settled(Some(&outcome), age);
-            self.counts.latency.note(age);
+            let age = outbound.age(now);
+            let counted = age.unwrap_or_default();
+            self.counts.outcomes.settled(Some(&outcome), counted);
+            if let Some(age) = age {
+                self.counts.latency.note(age);
+            }
         }
         self.notify_lost(wire, &mut outbound, outcome);
     }

@@ -136,6 +136,35 @@ impl WorkerCounts {
     }
 }
 
+/// What one worker's links to AMQP peers and local programs have before them at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// Deliveries queued on outgoing links: not, or not entirely, sent.
+    pub(crate) undelivered: u64,
+    /// Deliveries whose outcome their senders wait for.
+    pub(crate) unsettled: u64,
+    /// Deliveries of outgoing links that have been here for [`STUCK_AFTER`].
+    pub(crate) stuck: u64,
+    /// Incoming links whose sender has had no credit for [`STUCK_AFTER`].
+    pub(crate) blocked_in: u64,
+    /// Outgoing links whose receiver has given no credit for [`STUCK_AFTER`].
+    pub(crate) blocked_out: u64,
+}
+
+impl Backlog {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.undelivered += other.undelivered;
+        self.unsettled += other.unsettled;
+        self.stuck += other.stuck;
+        self.blocked_in += other.blocked_in;
+        self.blocked_out += other.blocked_out;
+    }
+}
+
+/// How old a delivery is when it counts as stuck, and how long a link is without credit when it
+/// counts as blocked: as in skrouterd.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(10);
+
 /// Events per second, over the last five.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {

@@ -1,5 +1,6 @@
 //! One worker's forwarding between scripted links.
 
+mod backlog;
 mod network;
 
 use std::collections::VecDeque;

@@ -349,6 +349,11 @@ impl Mesh {
         std::iter::once(myself).chain(others)
     }
 
+    /// Other routers that are known.
+    pub(crate) fn router_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn name(&self, router: RouterIndex) -> Option<String> {
         let id = self.indices.get(router.0 as usize)?.as_ref()?;
         Some(id.to_string())

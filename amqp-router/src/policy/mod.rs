@@ -19,5 +19,5 @@ mod tests;
 mod vhost;
 
 pub(crate) use grant::Grant;
-pub(crate) use policies::{Denial, Opening, Policies, PolicySettings};
+pub(crate) use policies::{Denial, Opening, Policies, PolicyCounts, PolicySettings};
 pub(crate) use vhost::Vhost;

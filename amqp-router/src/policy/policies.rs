@@ -49,6 +49,10 @@ pub(crate) struct PolicyCounts {
     pub(crate) links_denied: u64,
     pub(crate) message_sizes_denied: u64,
     pub(crate) total_denials: u64,
+    /// Of those denied, connections that were one too many.
+    pub(crate) over_limit: u64,
+    /// Connections that were turned away by the rules of a vhost, or for lack of a vhost.
+    pub(crate) opens_denied: u64,
 }
 
 /// One `vhostStats` entity.
@@ -111,6 +115,7 @@ impl Policies {
         self.counts.processed += 1;
         if self.counts.current >= self.settings.max_connections as u64 {
             self.counts.denied += 1;
+            self.counts.over_limit += 1;
             self.counts.total_denials += 1;
             return false;
         }
@@ -167,6 +172,7 @@ impl Policies {
     /// It may not be; the reason is for the log.
     pub(crate) fn open(&mut self, peer: &Opening<'_>) -> Result<Arc<Grant>, Denial> {
         let Some(name) = self.resolve(peer.vhost) else {
+            self.counts.opens_denied += 1;
             self.counts.total_denials += 1;
             return Err(Denial("No policy defined for vhost".into()));
         };
@@ -186,6 +192,7 @@ impl Policies {
             Err(denial) => {
                 state.denied += 1;
                 self.counts.denied += 1;
+                self.counts.opens_denied += 1;
                 self.counts.total_denials += 1;
                 Err(denial)
             }

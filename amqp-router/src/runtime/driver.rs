@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub(crate) struct Load {
     connections: AtomicU32,
     /// Thousandths of the last second that it worked.
     busy: AtomicU32,
+    /// Microseconds that it has worked, as of the last second's end.
+    worked: AtomicU64,
 }
 
 impl Load {
@@ -47,6 +49,11 @@ impl Load {
 
     pub(crate) fn busy_permille(&self) -> u32 {
         self.busy.load(Ordering::Relaxed)
+    }
+
+    /// For how long it has worked.
+    pub(crate) fn worked(&self) -> Duration {
+        Duration::from_micros(self.worked.load(Ordering::Relaxed))
     }
 }
 
@@ -229,6 +236,9 @@ impl Driver {
             ToWorker::Status(reply) => {
                 // Whoever asked may have given up meanwhile.
                 let _ = reply.send(self.worker.status(now));
+            }
+            ToWorker::Figures(reply) => {
+                let _ = reply.send(self.worker.figures(now));
             }
             ToWorker::CountFlows(counts) => self.worker.count_flows(counts),
             ToWorker::Admit { id, grant } => self.worker.admit(id, grant, now),
@@ -561,6 +571,8 @@ impl Driver {
             self.load
                 .busy
                 .store(u32::try_from(permille).unwrap_or(1000), Ordering::Relaxed);
+            let worked = self.busy.as_micros() as u64;
+            self.load.worked.fetch_add(worked, Ordering::Relaxed);
             self.busy = Duration::ZERO;
             self.busy_since = now;
         }

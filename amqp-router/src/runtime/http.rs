@@ -37,7 +37,7 @@ pub(crate) trait Pages: Send + Sync {
     fn missing(&self) -> Option<Answer<'_, Option<Vec<String>>>>;
 
     /// For `/metrics`: counters and gauges as Prometheus reads them; none if nobody can be asked.
-    fn metrics(&self) -> Option<Answer<'_, Option<String>>>;
+    fn metrics(&self) -> Option<Answer<'_, Option<Arc<str>>>>;
 }
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -178,7 +178,7 @@ async fn answer(method: &Method, path: &str, pages: &dyn Pages) -> Response<Full
             None => not_found(),
             Some(metrics) => match timeout(METRICS_TIME_OUT, metrics).await {
                 Ok(Some(metrics)) => {
-                    let mut response = text(StatusCode::OK, metrics);
+                    let mut response = text(StatusCode::OK, metrics.to_string());
                     let kind = HeaderValue::from_static("text/plain; version=0.0.4");
                     response.headers_mut().insert(CONTENT_TYPE, kind);
                     response
@@ -244,8 +244,8 @@ mod tests {
             Some(Box::pin(async { Some(missing) }))
         }
 
-        fn metrics(&self) -> Option<Answer<'_, Option<String>>> {
-            self.healthy.then(|| -> Answer<'_, Option<String>> {
+        fn metrics(&self) -> Option<Answer<'_, Option<Arc<str>>>> {
+            self.healthy.then(|| -> Answer<'_, Option<Arc<str>>> {
                 Box::pin(async { Some("up 1\n".into()) })
             })
         }

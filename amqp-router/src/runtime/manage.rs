@@ -256,6 +256,6 @@ fn hostname() -> Option<String> {
     })
 }
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Requests that may wait.
 const CREDIT: u32 = 250;

@@ -1,15 +1,18 @@
 //! `/metrics`: what a router counts, gathered from the control plane and all workers at one moment
 //! (`reference/router/config-and-management.md` §4; `docs/metrics.md` has every name).
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::adaptors::tcp::TcpService;
-use crate::control::table::{AddressId, Direction};
-use crate::forwarding::stats::{AddressCounts, LATENCY_BOUNDS, WorkerCounts};
-use crate::management::{Exposition, Metric};
-use crate::runtime::manage::Manager;
+use crate::forwarding::stats::{AddressCounts, Backlog, LATENCY_BOUNDS, WorkerCounts};
+use crate::management::{Config, Exposition, Metric};
+use crate::policy::PolicyCounts;
+use crate::runtime::manage::{Manager, VERSION};
+use crate::runtime::service::{Service, WorkerHandle};
+use crate::runtime::sources::SourceCounts;
 
 /// A router's totals, as management and metrics show them.
 #[derive(Debug, Default)]
@@ -21,14 +24,7 @@ pub(crate) struct Totals {
     pub(crate) addresses: usize,
     /// Routers of the network besides this one.
     pub(crate) routers: usize,
-    /// Deliveries that have been here for longer than ten seconds.
-    pub(crate) stuck: u64,
-    /// Outgoing links that have something to send and no credit.
-    pub(crate) blocked: usize,
-    /// Deliveries that wait in outgoing links.
-    pub(crate) undelivered: u64,
-    /// Deliveries that senders wait to hear of.
-    pub(crate) unsettled: u64,
+    pub(crate) backlog: Backlog,
 }
 
 /// Octets of memory of this process.
@@ -41,46 +37,101 @@ pub(crate) struct Memory {
 impl Memory {
     /// Where the system tells.
     pub(crate) fn now() -> Option<Self> {
-        let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-        let mut pages = text.split(' ').map(str::parse::<u64>);
-        let mut octets = || Some(pages.next()?.ok()? * PAGE);
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let octets = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+            Some(kibibytes * 1024)
+        };
         Some(Self {
-            virtual_size: octets()?,
-            resident: octets()?,
+            virtual_size: octets("VmSize:")?,
+            resident: octets("VmRSS:")?,
         })
+    }
+}
+
+impl Totals {
+    fn of(service: &Service) -> Self {
+        Self {
+            amqp_connections: service.connections.len(),
+            links: service.control.link_count(),
+            addresses: service.control.address_count(),
+            routers: service.control.router_count(),
+            ..Self::default()
+        }
     }
 }
 
 impl Manager<'_> {
     pub(crate) fn totals(&self) -> Totals {
-        let control = &self.service.control;
-        let mut totals = Totals {
-            amqp_connections: self.service.connections.len(),
-            links: control.links().count(),
-            addresses: control.addresses().count(),
-            routers: control.routers().iter().filter(|r| !r.is_self).count(),
-            ..Totals::default()
-        };
+        let mut totals = Totals::of(self.service);
         for status in &self.statuses {
             totals.counts.add(&status.counts);
+            totals.backlog.add(&status.backlog);
             totals.tcp_connections += status.tcp.len();
-            for (link, status) in &status.links {
-                totals.stuck += u64::from(status.stuck);
-                totals.undelivered += u64::from(status.undelivered);
-                match link.direction {
-                    Direction::Incoming => totals.unsettled += u64::from(status.unsettled),
-                    Direction::Outgoing if status.undelivered > 0 && status.credit == 0 => {
-                        totals.blocked += 1;
-                    }
-                    Direction::Outgoing => {}
-                }
-            }
         }
         totals
     }
+}
+
+/// Everything that a scrape shows, at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) totals: Totals,
+    router: String,
+    mode: String,
+    started: Duration,
+    /// Zero if the network has never changed.
+    changed: Duration,
+    policy: PolicyCounts,
+    sources: SourceCounts,
+    workers: Vec<WorkerLoad>,
+    /// Connectors by name, and whether their connection is open.
+    connectors: Vec<(String, bool)>,
+    /// The busiest addresses by their keys.
+    pub(crate) addresses: Vec<(String, AddressCounts)>,
+    pub(crate) other_addresses: AddressCounts,
+    pub(crate) services: Vec<(&'static str, Arc<TcpService>)>,
+}
+
+#[derive(Debug)]
+struct WorkerLoad {
+    worked: Duration,
+    busy_permille: u32,
+}
+
+impl Figures {
+    /// What the control plane knows of it.
+    pub(crate) fn of(service: &Service, config: &Config) -> Self {
+        let router = config.singleton("router");
+        let changed = service.control.last_change();
+        let load = |worker: &WorkerHandle| WorkerLoad {
+            worked: worker.load.worked(),
+            busy_permille: worker.load.busy_permille(),
+        };
+        let services = service.tcp.services();
+        Self {
+            totals: Totals::of(service),
+            router: config.router_id().to_owned(),
+            mode: router.text("mode").unwrap_or_default().to_owned(),
+            started: since_1970(service.started_at),
+            // From one reading of the calendar, so that it is the same in every scrape.
+            changed: changed.map_or(Duration::ZERO, |changed| {
+                since_1970(service.started_at + changed.duration_since(service.started))
+            }),
+            policy: service.governance.policies.counts(),
+            sources: service.source_counts(),
+            workers: service.workers.iter().map(load).collect(),
+            connectors: service.connector_states().take(MOST_SERVICES).collect(),
+            services: services
+                .map(|(kind, one)| (kind, Arc::clone(one)))
+                .collect(),
+            ..Self::default()
+        }
+    }
 
     /// The text of `/metrics`.
-    pub(crate) fn exposition(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut out = Exposition::default();
         self.expose_router(&mut out);
         self.expose_own(&mut out);
@@ -92,12 +143,10 @@ impl Manager<'_> {
 
     /// The metrics of skupper-router.
     fn expose_router(&self, out: &mut Exposition) {
-        let totals = self.totals();
+        let totals = &self.totals;
         let outcomes = &totals.counts.outcomes;
         let connections = totals.amqp_connections + totals.tcp_connections;
-        let changed = self.service.control.last_change();
-        let changed = changed.map_or(0, |at| unix(at).as_secs());
-        let memory = Memory::now().unwrap_or_default();
+        let backlog = &totals.backlog;
         out.gauge("qdr_connections_total", "Connections.", connections);
         out.gauge("qdr_links_total", "Links.", totals.links);
         out.gauge("qdr_addresses_total", "Addresses.", totals.addresses);
@@ -109,17 +158,17 @@ impl Manager<'_> {
         out.gauge(
             "qdr_deliveries_stuck_total",
             "Deliveries that have been in this router for more than 10 s.",
-            totals.stuck,
+            backlog.stuck,
         );
         out.gauge(
             "qdr_links_blocked_total",
-            "Links with deliveries to send and no credit.",
-            totals.blocked,
+            "Links that have been without credit for 10 s.",
+            backlog.blocked_in + backlog.blocked_out,
         );
         out.gauge(
             "qdr_last_topology_change_timestamp",
             "When the network last changed, in seconds since 1970; 0 if it never did.",
-            changed,
+            self.changed.as_secs(),
         );
         for (name, help, count) in [
             (
@@ -204,26 +253,35 @@ impl Manager<'_> {
         ] {
             out.gauge(name, help, count);
         }
-        out.gauge(
-            "qdr_router_vmsize_bytes",
-            "Octets of address space of the process.",
-            memory.virtual_size,
-        );
-        out.gauge(
-            "qdr_router_rss_bytes",
-            "Octets of memory of the process.",
-            memory.resident,
-        );
+        if let Some(memory) = Memory::now() {
+            out.gauge(
+                "qdr_router_vmsize_bytes",
+                "Octets of address space of the process.",
+                memory.virtual_size,
+            );
+            out.gauge(
+                "qdr_router_rss_bytes",
+                "Octets of memory of the process.",
+                memory.resident,
+            );
+        }
         out.gauge(
             "amqp_router_deliveries_undelivered",
             "Deliveries that wait for credit or room to leave.",
-            totals.undelivered,
+            backlog.undelivered,
         );
         out.gauge(
             "amqp_router_deliveries_unsettled",
             "Deliveries whose outcome their senders wait for.",
-            totals.unsettled,
+            backlog.unsettled,
         );
+        let mut blocked = out.family(
+            Metric::Gauge,
+            "amqp_router_links_blocked",
+            "Links that have been without credit for 10 s: senders (in) and receivers (out).",
+        );
+        blocked.sample(&[("direction", "in")], backlog.blocked_in);
+        blocked.sample(&[("direction", "out")], backlog.blocked_out);
         let latency = &totals.counts.latency;
         out.family(
             Metric::Histogram,
@@ -234,13 +292,10 @@ impl Manager<'_> {
     }
 
     fn expose_own(&self, out: &mut Exposition) {
-        let version = env!("CARGO_PKG_VERSION");
-        let id = self.config.router_id();
-        let mode = self.config.singleton("router").text("mode");
         let labels = [
-            ("version", version),
-            ("router", id),
-            ("mode", mode.unwrap_or_default()),
+            ("version", VERSION),
+            ("router", &*self.router),
+            ("mode", &*self.mode),
         ];
         out.family(
             Metric::Gauge,
@@ -251,33 +306,50 @@ impl Manager<'_> {
         out.gauge(
             "amqp_router_start_time_seconds",
             "When the router started, in seconds since 1970.",
-            unix(self.service.started).as_secs(),
+            self.started.as_secs_f64(),
         );
         let mut busy = out.family(
             Metric::Gauge,
             "amqp_router_worker_busy_ratio",
             "The share of the last seconds that a worker has worked.",
         );
-        for (number, worker) in self.service.workers.iter().enumerate() {
-            let share = f64::from(worker.load.busy_permille()) / 1000.0;
+        for (number, worker) in self.workers.iter().enumerate() {
+            let share = f64::from(worker.busy_permille) / 1000.0;
             busy.sample(&[("worker", &number.to_string())], share);
+        }
+        let mut worked = out.family(
+            Metric::Counter,
+            "amqp_router_worker_busy_seconds_total",
+            "Seconds that a worker has worked.",
+        );
+        for (number, worker) in self.workers.iter().enumerate() {
+            let seconds = worker.worked.as_secs_f64();
+            worked.sample(&[("worker", &number.to_string())], seconds);
+        }
+        let mut up = out.family(
+            Metric::Gauge,
+            "amqp_router_connector_up",
+            "Whether the connection of a connector is open.",
+        );
+        for (name, is_up) in &self.connectors {
+            up.sample(&[("connector", name)], u8::from(*is_up));
         }
     }
 
     fn expose_refusals(&self, out: &mut Exposition) {
-        let policy = self.service.governance.policies.counts();
-        let sources = self.service.source_counts();
+        let (policy, sources) = (&self.policy, &self.sources);
         let mut refused = out.family(
             Metric::Counter,
             "amqp_router_connections_refused_total",
             "Connections refused: too many a second from one source, a TLS handshake that failed, \
-             an authentication that failed, or policy.",
+             an authentication that failed, more than maxConnections, or policy.",
         );
         for (reason, count) in [
             ("rate", sources.connections_refused),
             ("tls", sources.handshakes_failed),
             ("login", sources.logins_failed),
-            ("policy", policy.denied),
+            ("limit", policy.over_limit),
+            ("policy", policy.opens_denied),
         ] {
             refused.sample(&[("reason", reason)], count);
         }
@@ -295,23 +367,8 @@ impl Manager<'_> {
 
     /// The busiest addresses one by one, all others together.
     fn expose_addresses(&self, out: &mut Exposition) {
-        let mut counted: HashMap<AddressId, AddressCounts> = HashMap::new();
-        for (id, counts) in self.statuses.iter().flat_map(|status| &status.addresses) {
-            counted.entry(*id).or_default().add(counts);
-        }
-        let control = &self.service.control;
-        let named = counted.into_iter().filter_map(|(id, counts)| {
-            let address = control.address(id)?;
-            Some((address.entry.key.as_str(), counts))
-        });
-        let mut rows: Vec<(&str, AddressCounts)> = named.collect();
-        rows.sort_unstable_by_key(|(key, counts)| (std::cmp::Reverse(counts.total()), *key));
-        let rest = rows.split_off(rows.len().min(MOST_ADDRESSES));
-        let mut others = AddressCounts::default();
-        for (_, counts) in rest {
-            others.add(&counts);
-        }
-        rows.push(("", others));
+        let busiest = self.addresses.iter().map(|(key, counts)| (&**key, counts));
+        let rows = busiest.chain([("", &self.other_addresses)]);
         let mut family = out.family(
             Metric::Counter,
             "amqp_router_address_deliveries_total",
@@ -330,17 +387,14 @@ impl Manager<'_> {
 
     /// TCP listeners and connectors that have had connections.
     fn expose_services(&self, out: &mut Exposition) {
-        let services = self.service.tcp.services();
-        let mut services: Vec<(&str, &TcpService, u64)> = services
-            .map(|(kind, service)| {
-                let counts = &service.counts;
-                let tried =
-                    counts.opened.load(Ordering::Relaxed) + counts.failed.load(Ordering::Relaxed);
-                (kind, service, tried)
-            })
-            .filter(|(.., tried)| *tried > 0)
-            .collect();
-        services.sort_by_key(|(.., tried)| std::cmp::Reverse(*tried));
+        let services = self.services.iter().map(|(kind, service)| {
+            let counts = &service.counts;
+            let tried =
+                counts.opened.load(Ordering::Relaxed) + counts.failed.load(Ordering::Relaxed);
+            (*kind, &**service, tried)
+        });
+        let mut services: Vec<_> = services.filter(|(.., tried)| *tried > 0).collect();
+        services.sort_by_key(|(.., tried)| Reverse(*tried));
         services.truncate(MOST_SERVICES);
         let mut connections = out.family(
             Metric::Counter,
@@ -377,16 +431,9 @@ impl Manager<'_> {
     }
 }
 
-/// A moment as time since 1970.
-fn unix(at: Instant) -> Duration {
-    let at = SystemTime::now().checked_sub(at.elapsed());
-    let since = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    since.unwrap_or_default()
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Addresses that have figures of their own.
-const MOST_ADDRESSES: usize = 100;
-/// TCP listeners and connectors that do.
+/// TCP listeners and connectors, and connectors, that have figures of their own.
 const MOST_SERVICES: usize = 1000;
-/// Octets of a page of memory, on the systems that have `/proc`.
-const PAGE: u64 = 4096;

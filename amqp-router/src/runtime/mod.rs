@@ -29,6 +29,7 @@ pub use local::{Delivery, LinkError, Receiver, Sender};
 pub use reload::Reloaded;
 pub use router::{Router, StartError};
 pub(crate) mod sasl;
+mod scrapes;
 pub(crate) mod secret;
 mod service;
 pub mod shutdown;

@@ -1,22 +1,26 @@
 //! What a router tells over HTTP, by asking its control plane and its workers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::mpsc::WeakUnboundedSender;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
 
 use crate::runtime::driver::ToWorker;
 use crate::runtime::http::{Answer, Pages};
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::router::Request;
+use crate::runtime::scrapes::Scrapes;
 use crate::runtime::service::Workers;
 
 /// The pages of one listener.
 pub(crate) struct RouterPages {
     healthz: bool,
-    metrics: bool,
+    /// `None` leaves `/metrics` out.
+    scrapes: Option<Arc<Scrapes>>,
+    stopping: Arc<AtomicBool>,
     control: WeakUnboundedSender<Request>,
     workers: Workers,
-    /// Figures are gathered for one at a time.
-    gathering: Mutex<()>,
 }
 
 impl RouterPages {
@@ -24,13 +28,15 @@ impl RouterPages {
         plan: &HttpPlan,
         control: WeakUnboundedSender<Request>,
         workers: Workers,
+        scrapes: &Arc<Scrapes>,
+        stopping: Arc<AtomicBool>,
     ) -> Self {
         Self {
             healthz: plan.healthz,
-            metrics: plan.metrics,
+            scrapes: plan.metrics.then(|| Arc::clone(scrapes)),
+            stopping,
             control,
             workers,
-            gathering: Mutex::new(()),
         }
     }
 
@@ -41,7 +47,26 @@ impl RouterPages {
         answer.await.ok()
     }
 
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    async fn missing_now(&self) -> Option<Vec<String>> {
+        let stopping = || Some(vec!["the router is stopping".to_owned()]);
+        if self.is_stopping() {
+            return stopping();
+        }
+        match self.ask(Request::Missing).await {
+            // It has begun to stop meanwhile.
+            None if self.is_stopping() => stopping(),
+            missing => missing,
+        }
+    }
+
     async fn is_healthy(&self) -> bool {
+        if self.is_stopping() {
+            return false;
+        }
         for worker in self.workers.iter() {
             let (reply, answer) = oneshot::channel();
             if worker.inbox.send(ToWorker::Ping(reply)).is_err() || answer.await.is_err() {
@@ -60,14 +85,16 @@ impl Pages for RouterPages {
 
     fn missing(&self) -> Option<Answer<'_, Option<Vec<String>>>> {
         self.healthz
-            .then(|| -> Answer<'_, _> { Box::pin(self.ask(Request::Missing)) })
+            .then(|| -> Answer<'_, _> { Box::pin(self.missing_now()) })
     }
 
-    fn metrics(&self) -> Option<Answer<'_, Option<String>>> {
-        let gather = async {
-            let _mine = self.gathering.lock().await;
-            self.ask(Request::Metrics).await
-        };
-        self.metrics.then(|| -> Answer<'_, _> { Box::pin(gather) })
+    fn metrics(&self) -> Option<Answer<'_, Option<Arc<str>>>> {
+        let scrapes = Arc::clone(self.scrapes.as_ref()?);
+        Some(Box::pin(async {
+            match self.is_stopping() {
+                true => None,
+                false => scrapes.text().await,
+            }
+        }))
     }
 }

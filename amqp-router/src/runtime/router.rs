@@ -16,6 +16,7 @@ use tracing::info;
 
 use crate::codec::Message;
 use crate::control::links::Control;
+use crate::control::table::AddressId;
 use crate::management::{self, Config, Invalid, agent};
 use crate::mesh::Mesh;
 use crate::runtime::driver::ToWorker;
@@ -23,9 +24,11 @@ use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::Log;
 use crate::runtime::manage::{self, Manager, configure_log, scope};
+use crate::runtime::metrics::Figures;
 use crate::runtime::plan::{self, Planner, address_rule, treatment};
 use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reload::{self, Reloaded};
+use crate::runtime::scrapes::Overview;
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::threads::{Failures, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
@@ -66,12 +69,12 @@ pub(crate) enum Request {
     Ping(oneshot::Sender<()>),
     /// What keeps you from doing what you should, a sentence each?
     Missing(oneshot::Sender<Vec<String>>),
-    /// The figures, as Prometheus reads them.
-    Metrics(oneshot::Sender<String>),
-    /// The same, with what workers have reported for it.
-    Expose {
-        statuses: Vec<WorkerStatus>,
-        reply: oneshot::Sender<String>,
+    /// For metrics: what you know yourself, and the workers' answers to come.
+    Overview(oneshot::Sender<Overview>),
+    /// For metrics: the keys of addresses.
+    Keys {
+        ids: Vec<AddressId>,
+        reply: oneshot::Sender<Vec<Option<String>>>,
     },
     /// A client's request.
     Manage {
@@ -312,6 +315,10 @@ impl ControlPlane {
             tokio::spawn(manage::serve(worker, myself.downgrade()));
         }
         let stopped = self.work(&mut inputs, &mut requests).await;
+        self.service.begin_to_stop();
+        // Whoever has asked for something just before hears that nobody answers any more.
+        requests.close();
+        while requests.try_recv().is_ok() {}
         self.service.telemetry.finish().await;
         self.service.shut_down();
         // Workers end when their connections are closed, and then drop their end of this channel.
@@ -426,19 +433,21 @@ impl ControlPlane {
                 });
             }
             Request::Missing(reply) => {
-                let mut missing = self.service.missing();
+                let mut missing = self.service.missing(self.config.of("listener"));
                 if self.ready.is_some() {
                     missing.push("the management agent is not attached".into());
                 }
                 // Whoever asked has gone.
                 let _ = reply.send(missing);
             }
-            Request::Metrics(reply) => {
-                self.with_statuses(|statuses| Request::Expose { statuses, reply });
+            Request::Overview(reply) => {
+                let _ = reply.send(Overview {
+                    figures: Box::new(Figures::of(&self.service, &self.config)),
+                    workers: self.service.ask_for_figures(),
+                });
             }
-            Request::Expose { statuses, reply } => {
-                let text = self.manager(statuses).exposition();
-                let _ = reply.send(text);
+            Request::Keys { ids, reply } => {
+                let _ = reply.send(self.service.address_keys(&ids));
             }
             Request::Answer {
                 request,

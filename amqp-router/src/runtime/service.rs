@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use crate::control::links::{Command, Control, Recipient};
 use crate::control::network::Opened;
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
+use crate::management::Entity;
 use crate::mesh::Notice;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
@@ -36,6 +37,7 @@ use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Status as ConnectorStatus;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
+use crate::runtime::scrapes::Scrapes;
 use crate::runtime::shutdown::Stop;
 use crate::runtime::sources::{SourceCounts, Sources};
 use crate::runtime::tcp::TcpServices;
@@ -110,6 +112,8 @@ struct Listener {
     variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
     addresses: Vec<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
+    /// It answers HTTP requests, also while the router stops.
+    is_http: bool,
     /// What it is in telemetry.
     record: Option<RecordId>,
 }
@@ -157,6 +161,12 @@ pub(crate) struct Service {
     accepted: UnboundedSender<(usize, Accepted)>,
     connected: UnboundedSender<Connected>,
     pub(crate) started: Instant,
+    /// The same moment by the calendar.
+    pub(crate) started_at: SystemTime,
+    /// Set when the router begins to stop.
+    stopping: Arc<AtomicBool>,
+    /// Shared by the listeners that have `/metrics`.
+    scrapes: Option<Arc<Scrapes>>,
     pub(crate) profiles: Profiles,
     pub(crate) governance: Governance,
     /// Shared with the listeners and with authentications that are on their way.
@@ -194,6 +204,9 @@ impl Service {
             accepted,
             connected,
             started: Instant::now(),
+            started_at: SystemTime::now(),
+            stopping: Arc::default(),
+            scrapes: None,
             profiles: Profiles::default(),
             governance,
             sources: Arc::default(),
@@ -223,6 +236,7 @@ impl Service {
             variants: Vec::new(),
             addresses: Vec::new(),
             tasks: Vec::new(),
+            is_http: false,
             record,
         };
         for socket in sockets {
@@ -270,10 +284,15 @@ impl Service {
         for address in &addresses {
             info!(target: "SERVER", "Listening for HTTP on {address} ({})", plan.name);
         }
+        let scrapes = self
+            .scrapes
+            .get_or_insert_with(|| Arc::new(Scrapes::new(control.clone())));
         let pages = Arc::new(RouterPages::new(
             &plan,
             control.clone(),
             self.workers.clone(),
+            scrapes,
+            Arc::clone(&self.stopping),
         ));
         let http = HttpListener {
             name: plan.name.clone(),
@@ -302,6 +321,7 @@ impl Service {
             variants: Vec::new(),
             addresses: addresses.clone(),
             tasks: vec![task],
+            is_http: true,
             record,
         };
         self.listeners.insert(plan.name, listener);
@@ -601,20 +621,36 @@ impl Service {
         sources.counts()
     }
 
-    /// What keeps the router from doing what it is configured to, a sentence each: no way into the
-    /// network, though connectors are to make one.
-    pub(crate) fn missing(&self) -> Vec<String> {
+    /// What keeps the router from doing what it is configured to, a sentence each: a listener that
+    /// does not listen, or no way into the network though connectors are to make one.
+    pub(crate) fn missing<'a>(&self, listeners: impl Iterator<Item = &'a Entity>) -> Vec<String> {
+        let silent = listeners.filter(|entity| !self.listeners.contains_key(entity.name()));
+        let mut missing: Vec<String> = silent
+            .map(|entity| format!("listener '{}' does not listen", entity.name()))
+            .collect();
+        let troubles = self.tcp.troubles();
+        missing.extend(
+            troubles.map(|(name, why)| format!("tcpListener '{name}' does not listen: {why}")),
+        );
         let connectors = self.connectors.iter().map(|(name, one)| (name, &one.state));
-        let networking = connectors.filter(|(_, state)| state.is_for_routers());
-        let mut missing = Vec::new();
-        for (name, state) in networking {
-            if state.status() == ConnectorStatus::Success {
-                return Vec::new();
-            }
-            let message = state.message();
-            missing.push(format!("connector '{name}' is not connected: {message}"));
+        let ways = connectors.filter(|(_, state)| state.is_for_routers());
+        let ways: Vec<_> = ways.collect();
+        let is_up = |state: &ConnectorState| state.status() == ConnectorStatus::Success;
+        if !ways.iter().any(|(_, state)| is_up(state)) {
+            missing.extend(ways.iter().map(|(name, state)| {
+                format!("connector '{name}' is not connected: {}", state.message())
+            }));
         }
         missing
+    }
+
+    /// Every connector's name, and whether its connection is open.
+    pub(crate) fn connector_states(&self) -> impl Iterator<Item = (String, bool)> {
+        let connectors = self.connectors.iter();
+        connectors.map(|(name, one)| {
+            let is_up = one.state.status() == ConnectorStatus::Success;
+            (name.clone(), is_up)
+        })
     }
 
     /// Asks every worker to report itself; whoever awaits the answers need not be this task.
@@ -630,9 +666,18 @@ impl Service {
             .collect()
     }
 
-    /// Stops listening and connecting, and has every worker close its connections and end.
+    /// From now on probes are told that the router stops.
+    pub(crate) fn begin_to_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Stops listening and connecting, and has every worker close its connections and end. Probes
+    /// over HTTP are answered until then: that the router is not ready.
     pub(crate) fn shut_down(&mut self) {
-        for name in self.listeners.keys().cloned().collect::<Vec<_>>() {
+        self.begin_to_stop();
+        let listeners = self.listeners.iter();
+        let others = listeners.filter(|(_, listener)| !listener.is_http);
+        for name in others.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.stop_listening(&name);
         }
         self.tcp.shut_down();

@@ -295,11 +295,17 @@ impl TcpServices {
     }
 
     /// What listeners and connectors have counted, each with its kind.
-    pub(crate) fn services(&self) -> impl Iterator<Item = (&'static str, &TcpService)> {
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&'static str, &Arc<TcpService>)> {
         let listeners = self.listeners.values();
-        let listeners = listeners.map(|one| ("listener", &*one.acceptor.service));
+        let listeners = listeners.map(|one| ("listener", &one.acceptor.service));
         let connectors = self.connectors.values();
-        listeners.chain(connectors.map(|one| ("connector", &*one.service)))
+        listeners.chain(connectors.map(|one| ("connector", &one.service)))
+    }
+
+    /// The listeners that should listen and cannot, and why.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = (&str, &str)> {
+        let listeners = self.listeners.iter();
+        listeners.filter_map(|(name, one)| Some((&**name, one.trouble.as_deref()?)))
     }
 
     pub(crate) fn connector(&self, name: &str) -> Option<&TcpService> {

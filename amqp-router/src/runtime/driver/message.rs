@@ -17,7 +17,7 @@ use crate::policy::Grant;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
 use crate::worker::tcp::{Dialled, TcpClient};
-use crate::worker::{Authentication, ConnectionId, WorkerStatus};
+use crate::worker::{Authentication, ConnectionId, WorkerFigures, WorkerStatus};
 
 /// What a worker is sent.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) enum ToWorker {
     Ping(oneshot::Sender<()>),
     /// Report yourself.
     Status(oneshot::Sender<WorkerStatus>),
+    /// Report your totals.
+    Figures(oneshot::Sender<WorkerFigures>),
     /// Tell once a second how many octets pass, or no longer.
     CountFlows(bool),
     /// Let in the connection that management knows as `id`.

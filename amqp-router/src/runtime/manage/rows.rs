@@ -196,7 +196,7 @@ impl Manager<'_> {
         entity.set("deliveriesIngress", integer(counts.ingress));
         entity.set("deliveriesEgress", integer(counts.egress));
         entity.set("deliveriesTransit", integer(counts.transit));
-        entity.set("deliveriesStuck", integer(totals.stuck));
+        entity.set("deliveriesStuck", integer(totals.backlog.stuck));
         entity.set("presettledDeliveries", integer(counts.outcomes.presettled));
         entity.set(
             "droppedPresettledDeliveries",

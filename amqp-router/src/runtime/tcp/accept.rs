@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,7 +77,11 @@ impl Acceptor {
                 match this.secure(stream).await {
                     Ok((stream, alpn)) => this.pass_on(worker, Socketed::Here(stream), peer, alpn),
                     Err(error) => {
-                        let name = &this.service.name;
+                        let TcpService { name, counts, .. } = &*this.service;
+                        // Whoever only looks whether somebody listens has not failed.
+                        if error.kind() != io::ErrorKind::UnexpectedEof {
+                            counts.failed.fetch_add(1, Ordering::Relaxed);
+                        }
                         debug!(target: "TCP_ADAPTOR", "tcpListener '{name}': TLS with {peer} failed: {error}");
                     }
                 }
