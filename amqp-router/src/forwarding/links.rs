@@ -119,6 +119,8 @@ pub(crate) struct Outgoing {
     pub(super) next_tag: u64,
     /// Has sent something since the last tick.
     pub(super) moved: bool,
+    /// What waits for more of its delivery is to wait no longer.
+    pub(super) hastened: bool,
     /// Has sent nothing for a whole tick although something waits.
     pub(super) stalled: bool,
     /// Ticks for which it has had no credit.
@@ -286,6 +288,7 @@ impl Forwarder {
             blocked: false,
             next_tag: 0,
             moved: false,
+            hastened: false,
             stalled: false,
             dry_ticks: 0,
             counts: DeliveryCounts::default(),
@@ -452,6 +455,7 @@ impl Forwarder {
             incoming.rate.tick(incoming.counts.finished());
         }
         let mut stalled = Vec::new();
+        let mut joining = Vec::new();
         for (link, outgoing) in self.outgoing.iter_mut() {
             outgoing.rate.tick(outgoing.counts.finished());
             outgoing.follow_credit(wire);
@@ -460,10 +464,17 @@ impl Forwarder {
                 self.outbound[delivery].body.own();
             }
             outgoing.moved = false;
+            let head = outgoing.queue.front().filter(|_| waits);
+            if head.is_some_and(|&head| self.outbound[head].is_between_frames()) {
+                joining.push(link);
+            }
             if waits && !outgoing.stalled {
                 outgoing.stalled = true;
                 stalled.push(link);
             }
+        }
+        for link in joining {
+            self.hasten(link);
         }
         for link in stalled {
             self.stop_waiting(wire, link);
