@@ -3,6 +3,9 @@
 #![allow(dead_code)]
 
 mod adaptors;
+#[cfg(feature = "benchmarks")]
+#[doc(hidden)]
+pub mod benchmarks;
 #[allow(unreachable_pub, unused_imports)]
 mod codec;
 mod control;
