@@ -206,6 +206,7 @@ impl<'a> Planner<'a> {
             },
             settings: Arc::new(self.settings(entity, SaslPolicy::Client(sasl))),
             proxy: self.proxy(entity)?,
+            family: family(entity),
             tls,
         })
     }
