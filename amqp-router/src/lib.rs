@@ -12,7 +12,7 @@
 //! ```
 //! use amqp_router::{Config, DeliveryState, Message, Router};
 //!
-//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! let router = Router::start(Config::new("my-router").listen("127.0.0.1", 0))?;
 //!
 //! let mut receiver = router.receiver("greetings", 10).await?;
