@@ -12,24 +12,26 @@
 //! ```
 //! use amqp_router::{Config, DeliveryState, Message, Router};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-//! let router = Router::start(Config::new("my-router").listen("127.0.0.1", 0))?;
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let router = Router::start(Config::new("my-router").listen("127.0.0.1", 0))?;
 //!
-//! let mut receiver = router.receiver("greetings", 10).await?;
-//! let receiving = tokio::spawn(async move {
-//!     let delivery = receiver.recv().await?;
-//!     println!("{:?}", delivery.message());
-//!     delivery.accept();
-//!     Ok::<_, amqp_router::LinkError>(())
-//! });
+//!     let mut receiver = router.receiver("greetings", 10).await?;
+//!     let receiving = tokio::spawn(async move {
+//!         let delivery = receiver.recv().await?;
+//!         println!("{:?}", delivery.message());
+//!         delivery.accept();
+//!         Ok::<_, amqp_router::LinkError>(())
+//!     });
 //!
-//! let mut sender = router.sender("greetings").await?;
-//! let outcome = sender.send(&Message::of_value("hello")).await?;
-//! assert_eq!(outcome, Some(DeliveryState::Accepted));
+//!     let mut sender = router.sender("greetings").await?;
+//!     let outcome = sender.send(&Message::of_value("hello")).await?;
+//!     assert_eq!(outcome, Some(DeliveryState::Accepted));
 //!
-//! receiving.await??;
-//! router.stop().await;
-//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//!     receiving.await??;
+//!     router.stop().await;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! [`Router::start`] returns when the router listens. It runs on threads of its own, one for each
