@@ -30,7 +30,9 @@ use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::RouterLink;
 use crate::control::uplink::TRACKING;
-use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
+use crate::endpoint::{
+    AttachReply, Connection, ConnectionError, Event, LinkId, OutBuf, Trace, TransferEvent,
+};
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
@@ -84,8 +86,14 @@ pub(crate) enum WorkerEvent {
     },
     /// The peer has opened its connection, and so has the router.
     Opened(Box<ConnectionStatus>),
-    /// A connection is over, for a reason if there was one.
-    Closed { id: u64, reason: Option<String> },
+    /// A connection is over.
+    Closed {
+        id: u64,
+        /// Why, if not because the peer wanted it.
+        reason: Option<String>,
+        /// The peer broke the rules, in a way that nobody has been told of.
+        is_news: bool,
+    },
     /// A peer wants to attach a link.
     Attach(Box<AttachRequest>),
     /// A link is gone.
@@ -225,8 +233,11 @@ impl Worker {
                 let octets = amqp.take_octets();
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
-                self.events
-                    .push_back(WorkerEvent::Closed { id, reason: None });
+                self.events.push_back(WorkerEvent::Closed {
+                    id,
+                    reason: None,
+                    is_news: false,
+                });
             }
             Some(Peer::Tcp(mut tcp)) => {
                 if let Some(service) = &tcp.service {
@@ -603,13 +614,23 @@ impl Worker {
                 let octets = amqp.take_octets();
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
+                let is_news = local.as_ref().is_some_and(|local| {
+                    !matches!(
+                        local,
+                        ConnectionError::Eof | ConnectionError::Authentication(_)
+                    )
+                });
                 let reason = match (error, local) {
                     (_, Some(local)) => Some(local.to_string()),
                     (Some(error), None) => Some(error.to_string()),
                     (None, None) => None,
                 };
                 self.drop_links(connection, now);
-                self.events.push_back(WorkerEvent::Closed { id, reason });
+                self.events.push_back(WorkerEvent::Closed {
+                    id,
+                    reason,
+                    is_news,
+                });
             }
             // Sessions need nothing of the router.
             _ => {}

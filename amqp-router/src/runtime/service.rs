@@ -459,7 +459,7 @@ impl Service {
                 Ok(grant) => peer.grant = Some(grant),
                 Err(denial) => {
                     warn!(target: "POLICY", "[C{id}] The connection is dropped: {}", denial.0);
-                    return self.closed(id, Some(denial.0));
+                    return self.closed(id, Some(denial.0), false);
                 }
             }
         }
@@ -500,9 +500,13 @@ impl Service {
                     self.authenticate(worker.index(), connection, id, &mechanism, response);
                 }
                 WorkerEvent::Opened(status) => self.opened(worker, status),
-                WorkerEvent::Closed { id, reason } => {
+                WorkerEvent::Closed {
+                    id,
+                    reason,
+                    is_news,
+                } => {
                     self.control.closed(id, now);
-                    self.closed(id, reason);
+                    self.closed(id, reason, is_news);
                 }
                 WorkerEvent::Flows(events) => self.telemetry.flows(events),
                 WorkerEvent::Octets { id, octets } => {
@@ -785,7 +789,8 @@ impl Service {
         row.status = Some(status);
     }
 
-    fn closed(&mut self, id: u64, reason: Option<String>) {
+    /// A connection is over; `is_news` if the log says so even where it never was open.
+    fn closed(&mut self, id: u64, reason: Option<String>, is_news: bool) {
         let Some(row) = self.connections.remove(&id) else {
             return;
         };
@@ -794,6 +799,8 @@ impl Service {
         self.telemetry.closed(&row, text);
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
+        } else if is_news && row.connector.is_none() {
+            info!(target: "SERVER", "[C{id}] Connection from {} failed: {text}", row.host);
         } else {
             debug!(target: "SERVER", "[C{id}] Connection from {} ended before it was open: {text}", row.host);
         }

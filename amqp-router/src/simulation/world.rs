@@ -556,7 +556,7 @@ impl World {
                 let now = self.now();
                 self.control.detached(reference, now);
             }
-            WorkerEvent::Closed { id, reason } => {
+            WorkerEvent::Closed { id, reason, .. } => {
                 self.ledger
                     .say(|| format!("connection {id} is closed: {reason:?}"));
                 let eof = reason
