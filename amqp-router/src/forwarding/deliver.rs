@@ -10,6 +10,7 @@ use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Origin, Outbound};
 use crate::forwarding::inspect;
 use crate::forwarding::mailbox::Envelope;
+use crate::forwarding::stats::Party;
 use crate::forwarding::stream::Body;
 use crate::forwarding::wire::{Allowance, Head, Wire};
 
@@ -352,8 +353,13 @@ impl Forwarder {
             // What the control plane tells its neighbours is no delivery of anybody's.
             self.counts.transit += u64::from(outbound.envelope.address != AddressId::NONE);
         } else {
-            self.addresses.count_egress(outbound.envelope.address);
+            let party = outgoing.party;
+            let address = outbound.envelope.address;
+            self.addresses.count_egress(address, party);
             self.counts.egress += 1;
+            if party == Party::Container {
+                self.counts.containers.egress += 1;
+            }
         }
     }
 

@@ -65,6 +65,10 @@ impl ConnectorState {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is to be a connection of the network.
     pub(crate) fn is_for_routers(&self) -> bool {
         self.for_routers

@@ -480,10 +480,13 @@ impl Service {
             match event {
                 WorkerEvent::Attach(request) => self.attach(*request, now),
                 WorkerEvent::Attached(link) => self.control.attached(&link, now),
+                WorkerEvent::NotAttached { ticket, error } => {
+                    self.control.not_attached(ticket, error.as_ref(), now);
+                }
                 WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
-                WorkerEvent::Detached(link) => {
+                WorkerEvent::Detached { link, loss } => {
                     self.governance.detached(link);
-                    self.control.detached(link, now);
+                    self.control.detached(link, &loss, now);
                 }
                 WorkerEvent::Opening {
                     id,
@@ -539,6 +542,9 @@ impl Service {
     pub(crate) fn send_commands(&mut self) {
         while let Some(notice) = self.control.poll_notice() {
             log_notice(&notice);
+        }
+        while let Some(notice) = self.control.poll_auto_link_notice() {
+            info!(target: "ROUTER_CORE", "{notice}");
         }
         while let Some(notice) = self.control.poll_uplink_notice() {
             info!(target: "ROUTER_CORE", "{notice}");
@@ -761,12 +767,16 @@ impl Service {
     }
 
     fn opened(&mut self, worker: WorkerId, status: Box<ConnectionStatus>) {
+        let row = self.connections.get(&status.id);
+        let connector = row.and_then(|row| row.connector.as_ref());
+        let connector = connector.map(|connector| connector.name().to_owned());
         self.control.opened(&Opened {
             connection: status.id,
             worker,
             role: status.role,
             cost: status.cost,
             container: status.container.clone(),
+            connector,
         });
         let Some(row) = self.connections.get_mut(&status.id) else {
             return;

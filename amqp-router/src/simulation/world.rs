@@ -545,7 +545,10 @@ impl World {
                 let now = self.now();
                 self.control.attach(*request, now);
             }
-            WorkerEvent::Detached(reference) => {
+            WorkerEvent::Detached {
+                link: reference,
+                loss,
+            } => {
                 let link = self
                     .control
                     .links()
@@ -554,7 +557,7 @@ impl World {
                     self.mourning.push(number);
                 }
                 let now = self.now();
-                self.control.detached(reference, now);
+                self.control.detached(reference, &loss, now);
             }
             WorkerEvent::Closed { id, reason, .. } => {
                 self.ledger
@@ -565,7 +568,9 @@ impl World {
                 assert!(eof, "the router closed a connection: {reason:?}");
             }
             WorkerEvent::Opened(_) => {}
-            WorkerEvent::Attached(_) | WorkerEvent::Heard { .. } => {
+            WorkerEvent::Attached(_)
+            | WorkerEvent::NotAttached { .. }
+            | WorkerEvent::Heard { .. } => {
                 panic!("there are no other routers")
             }
             WorkerEvent::Local { .. } => panic!("there are no local programs"),
