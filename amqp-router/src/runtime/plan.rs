@@ -12,7 +12,7 @@ use crate::control::address::Identity;
 use crate::control::links::{AddressRule, anonymous_relay};
 use crate::control::role::Role;
 use crate::control::table::{DEFAULT_LINK_CAPACITY, Treatment};
-use crate::endpoint::{self, ClientSasl, SaslPolicy};
+use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
 use crate::management::{Config, Entity, Invalid};
 use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
@@ -23,6 +23,7 @@ use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Server;
 use crate::runtime::router::StartError;
 use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
+use crate::runtime::scram::client::Credentials;
 use crate::runtime::secret;
 use crate::runtime::service::ListenerPlan;
 use crate::runtime::tls::live::{Derived, LiveAcceptor, LiveProfile, Profiles, Source};
@@ -185,17 +186,29 @@ impl<'a> Planner<'a> {
         let user = entity.word("saslUsername").zip(password.as_ref());
         let certified = tls.is_some() && self.has_certificate(entity);
         let mechanisms = entity.word("saslMechanisms");
-        let choice = client_choices(mechanisms, certified, user)
-            .into_iter()
-            .next();
-        if choice.is_none() {
-            let text = "no mechanism of 'saslMechanisms' has what it needs: PLAIN 'saslUsername' \
-                        and 'saslPassword', EXTERNAL an 'sslProfile' with a certificate";
+        let choices = client_choices(mechanisms, certified, user);
+        if choices.is_empty() {
+            let text = "no mechanism of 'saslMechanisms' has what it needs: PLAIN and SCRAM \
+                        'saslUsername' and 'saslPassword', EXTERNAL an 'sslProfile' with a \
+                        certificate";
             return Err(wrong(entity, text.into()));
         }
-        let sasl = choice.map(|(mechanism, response)| ClientSasl {
-            mechanism: Symbol::from(mechanism.as_str()),
-            initial_response: response.to_vec().into(),
+        let by_exchange = choices
+            .iter()
+            .any(|choice| choice.opening == Opening::Exchange);
+        let credentials = match user.filter(|_| by_exchange) {
+            None => None,
+            Some((name, password)) => {
+                let credentials = Credentials::new(name, password).ok_or_else(|| {
+                    let text = "'saslUsername' or 'saslPassword' is empty, too long or has \
+                                characters that SASLprep prohibits";
+                    wrong(entity, text.into())
+                })?;
+                Some(Arc::new(credentials))
+            }
+        };
+        let sasl = Some(ClientSasl {
+            choices,
             hostname: Some(host.clone()),
         });
         Ok(ConnectorPlan {
@@ -207,6 +220,7 @@ impl<'a> Planner<'a> {
             settings: Arc::new(self.settings(entity, SaslPolicy::Client(sasl))),
             proxy: self.proxy(entity)?,
             tls,
+            credentials,
         })
     }
 
