@@ -10,6 +10,7 @@
 
 mod connect;
 mod driver;
+pub(crate) mod files;
 pub(crate) mod http;
 mod listen;
 pub(crate) mod listener;
@@ -41,6 +42,7 @@ mod tcp;
 mod threads;
 pub(crate) mod tls;
 mod trace;
+mod unstalled;
 pub mod users;
 mod vanflow;
 mod websocket;

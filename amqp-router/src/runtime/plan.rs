@@ -16,6 +16,7 @@ use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
 use crate::management::{Config, Entity, Invalid};
 use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
+use crate::runtime::files::Files;
 use crate::runtime::listen::ListenerTls;
 use crate::runtime::listener::{AddressFamily, BindAddress, port_number};
 use crate::runtime::policies::{Governance, load_policy_dir};
@@ -44,6 +45,7 @@ pub(crate) struct HttpPlan {
     pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) healthz: bool,
     pub(crate) metrics: bool,
+    pub(crate) files: Option<Arc<Files>>,
     /// What AMQP connections over WebSocket are made with; `None` where `websockets` is off.
     pub(crate) amqp: Option<(ConnectionSettings, Authenticator)>,
 }
@@ -137,7 +139,17 @@ impl<'a> Planner<'a> {
                 })
             }
         };
-        if entity.flag("http") {
+        let root = entity.word("httpRootDir");
+        // Files to serve imply HTTP.
+        if entity.flag("http") || root.is_some() {
+            let files = root.map(|root| Files::new(root.as_ref())).transpose();
+            let files = files.map_err(|error| {
+                let problem = format!(
+                    "the attribute 'httpRootDir' ('{}'): {error}",
+                    root.unwrap_or_default()
+                );
+                wrong(entity, problem)
+            })?;
             let tls = tls.map(|tls| tls.live);
             let healthz = entity.flag("healthz");
             let metrics = entity.flag("metrics");
@@ -150,6 +162,7 @@ impl<'a> Planner<'a> {
                 tls,
                 healthz,
                 metrics,
+                files: files.map(Arc::new),
             })));
         }
         Ok(Listening::Amqp(Box::new(ListenerPlan {

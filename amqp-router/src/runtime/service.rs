@@ -298,6 +298,7 @@ impl Service {
             sockets,
             tls: plan.tls,
             pages,
+            files: plan.files,
             upgrades: plan.amqp.as_ref().map(|_| {
                 Arc::new(Upgrades {
                     listener: plan.name.as_str().into(),

@@ -20,9 +20,6 @@ pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
                 "the attribute 'role' must be normal, route-container, inter-router or edge: this version knows no others",
             )
         }
-        "listener" if entity.word("httpRootDir").is_some() => {
-            says("the attribute 'httpRootDir' is not supported by this version")
-        }
         _ => None,
     }
 }
