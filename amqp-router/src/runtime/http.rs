@@ -84,13 +84,14 @@ impl fmt::Debug for HttpListener {
     }
 }
 
-struct Shared {
-    name: String,
-    tls: Option<Arc<LiveAcceptor>>,
-    pages: Arc<dyn Pages>,
-    upgrades: Option<Arc<Upgrades>>,
-    files: Option<Arc<Files>>,
-    permits: Arc<Semaphore>,
+/// What the connections of a listener share.
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) tls: Option<Arc<LiveAcceptor>>,
+    pub(super) pages: Arc<dyn Pages>,
+    pub(super) upgrades: Option<Arc<Upgrades>>,
+    pub(super) files: Option<Arc<Files>>,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 async fn accept(socket: TcpListener, listener: Arc<Shared>) {
@@ -131,7 +132,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, listener: &Shared) -> i
     }
 }
 
-async fn exchange<S>(
+/// Answers the requests of one connection.
+pub(super) async fn exchange<S>(
     stream: S,
     peer: SocketAddr,
     tls: Option<TlsInfo>,

@@ -11,6 +11,8 @@
 mod connect;
 mod driver;
 pub(crate) mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod http;
 mod listen;
 pub(crate) mod listener;

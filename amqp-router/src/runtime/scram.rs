@@ -161,6 +161,39 @@ fn is_nonce(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Has both sides hear anything at all: whatever is answered fits a SASL frame, and nothing proves
+/// a password.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let hash = ScramHash::Sha256;
+    let nobody = || {
+        (
+            super::users::Verifier::impossible(hash, &[1; 16], MIN_ITERATIONS),
+            false,
+        )
+    };
+    let (first, last) = bytes.split_at(bytes.len() / 2);
+    for first in [first, b"n,,n=u,r=abc"] {
+        if let Ok((challenge, exchange)) =
+            server::ServerExchange::begin(hash, first, "xyz", |_| nobody())
+        {
+            assert!(challenge.len() < 480);
+            assert!(exchange.finish(last).is_err());
+        }
+    }
+    let password = super::secret::resolve("pass:p", false).expect("a password");
+    let credentials = client::Credentials::new("u", &password).expect("sound credentials");
+    let (_, mut exchange) = client::ClientExchange::begin(hash, credentials.into(), "abc".into());
+    // More iterations would only take time.
+    if !last.ends_with(b"i=4096")
+        && std::str::from_utf8(last).is_ok_and(|text| text.contains(",i="))
+    {
+        return;
+    }
+    let _ = exchange.respond(last);
+    assert!(exchange.confirm(first).is_err());
+}
+
 /// RFC 7677 section 4.
 pub(crate) const MIN_ITERATIONS: u32 = 4096;
 /// Keeps a login under some seconds, whatever a file or a server says.
@@ -217,6 +250,17 @@ mod tests {
             let (user, last) = server.finish(answer.as_bytes()).unwrap();
             assert_eq!((user.as_str(), last.as_str()), ("user", server_final));
             client.confirm(last.as_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_fed_is_handled() {
+        for bytes in [
+            &b""[..],
+            b"n,,n=u,r=abcr=abcxyz,s=c2Fs,i=4096",
+            b"c=biws,r=abcxyz,p=AA==",
+        ] {
+            fuzz(bytes);
         }
     }
 

@@ -89,7 +89,7 @@ impl Upgrades {
 
 /// Passes bytes between a WebSocket and a pipe until either ends. Masks, fragments, pings and the
 /// order of closing are looked after by the WebSocket's own state machine.
-async fn relay<S>(socket: S, pipe: DuplexStream) -> io::Result<()>
+pub(super) async fn relay<S>(socket: S, pipe: DuplexStream) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
