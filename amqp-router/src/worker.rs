@@ -6,6 +6,7 @@
 
 mod flows;
 mod local;
+mod readers;
 pub(crate) mod tcp;
 mod trunk;
 
@@ -62,6 +63,8 @@ pub(crate) struct Worker {
     next_tick: Instant,
     /// What is told in telemetry.
     flows: Flows,
+    /// Peers that were cut off because they did not read.
+    cut_off: u64,
 }
 
 /// What a worker tells the control plane and its driver.
@@ -171,6 +174,8 @@ pub(crate) struct WorkerFigures {
     pub(crate) backlog: Backlog,
     /// TCP connections that are open.
     pub(crate) tcp: usize,
+    /// AMQP peers that were cut off because they did not read.
+    pub(crate) cut_off: u64,
 }
 
 impl Worker {
@@ -186,6 +191,7 @@ impl Worker {
             timers: BinaryHeap::new(),
             next_tick: now + TICK,
             flows: Flows::default(),
+            cut_off: 0,
         }
     }
 
@@ -466,6 +472,7 @@ impl Worker {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
             self.connections.tick(now);
+            self.cut_off_slow_readers(now);
             self.end_lingering(now);
             self.try_again(now);
             self.count_octets(now);
@@ -506,6 +513,7 @@ impl Worker {
                 .iter()
                 .filter(|(_, peer)| open(peer))
                 .count(),
+            cut_off: self.cut_off,
         }
     }
 

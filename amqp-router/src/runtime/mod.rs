@@ -8,6 +8,7 @@
 // Time is an argument everywhere else; it comes from here.
 #![allow(clippy::disallowed_methods)]
 
+mod budget;
 mod connect;
 mod driver;
 pub(crate) mod files;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
 use crate::management::Entity;
 use crate::mesh::Notice;
+use crate::runtime::budget::Budget;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::http::HttpListener;
@@ -39,6 +40,7 @@ use crate::runtime::sasl::{Authenticator, Mechanism};
 use crate::runtime::scrapes::Scrapes;
 use crate::runtime::shutdown::Stop;
 use crate::runtime::sources::{SourceCounts, Sources};
+use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
@@ -171,6 +173,7 @@ pub(crate) struct Service {
     /// Shared with the listeners and with authentications that are on their way.
     pub(crate) sources: Arc<Mutex<Sources>>,
     pub(crate) telemetry: Telemetry,
+    pub(crate) memory: Budget,
 }
 
 /// What a service waits for, besides requests.
@@ -210,6 +213,7 @@ impl Service {
             governance,
             sources: Arc::default(),
             telemetry,
+            memory: Budget::default(),
         };
         (
             service,
@@ -401,6 +405,10 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
+        let by_web = matches!(new.stream, Stream::Web(_));
+        if by_web && !self.lock_sources().admits() {
+            return;
+        }
         if !self.governance.policies.socket_opened() {
             info!(target: "POLICY", "DENY Connection '{}' based on global connection count", new.peer);
             return;
@@ -516,7 +524,11 @@ impl Service {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.control.poll_timeout(), self.telemetry.poll_timeout()];
+        let due = [
+            self.control.poll_timeout(),
+            self.telemetry.poll_timeout(),
+            self.memory.poll_timeout(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -525,6 +537,7 @@ impl Service {
         let now = Instant::now();
         self.control.handle_timeout(now);
         self.handle_telemetry(now);
+        self.watch_memory(now);
         self.send_commands();
     }
 
@@ -614,8 +627,11 @@ impl Service {
     }
 
     pub(crate) fn source_counts(&self) -> SourceCounts {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.counts()
+        self.lock_sources().counts()
+    }
+
+    pub(crate) fn lock_sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What keeps the router from doing what it is configured to, a sentence each: a listener that

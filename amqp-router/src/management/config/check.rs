@@ -79,6 +79,7 @@ fn router(entity: &Entity) -> Result<(), String> {
             "the attribute 'id' is '{id}', but must not contain '|', '$', blanks or control characters"
         ));
     }
+    within(entity, "maxMemoryMegabytes", 0, MAX)?;
     let connections = entity.word("dataConnectionCount").unwrap_or("auto");
     if connections != "auto" && connections.parse::<u16>().is_err() {
         return Err(format!(
