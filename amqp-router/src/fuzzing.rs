@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::Config;
 use crate::codec::{
     FrameHeader, Message, MessageView, Performative, Progress, ProtocolHeader, Reader, SaslFrame,
     Value,
@@ -83,6 +84,34 @@ pub fn telemetry(bytes: &[u8]) {
     assert!(updates.is_empty() || subject == Some("RECORD"));
     let attributes: usize = updates.iter().map(|update| update.attributes.len()).sum();
     assert!(attributes <= bytes.len());
+}
+
+/// A connection of HTTP requests, or a path of one.
+pub fn http(bytes: &[u8]) {
+    crate::runtime::fuzzing::http(bytes);
+}
+
+/// A connection of WebSocket frames.
+pub fn websocket(bytes: &[u8]) {
+    crate::runtime::fuzzing::websocket(bytes);
+}
+
+/// A configuration, in either of its forms.
+pub fn conf(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    for file in ["a.conf", "a.json"] {
+        match Config::parse(file, text, || "id".to_owned()) {
+            Ok(config) => drop(format!("{config:?}")),
+            Err(errors) => assert!(!errors.to_string().is_empty()),
+        }
+    }
+}
+
+/// What a client says by SCRAM, and what a server does.
+pub fn scram(bytes: &[u8]) {
+    crate::runtime::scram::fuzz(bytes);
 }
 
 /// A server's end of a connection, whose owner agrees to whatever it is asked.

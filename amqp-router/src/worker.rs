@@ -6,6 +6,7 @@
 
 mod flows;
 mod local;
+mod readers;
 pub(crate) mod tcp;
 mod trunk;
 
@@ -64,17 +65,18 @@ pub(crate) struct Worker {
     next_tick: Instant,
     /// What is told in telemetry.
     flows: Flows,
+    /// Peers that were cut off because they did not read.
+    cut_off: u64,
 }
 
 /// What a worker tells the control plane and its driver.
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
-    /// A client wants to authenticate: answer with [`Worker::authenticated`].
+    /// A peer goes on authenticating: answer with [`Worker::authenticated`].
     Authenticate {
         connection: ConnectionId,
         id: u64,
-        mechanism: Symbol,
-        response: Option<Bytes>,
+        step: LoginStep,
     },
     /// The peer has opened its connection, and policy is to decide on it: answer with
     /// [`Worker::admit`] or [`Worker::close_by_id`].
@@ -120,16 +122,49 @@ pub(crate) enum WorkerEvent {
     },
 }
 
-/// How an attempt to authenticate ended.
+/// What a peer says while one of the two authenticates.
+#[derive(Debug)]
+pub(crate) enum LoginStep {
+    /// A client chooses.
+    Init {
+        mechanism: Symbol,
+        response: Option<Bytes>,
+    },
+    /// A client answers our challenge.
+    Response(Bytes),
+    /// The server offers this mechanism, which is an exchange.
+    Chosen(Symbol),
+    /// The server's challenge in it.
+    Challenge(Bytes),
+    /// The server says that it has succeeded, and may prove itself.
+    Success(Option<Bytes>),
+}
+
+/// How it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Authentication {
+    /// The client is to answer this.
+    Challenge(String),
     Accepted {
         user: Option<String>,
         mechanism: String,
+        /// What proves us to the client.
+        proof: Option<String>,
     },
     Rejected,
     /// The server could not tell: try again later.
     Unavailable,
+    /// We, the client, begin an exchange.
+    Begin {
+        mechanism: Symbol,
+        response: String,
+    },
+    /// We answer the server's challenge.
+    Respond(String),
+    /// The server has proved itself.
+    Confirmed,
+    /// It has not, or is not understood.
+    GiveUp(&'static str),
 }
 
 /// What a worker can report of itself.
@@ -152,6 +187,8 @@ pub(crate) struct WorkerFigures {
     pub(crate) backlog: Backlog,
     /// TCP connections that are open.
     pub(crate) tcp: usize,
+    /// AMQP peers that were cut off because they did not read.
+    pub(crate) cut_off: u64,
 }
 
 impl Worker {
@@ -167,6 +204,7 @@ impl Worker {
             timers: BinaryHeap::new(),
             next_tick: now + TICK,
             flows: Flows::default(),
+            cut_off: 0,
         }
     }
 
@@ -271,14 +309,27 @@ impl Worker {
             return;
         };
         match result {
-            Authentication::Accepted { user, mechanism } => {
+            Authentication::Challenge(challenge) => amqp.endpoint.sasl_challenge(challenge.into()),
+            Authentication::Accepted {
+                user,
+                mechanism,
+                proof,
+            } => {
                 amqp.peer.authenticated = mechanism != "ANONYMOUS";
                 amqp.peer.user = user;
                 amqp.peer.sasl = Some(mechanism);
-                amqp.endpoint.sasl_outcome(SaslCode::Ok, None);
+                let proof = proof.map(Bytes::from);
+                amqp.endpoint.sasl_outcome(SaslCode::Ok, proof);
             }
             Authentication::Rejected => amqp.endpoint.sasl_outcome(SaslCode::Auth, None),
             Authentication::Unavailable => amqp.endpoint.sasl_outcome(SaslCode::SysTemp, None),
+            Authentication::Begin {
+                mechanism,
+                response,
+            } => amqp.endpoint.sasl_begin(mechanism, response.into()),
+            Authentication::Respond(response) => amqp.endpoint.sasl_respond(response.into()),
+            Authentication::Confirmed => amqp.endpoint.sasl_confirm(),
+            Authentication::GiveUp(reason) => amqp.endpoint.sasl_give_up(reason),
         }
         self.process(connection, now);
     }
@@ -441,6 +492,7 @@ impl Worker {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
             self.connections.tick(now);
+            self.cut_off_slow_readers(now);
             self.end_lingering(now);
             self.try_again(now);
             self.count_octets(now);
@@ -481,6 +533,7 @@ impl Worker {
                 .iter()
                 .filter(|(_, peer)| open(peer))
                 .count(),
+            cut_off: self.cut_off,
         }
     }
 
@@ -554,6 +607,17 @@ impl Worker {
         self.forwarder.transfer(&mut self.connections, now, arrival);
     }
 
+    fn authenticate(&mut self, connection: ConnectionId, step: LoginStep) {
+        if let Some(amqp) = self.connections.amqp(connection.0) {
+            let id = amqp.id;
+            self.events.push_back(WorkerEvent::Authenticate {
+                connection,
+                id,
+                step,
+            });
+        }
+    }
+
     /// Handles what happens rarely.
     fn lifecycle(&mut self, connection: ConnectionId, event: Event, now: Instant) {
         let Some(amqp) = self.connections.amqp(connection.0) else {
@@ -564,16 +628,23 @@ impl Worker {
                 mechanism,
                 response,
                 ..
-            } => {
-                let id = amqp.id;
-                self.events.push_back(WorkerEvent::Authenticate {
-                    connection,
-                    id,
+            } => self.authenticate(
+                connection,
+                LoginStep::Init {
                     mechanism,
                     response,
-                });
+                },
+            ),
+            Event::SaslResponse(response) => {
+                self.authenticate(connection, LoginStep::Response(response));
             }
-            Event::SaslResponse(_) => amqp.endpoint.sasl_outcome(SaslCode::Auth, None),
+            Event::SaslChosen(mechanism) => {
+                self.authenticate(connection, LoginStep::Chosen(mechanism));
+            }
+            Event::SaslChallenge(challenge) => {
+                self.authenticate(connection, LoginStep::Challenge(challenge));
+            }
+            Event::SaslSuccess(proof) => self.authenticate(connection, LoginStep::Success(proof)),
             Event::Opened if amqp.settings.governed && amqp.peer.grant.is_none() => {
                 let open = amqp.endpoint.remote();
                 self.events.push_back(WorkerEvent::Opening {

@@ -35,6 +35,27 @@ pub(crate) fn installed(peer: Peer) -> &'static Installed {
     }
 }
 
+/// Puts a page with rhea for browsers into a directory.
+///
+/// # Panics
+///
+/// When rhea is not available: ask for that before.
+pub fn browser_client(site: &Path) {
+    let Installed::Node { modules } = installed(Peer::Rhea) else {
+        panic!("rhea is not available");
+    };
+    let page = clients().join("browser");
+    let files = [
+        page.join("index.html"),
+        page.join("page.js"),
+        modules.join("rhea/dist/rhea.min.js"),
+    ];
+    for file in files {
+        let name = file.file_name().expect("a file's name");
+        fs::copy(&file, site.join(name)).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    }
+}
+
 /// The directory that cargo builds into, found from the running test.
 pub(crate) fn target_directory() -> PathBuf {
     let marked = |directory: &&Path| directory.join("CACHEDIR.TAG").exists();

@@ -371,8 +371,13 @@ impl Sasl {
     }
 
     pub fn plain(user: &str, password: &str) -> Self {
+        Self::password("PLAIN", user, password)
+    }
+
+    /// By PLAIN or one of SCRAM's mechanisms.
+    pub fn password(mechanism: &'static str, user: &str, password: &str) -> Self {
         Self {
-            mechanism: "PLAIN",
+            mechanism,
             user: Some(user.into()),
             password: Some(password.into()),
         }

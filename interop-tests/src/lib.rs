@@ -32,6 +32,7 @@ mod scrape;
 mod services;
 
 pub use certificates::Certificates;
+pub use install::browser_client;
 pub use job::{Job, Outcome, Request, Sasl, Tls};
 pub use manage::{ask, ask_at, create, delete, eventually, rows};
 pub use message::{body, fields, hex, sha256_hex, unhex};

@@ -214,7 +214,13 @@ pub fn write_user(directory: &Path, name: &str, password: &str) -> PathBuf {
     }
     let mut command = Command::new(daemon_binary());
     command
-        .args(["user", "add", "--file"])
+        .args([
+            "user",
+            "add",
+            "--mechanism",
+            "SCRAM-SHA-1,SCRAM-SHA-256,SCRAM-SHA-512",
+        ])
+        .arg("--file")
         .arg(directory.join("skrouterd.users"))
         .arg(name);
     let mut process = command

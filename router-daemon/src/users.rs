@@ -1,9 +1,9 @@
-//! `router-daemon user`: the file of users that SASL PLAIN checks against.
+//! `router-daemon user`: the file of users that SASL PLAIN and SCRAM check against.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
-use amqp_router::runtime::users::{DEFAULT_ITERATIONS, Users};
+use amqp_router::runtime::users::{DEFAULT_ITERATIONS, ScramHash, Users};
 use clap::{Args, Subcommand};
 
 /// Passwords are asked for at a terminal, or else are the first line of standard input; never an
@@ -18,11 +18,21 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = DEFAULT_ITERATIONS,
             value_parser = clap::value_parser!(u32).range(4096..=10_000_000))]
         iterations: u32,
+        /// What the user can log in by besides PLAIN, as SCRAM-SHA-256; may be said more than once
+        #[arg(long = "mechanism", value_name = "MECHANISM", default_value = "SCRAM-SHA-256",
+            value_delimiter = ',', value_parser = mechanism)]
+        mechanisms: Vec<ScramHash>,
     },
     /// Remove a user
     Remove(User),
     /// List the users
-    List(UsersFile),
+    List {
+        #[command(flatten)]
+        file: UsersFile,
+        /// What each can log in by besides PLAIN, too
+        #[arg(long)]
+        mechanisms: bool,
+    },
     /// Check a user's password
     Verify(User),
 }
@@ -47,24 +57,44 @@ pub(crate) struct UsersFile {
 /// The file cannot be read or written, the user does not exist, or the password is not right.
 pub(crate) fn run(command: &Command) -> Result<(), String> {
     match command {
-        Command::Add { user, iterations } => add(user, *iterations),
+        Command::Add {
+            user,
+            iterations,
+            mechanisms,
+        } => add(user, mechanisms, *iterations),
         Command::Remove(user) => remove(user),
-        Command::List(file) => {
-            load(file)?.names().for_each(|name| println!("{name}"));
-            Ok(())
-        }
+        Command::List { file, mechanisms } => list(file, *mechanisms),
         Command::Verify(user) => verify(user),
     }
 }
 
-fn add(user: &User, iterations: u32) -> Result<(), String> {
+fn add(user: &User, mechanisms: &[ScramHash], iterations: u32) -> Result<(), String> {
     let path = &user.file.path;
     let mut users = Users::load_or_new(path).map_err(|error| error.to_string())?;
     let password = read_password(true)?;
     users
-        .set(&user.name, &password, iterations)
+        .set_for(&user.name, &password, mechanisms, iterations)
         .map_err(|error| error.to_string())?;
     users.save(path).map_err(|error| error.to_string())
+}
+
+fn list(file: &UsersFile, mechanisms: bool) -> Result<(), String> {
+    let users = load(file)?;
+    for name in users.names() {
+        let can: Vec<_> = users.mechanisms(name).map(ScramHash::mechanism).collect();
+        match mechanisms {
+            true => println!("{name}\t{}", can.join(" ")),
+            false => println!("{name}"),
+        }
+    }
+    Ok(())
+}
+
+fn mechanism(name: &str) -> Result<ScramHash, String> {
+    ScramHash::of_mechanism(name).ok_or_else(|| {
+        let valid = ScramHash::ALL.map(ScramHash::mechanism).join(", ");
+        format!("valid: {valid}")
+    })
 }
 
 fn remove(user: &User) -> Result<(), String> {

@@ -56,6 +56,25 @@ fn users_are_added_listed_verified_and_removed() {
         !user("add", "carol", "\n").status.success(),
         "an empty password"
     );
+    let add = |mechanisms: &str| {
+        let args = [
+            "user",
+            "add",
+            "--file",
+            file,
+            "--mechanism",
+            mechanisms,
+            "dave",
+        ];
+        run(&args, "secret").status.success()
+    };
+    assert!(add("SCRAM-SHA-1,scram-sha-512"));
+    assert!(!add("DIGEST-MD5"));
+    let listed = run(&["user", "list", "--mechanisms", "--file", file], "");
+    assert_eq!(
+        text(&listed.stdout),
+        "bob\tSCRAM-SHA-256\ndave\tSCRAM-SHA-512 SCRAM-SHA-1\n"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::adaptors::reading::Reading;
 use crate::adaptors::trunk::Trunk;
 use crate::codec::{Fields, Symbol};
 use crate::control::role::{Role, peer_cost};
@@ -37,6 +38,9 @@ pub(crate) struct AmqpConnection {
     pub(crate) octets_read: u64,
     /// Octets written and read as they were told last.
     told: [u64; 2],
+    reading: Reading,
+    /// What waits for the peer is not to be written any more.
+    pub(crate) is_cut_off: bool,
 }
 
 /// What the listener or connector that a connection came from says of it.
@@ -124,6 +128,8 @@ impl AmqpConnection {
             delivered: None,
             octets_read: 0,
             told: [0, 0],
+            reading: Reading::default(),
+            is_cut_off: false,
         }
     }
 
@@ -143,6 +149,17 @@ impl AmqpConnection {
             self.delivered = Some(now);
         }
         self.moved = moved;
+    }
+
+    /// To be called now and then: whether the peer has not read for too long.
+    pub(super) fn is_slow_reader(&mut self, now: Instant) -> bool {
+        let endpoint = &self.endpoint;
+        self.reading.look(
+            endpoint.backlog(),
+            endpoint.octets_written(),
+            endpoint.is_finished(),
+            now,
+        )
     }
 
     pub(crate) fn add_link(&mut self, direction: Direction, slot: Slot) {

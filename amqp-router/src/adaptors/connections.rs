@@ -72,6 +72,17 @@ impl Connections {
         }
     }
 
+    /// AMQP connections whose peers have not read for too long, and are not cut off yet.
+    pub(crate) fn slow_readers(&mut self, now: Instant) -> Vec<u32> {
+        let entries = self.slots.iter_mut();
+        let slow = entries.filter_map(|(number, entry)| match &mut entry.peer {
+            Peer::Amqp(amqp) => (!amqp.is_cut_off && amqp.is_slow_reader(now)).then_some(number),
+            Peer::Local(_) | Peer::Tcp(_) => None,
+        });
+        slow.filter_map(|number| u32::try_from(number).ok())
+            .collect()
+    }
+
     /// The TCP connection of this number, if there is one.
     pub(crate) fn tcp(&mut self, connection: u32) -> Option<&mut TcpConnection> {
         match self

@@ -7,5 +7,6 @@
 pub(crate) mod amqp;
 pub(crate) mod connections;
 pub(crate) mod local;
+pub(crate) mod reading;
 pub(crate) mod tcp;
 pub(crate) mod trunk;

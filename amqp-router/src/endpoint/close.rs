@@ -52,6 +52,12 @@ impl Connection {
         self.finish(None, Some(error));
     }
 
+    /// Ends the connection because the peer does not read: what was not written never will be.
+    pub(crate) fn give_up_on_reader(&mut self) {
+        self.finish(None, Some(ConnectionError::SlowReader(self.backlog())));
+        self.out.clear();
+    }
+
     /// The peer closes: it is answered and all is over.
     pub(super) fn on_close(&mut self, error: Option<Error>) {
         self.write_close(None);

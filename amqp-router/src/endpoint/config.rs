@@ -44,12 +44,27 @@ pub(crate) enum SaslPolicy {
 }
 
 /// What a client authenticates with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct ClientSasl {
-    /// PLAIN, EXTERNAL or ANONYMOUS.
-    pub(crate) mechanism: Symbol,
-    pub(crate) initial_response: Bytes,
+    /// The best first: the first that the server offers is taken.
+    pub(crate) choices: Vec<ClientChoice>,
     pub(crate) hostname: Option<String>,
+}
+
+/// One way for a client to authenticate.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientChoice {
+    pub(crate) mechanism: Symbol,
+    pub(crate) opening: Opening,
+}
+
+/// What a client says first.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// This, and nothing else.
+    Response(Bytes),
+    /// What the owner says, who goes on until the server has proved itself.
+    Exchange,
 }
 
 /// How much a peer may ask of one connection.
@@ -123,10 +138,12 @@ impl Config {
     }
 }
 
-impl std::fmt::Debug for ClientSasl {
+/// A response may hold a password.
+impl std::fmt::Debug for Opening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientSasl")
-            .field("mechanism", &self.mechanism)
-            .finish_non_exhaustive()
+        f.write_str(match self {
+            Self::Response(_) => "Response",
+            Self::Exchange => "Exchange",
+        })
     }
 }

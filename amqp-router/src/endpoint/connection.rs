@@ -258,7 +258,7 @@ impl Connection {
     fn is_waiting_for_owner(&self) -> bool {
         match self.state {
             State::Opened => !self.open_sent,
-            State::Sasl(sasl) => sasl == Sasl::Deciding,
+            State::Sasl(sasl) => sasl.is_for_owner(),
             _ => false,
         }
     }

@@ -11,6 +11,8 @@ pub(crate) enum ConnectionError {
     IdleTimeOut,
     #[error("the peer did not answer our close")]
     CloseTimeOut,
+    #[error("the peer does not read: {0} bytes wait for it")]
+    SlowReader(usize),
     #[error("the peer went away")]
     Eof,
     #[error("the peer's protocol header is not one we offer")]
@@ -44,7 +46,7 @@ pub(crate) enum ConnectionError {
 impl ConnectionError {
     fn condition(&self) -> &'static str {
         match self {
-            Self::HandshakeTimeOut | Self::IdleTimeOut | Self::Limit(_) => {
+            Self::HandshakeTimeOut | Self::IdleTimeOut | Self::SlowReader(_) | Self::Limit(_) => {
                 condition::RESOURCE_LIMIT_EXCEEDED
             }
             Self::CloseTimeOut | Self::Eof => condition::CONNECTION_FORCED,

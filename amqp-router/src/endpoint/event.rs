@@ -30,6 +30,14 @@ pub(crate) enum Event {
     },
     /// A client's answer to our challenge.
     SaslResponse(Bytes),
+    /// We are the client, and the server offers this mechanism, which is an exchange: answer with
+    /// `sasl_begin`.
+    SaslChosen(Symbol),
+    /// The server's challenge in an exchange; answer with `sasl_respond` or `sasl_give_up`.
+    SaslChallenge(Bytes),
+    /// The server says that the exchange has succeeded, and may prove itself with this: answer
+    /// with `sasl_confirm` or `sasl_give_up`.
+    SaslSuccess(Option<Bytes>),
     /// The peer's open is here; a server answers with `open` or `close`.
     Opened,
     /// A session can be used from now on.

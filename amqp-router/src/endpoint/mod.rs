@@ -40,7 +40,7 @@ mod unsettled;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use config::{ClientSasl, Config, Limits, SaslPolicy};
+pub(crate) use config::{ClientChoice, ClientSasl, Config, Limits, Opening, SaslPolicy};
 pub(crate) use connection::Connection;
 pub(crate) use error::{ConnectionError, LimitReached, NoCredit};
 pub(crate) use event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEvent};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::config::{ClientSasl, SaslPolicy};
+use super::config::{ClientChoice, ClientSasl, Opening, SaslPolicy};
 use super::connection::{Connection, State, Step};
 use super::error::{ConnectionError, Fault};
 use super::event::Event;
@@ -35,8 +35,28 @@ pub(super) enum Sasl {
     ResponseDue,
     /// A client waits for the server's mechanisms.
     MechanismsDue,
-    /// A client waits for a challenge, which it answers `once`, or the outcome.
-    OutcomeDue { once: bool },
+    /// A client that has said all waits for the outcome, or for a challenge, to which it says
+    /// `again` what that choice of its says, once.
+    OutcomeDue { again: Option<u8> },
+    /// A client's owner is to begin an exchange.
+    Beginning,
+    /// A client waits for the next challenge of an exchange, of which it takes so many, or the
+    /// outcome.
+    ChallengeDue { left: u8 },
+    /// A client's owner answers a challenge.
+    Responding { left: u8 },
+    /// A client's owner judges whether the server has proved itself.
+    Confirming,
+}
+
+impl Sasl {
+    /// What follows depends on a decision of the owner.
+    pub(super) fn is_for_owner(self) -> bool {
+        matches!(
+            self,
+            Self::Deciding | Self::Beginning | Self::Responding { .. } | Self::Confirming
+        )
+    }
 }
 
 impl Connection {
@@ -62,6 +82,43 @@ impl Connection {
             self.state = State::Header(HeaderDue::Second);
         } else {
             self.drop_peer(ConnectionError::Authentication(code));
+        }
+    }
+
+    /// Begins the exchange of a mechanism that the server offers.
+    pub(crate) fn sasl_begin(&mut self, mechanism: Symbol, response: Bytes) {
+        if matches!(self.state, State::Sasl(Sasl::Beginning))
+            && let Ok(ClientSasl { hostname, .. }) = self.credentials()
+        {
+            self.write_init(mechanism, response, hostname);
+            self.state = State::Sasl(Sasl::ChallengeDue {
+                left: MAX_CHALLENGES,
+            });
+        }
+    }
+
+    /// Answers the server's challenge.
+    pub(crate) fn sasl_respond(&mut self, response: Bytes) {
+        if let State::Sasl(Sasl::Responding { left }) = self.state {
+            self.write_sasl(&SaslFrame::Response(SaslResponse { response }));
+            self.state = State::Sasl(Sasl::ChallengeDue { left });
+        }
+    }
+
+    /// The server has proved itself: the connection goes on.
+    pub(crate) fn sasl_confirm(&mut self) {
+        if matches!(self.state, State::Sasl(Sasl::Confirming)) {
+            self.start_client(HeaderDue::FromServer);
+            self.state = State::Header(HeaderDue::FromServer);
+        }
+    }
+
+    /// The server is not to be trusted, or not understood: the connection is over.
+    pub(crate) fn sasl_give_up(&mut self, reason: &'static str) {
+        if let State::Sasl(sasl) = self.state
+            && sasl.is_for_owner()
+        {
+            self.drop_peer(ConnectionError::Sasl(reason));
         }
     }
 
@@ -180,8 +237,24 @@ impl Connection {
                 Ok(Some(Event::SaslResponse(answer.response)))
             }
             (Sasl::MechanismsDue, SaslFrame::Mechanisms(offer)) => self.on_mechanisms(&offer),
-            (Sasl::OutcomeDue { once: true }, SaslFrame::Challenge(_)) => self.on_challenge(),
+            (
+                Sasl::OutcomeDue {
+                    again: Some(choice),
+                },
+                SaslFrame::Challenge(_),
+            ) => self.say_again(choice),
             (Sasl::OutcomeDue { .. }, SaslFrame::Outcome(outcome)) => self.on_outcome(outcome.code),
+            (Sasl::ChallengeDue { left: left @ 1.. }, SaslFrame::Challenge(challenge)) => {
+                self.state = State::Sasl(Sasl::Responding { left: left - 1 });
+                Ok(Some(Event::SaslChallenge(challenge.challenge)))
+            }
+            (Sasl::ChallengeDue { .. }, SaslFrame::Outcome(outcome)) => {
+                if outcome.code != SaslCode::Ok {
+                    return Err(ConnectionError::Authentication(outcome.code));
+                }
+                self.state = State::Sasl(Sasl::Confirming);
+                Ok(Some(Event::SaslSuccess(outcome.additional_data)))
+            }
             _ => Err(ConnectionError::Sasl("a frame out of turn")),
         }
     }
@@ -200,28 +273,46 @@ impl Connection {
     }
 
     fn on_mechanisms(&mut self, offer: &SaslMechanisms) -> Result<Option<Event>, ConnectionError> {
-        let ClientSasl {
-            mechanism,
-            initial_response,
-            hostname,
-        } = self.credentials()?;
-        if !offer.mechanisms.contains(&mechanism) {
-            return Err(ConnectionError::Sasl("our mechanism is not offered"));
+        let ClientSasl { choices, hostname } = self.credentials()?;
+        let offered = |choice: &ClientChoice| offer.mechanisms.contains(&choice.mechanism);
+        let index = choices
+            .iter()
+            .position(offered)
+            .ok_or(ConnectionError::Sasl("none of our mechanisms is offered"))?;
+        let ClientChoice { mechanism, opening } = choices[index].clone();
+        match opening {
+            Opening::Response(response) => {
+                self.write_init(mechanism, response, hostname);
+                let again = u8::try_from(index).ok();
+                self.state = State::Sasl(Sasl::OutcomeDue { again });
+                Ok(None)
+            }
+            Opening::Exchange => {
+                self.state = State::Sasl(Sasl::Beginning);
+                Ok(Some(Event::SaslChosen(mechanism)))
+            }
         }
+    }
+
+    fn write_init(&mut self, mechanism: Symbol, response: Bytes, hostname: Option<String>) {
         self.write_sasl(&SaslFrame::Init(SaslInit {
             mechanism,
-            initial_response: Some(initial_response),
+            initial_response: Some(response),
             hostname,
         }));
-        self.state = State::Sasl(Sasl::OutcomeDue { once: true });
-        Ok(None)
     }
 
     /// A server that did not take the initial response gets it once more (RFC 4422, 3).
-    fn on_challenge(&mut self) -> Result<Option<Event>, ConnectionError> {
-        let response = self.credentials()?.initial_response;
-        self.write_sasl(&SaslFrame::Response(SaslResponse { response }));
-        self.state = State::Sasl(Sasl::OutcomeDue { once: false });
+    fn say_again(&mut self, choice: u8) -> Result<Option<Event>, ConnectionError> {
+        let choices = self.credentials()?.choices;
+        if let Some(Opening::Response(response)) = choices
+            .into_iter()
+            .nth(choice.into())
+            .map(|choice| choice.opening)
+        {
+            self.write_sasl(&SaslFrame::Response(SaslResponse { response }));
+        }
+        self.state = State::Sasl(Sasl::OutcomeDue { again: None });
         Ok(None)
     }
 
@@ -258,5 +349,8 @@ impl Connection {
     }
 }
 
+/// Challenges that a server may send in an exchange: SCRAM has one, and those who do not send its
+/// last message with the outcome have two.
+const MAX_CHALLENGES: u8 = 2;
 /// Bytes in a SASL frame (AMQP 5.3.1).
 const SASL_MAX_FRAME_SIZE: u32 = 512;

@@ -258,7 +258,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
          workerThreads:i=4 debugDumpFile:path saslConfigDir:path saslConfigName:s=skrouterd \
          timestampsInUTC:b timestampFormat:s \
          defaultDistribution:{multicast|closest|balanced|unavailable}=balanced metadata:s \
-         dataConnectionCount:s=auto dropTcpConnections:b=true",
+         dataConnectionCount:s=auto dropTcpConnections:b=true maxMemoryMegabytes:i=0",
     ),
     (
         "network",

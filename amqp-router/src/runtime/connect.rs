@@ -16,6 +16,7 @@ use crate::runtime::listen::Placement;
 use crate::runtime::listener::{AddressFamily, port_number};
 use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::{Reconnect, Server, Status};
+use crate::runtime::scram::client::Credentials;
 use crate::runtime::service::Workers;
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::TlsInfo;
@@ -30,6 +31,8 @@ pub(crate) struct ConnectorPlan {
     pub(crate) proxy: Option<Arc<Proxy>>,
     /// `socketAddressFamily`; absent: either. A proxy finds the server's address by itself.
     pub(crate) family: Option<AddressFamily>,
+    /// For SCRAM.
+    pub(crate) credentials: Option<Arc<Credentials>>,
 }
 
 /// A connection that a connector has made.
@@ -41,6 +44,7 @@ pub(crate) struct Connected {
     pub(crate) tls: Option<TlsInfo>,
     pub(crate) settings: Arc<ConnectionSettings>,
     pub(crate) state: Arc<ConnectorState>,
+    pub(crate) credentials: Option<Arc<Credentials>>,
 }
 
 /// How a connector is doing: shared by its task, which connects, and the control plane, which
@@ -172,6 +176,7 @@ pub(crate) async fn run_connector(
                     tls,
                     settings: Arc::clone(&plan.settings),
                     state: Arc::clone(&state),
+                    credentials: plan.credentials.clone(),
                 };
                 if connected.send(new).is_err() {
                     return;

@@ -256,6 +256,7 @@ impl Driver {
                 id,
                 result,
             } => self.dialled(connection, id, result, now),
+            ToWorker::Shed => self.worker.shed(now),
             ToWorker::DropTcp(service) => self.worker.drop_service(&service),
             ToWorker::Shutdown { error } => {
                 self.shutting_down = Some(now + SHUTDOWN_TIME_OUT);

@@ -1,4 +1,4 @@
-//! The HTTP side of a listener with `http: true`: `/healthz`, `/readyz`, `/metrics`.
+//! The HTTP side of a listener with `http: true`: `/healthz`, `/readyz`, `/metrics`, and files.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -22,9 +21,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::files::{Content, Files};
 use super::shutdown::Shutdown;
 use super::tls::TlsInfo;
 use super::tls::live::LiveAcceptor;
+use super::unstalled::Unstalled;
 use super::websocket::Upgrades;
 
 /// What the router tells over HTTP. Methods that return `None` leave their path out.
@@ -51,6 +52,8 @@ pub(crate) struct HttpListener {
     pub(crate) pages: Arc<dyn Pages>,
     /// `None` where `websockets` is off.
     pub(crate) upgrades: Option<Arc<Upgrades>>,
+    /// What answers all other paths; `None` without `httpRootDir`.
+    pub(crate) files: Option<Arc<Files>>,
 }
 
 impl HttpListener {
@@ -61,6 +64,7 @@ impl HttpListener {
             tls: self.tls,
             pages: self.pages,
             upgrades: self.upgrades,
+            files: self.files,
             permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         });
         let mut accepting = JoinSet::new();
@@ -80,12 +84,14 @@ impl fmt::Debug for HttpListener {
     }
 }
 
-struct Shared {
-    name: String,
-    tls: Option<Arc<LiveAcceptor>>,
-    pages: Arc<dyn Pages>,
-    upgrades: Option<Arc<Upgrades>>,
-    permits: Arc<Semaphore>,
+/// What the connections of a listener share.
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) tls: Option<Arc<LiveAcceptor>>,
+    pub(super) pages: Arc<dyn Pages>,
+    pub(super) upgrades: Option<Arc<Upgrades>>,
+    pub(super) files: Option<Arc<Files>>,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 async fn accept(socket: TcpListener, listener: Arc<Shared>) {
@@ -126,7 +132,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, listener: &Shared) -> i
     }
 }
 
-async fn exchange<S>(
+/// Answers the requests of one connection.
+pub(super) async fn exchange<S>(
     stream: S,
     peer: SocketAddr,
     tls: Option<TlsInfo>,
@@ -141,21 +148,29 @@ where
         let upgraded = upgrades.and_then(|to| to.answer(&mut request, peer, tls.clone()));
         Ok::<_, Infallible>(match upgraded {
             Some(response) => response,
-            None => answer(request.method(), request.uri().path(), &*listener.pages).await,
+            None => answer(&request, listener).await,
         })
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIME_OUT)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Unstalled::new(stream)), service)
         .with_upgrades()
         .await
         .map_err(io::Error::other)
 }
 
-async fn answer(method: &Method, path: &str, pages: &dyn Pages) -> Response<Full<Bytes>> {
-    let mut response = match path {
+async fn answer<B>(request: &Request<B>, listener: &Shared) -> Response<Content> {
+    let (method, pages) = (request.method(), &*listener.pages);
+    if *method != Method::GET && *method != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
         "/healthz" => match pages.healthy() {
             None => not_found(),
             Some(healthy) => match timeout(HEALTH_TIME_OUT, healthy).await {
@@ -186,23 +201,19 @@ async fn answer(method: &Method, path: &str, pages: &dyn Pages) -> Response<Full
                 Ok(None) | Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "not healthy\n"),
             },
         },
-        _ => not_found(),
-    };
-    if *method != Method::GET && *method != Method::HEAD {
-        response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        path => match &listener.files {
+            None => not_found(),
+            Some(files) => files.answer(method, path, request.headers()).await,
+        },
     }
-    response
 }
 
-fn not_found() -> Response<Full<Bytes>> {
+fn not_found() -> Response<Content> {
     text(StatusCode::NOT_FOUND, "not found\n")
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Content> {
+    let mut response = Response::new(Content::from(body.into()));
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -310,6 +321,7 @@ mod tests {
                 tls: None,
                 pages: Arc::new(Router { healthy }),
                 upgrades: None,
+                files: None,
             };
             tokio::spawn(listener.serve(shutdown));
             let mut client = TcpStream::connect(address).await.unwrap();

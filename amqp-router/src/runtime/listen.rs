@@ -59,9 +59,9 @@ pub(crate) fn accept(
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .connected(peer.ip(), Instant::now());
-                    if let Err(too_fast) = admitted {
-                        if too_fast.is_news {
-                            warn!(target: "SERVER", "Listener '{name}': {} connects too fast; such connections are closed", peer.ip());
+                    if let Err(refused) = admitted {
+                        if refused.is_news {
+                            warn!(target: "SERVER", "Listener '{name}': connections from {} are closed: {}", peer.ip(), refused.reason);
                         }
                         continue;
                     }

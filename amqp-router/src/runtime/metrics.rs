@@ -84,6 +84,8 @@ pub(crate) struct Figures {
     /// Zero if the network has never changed.
     changed: Duration,
     policy: PolicyCounts,
+    /// AMQP peers that were cut off because they did not read.
+    pub(crate) cut_off: u64,
     sources: SourceCounts,
     workers: Vec<WorkerLoad>,
     /// Connectors by name, and whether their connection is open.
@@ -341,11 +343,12 @@ impl Figures {
         let mut refused = out.family(
             Metric::Counter,
             "amqp_router_connections_refused_total",
-            "Connections refused: too many a second from one source, a TLS handshake that failed, \
+            "Connections refused: too many a second from one source, too little memory, a TLS handshake that failed, \
              an authentication that failed, more than maxConnections, or policy.",
         );
         for (reason, count) in [
             ("rate", sources.connections_refused),
+            ("memory", sources.refused_for_memory),
             ("tls", sources.handshakes_failed),
             ("login", sources.logins_failed),
             ("limit", policy.over_limit),
@@ -353,6 +356,11 @@ impl Figures {
         ] {
             refused.sample(&[("reason", reason)], count);
         }
+        out.counter(
+            "amqp_router_slow_readers_total",
+            "AMQP connections that were cut off because their peers did not read.",
+            self.cut_off,
+        );
         out.counter(
             "amqp_router_links_refused_total",
             "Links that policy refused.",

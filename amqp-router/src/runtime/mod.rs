@@ -8,13 +8,18 @@
 // Time is an argument everywhere else; it comes from here.
 #![allow(clippy::disallowed_methods)]
 
+mod budget;
 mod connect;
 mod driver;
+pub(crate) mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod http;
 mod listen;
 pub(crate) mod listener;
 mod local;
 pub mod log;
+mod login;
 mod manage;
 mod metrics;
 mod pages;
@@ -29,6 +34,7 @@ pub use local::{Delivery, LinkError, Receiver, Sender};
 pub use reload::Reloaded;
 pub use router::{Router, StartError};
 pub(crate) mod sasl;
+pub(crate) mod scram;
 mod scrapes;
 pub(crate) mod secret;
 mod service;
@@ -39,6 +45,7 @@ mod tcp;
 mod threads;
 pub(crate) mod tls;
 mod trace;
+mod unstalled;
 pub mod users;
 mod vanflow;
 mod websocket;

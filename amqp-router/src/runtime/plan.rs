@@ -13,10 +13,11 @@ use crate::control::auto_links::{AutoLinkRule, Peer};
 use crate::control::links::{AddressRule, anonymous_relay};
 use crate::control::role::Role;
 use crate::control::table::{DEFAULT_LINK_CAPACITY, Direction, Treatment};
-use crate::endpoint::{self, ClientSasl, SaslPolicy};
+use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
 use crate::management::{Config, Entity, Invalid};
 use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
+use crate::runtime::files::Files;
 use crate::runtime::listen::ListenerTls;
 use crate::runtime::listener::{AddressFamily, BindAddress, port_number};
 use crate::runtime::policies::{Governance, load_policy_dir};
@@ -24,6 +25,7 @@ use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Server;
 use crate::runtime::router::StartError;
 use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
+use crate::runtime::scram::client::Credentials;
 use crate::runtime::secret;
 use crate::runtime::service::ListenerPlan;
 use crate::runtime::tls::live::{Derived, LiveAcceptor, LiveProfile, Profiles, Source};
@@ -44,6 +46,7 @@ pub(crate) struct HttpPlan {
     pub(crate) tls: Option<Arc<LiveAcceptor>>,
     pub(crate) healthz: bool,
     pub(crate) metrics: bool,
+    pub(crate) files: Option<Arc<Files>>,
     /// What AMQP connections over WebSocket are made with; `None` where `websockets` is off.
     pub(crate) amqp: Option<(ConnectionSettings, Authenticator)>,
 }
@@ -137,7 +140,17 @@ impl<'a> Planner<'a> {
                 })
             }
         };
-        if entity.flag("http") {
+        let root = entity.word("httpRootDir");
+        // Files to serve imply HTTP.
+        if entity.flag("http") || root.is_some() {
+            let files = root.map(|root| Files::new(root.as_ref())).transpose();
+            let files = files.map_err(|error| {
+                let problem = format!(
+                    "the attribute 'httpRootDir' ('{}'): {error}",
+                    root.unwrap_or_default()
+                );
+                wrong(entity, problem)
+            })?;
             let tls = tls.map(|tls| tls.live);
             let healthz = entity.flag("healthz");
             let metrics = entity.flag("metrics");
@@ -150,6 +163,7 @@ impl<'a> Planner<'a> {
                 tls,
                 healthz,
                 metrics,
+                files: files.map(Arc::new),
             })));
         }
         Ok(Listening::Amqp(Box::new(ListenerPlan {
@@ -186,17 +200,29 @@ impl<'a> Planner<'a> {
         let user = entity.word("saslUsername").zip(password.as_ref());
         let certified = tls.is_some() && self.has_certificate(entity);
         let mechanisms = entity.word("saslMechanisms");
-        let choice = client_choices(mechanisms, certified, user)
-            .into_iter()
-            .next();
-        if choice.is_none() {
-            let text = "no mechanism of 'saslMechanisms' has what it needs: PLAIN 'saslUsername' \
-                        and 'saslPassword', EXTERNAL an 'sslProfile' with a certificate";
+        let choices = client_choices(mechanisms, certified, user);
+        if choices.is_empty() {
+            let text = "no mechanism of 'saslMechanisms' has what it needs: PLAIN and SCRAM \
+                        'saslUsername' and 'saslPassword', EXTERNAL an 'sslProfile' with a \
+                        certificate";
             return Err(wrong(entity, text.into()));
         }
-        let sasl = choice.map(|(mechanism, response)| ClientSasl {
-            mechanism: Symbol::from(mechanism.as_str()),
-            initial_response: response.to_vec().into(),
+        let by_exchange = choices
+            .iter()
+            .any(|choice| choice.opening == Opening::Exchange);
+        let credentials = match user.filter(|_| by_exchange) {
+            None => None,
+            Some((name, password)) => {
+                let credentials = Credentials::new(name, password).ok_or_else(|| {
+                    let text = "'saslUsername' or 'saslPassword' is empty, too long or has \
+                                characters that SASLprep prohibits";
+                    wrong(entity, text.into())
+                })?;
+                Some(Arc::new(credentials))
+            }
+        };
+        let sasl = Some(ClientSasl {
+            choices,
             hostname: Some(host.clone()),
         });
         Ok(ConnectorPlan {
@@ -209,6 +235,7 @@ impl<'a> Planner<'a> {
             proxy: self.proxy(entity)?,
             family: family(entity),
             tls,
+            credentials,
         })
     }
 

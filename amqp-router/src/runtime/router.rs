@@ -19,6 +19,7 @@ use crate::control::links::Control;
 use crate::control::table::AddressId;
 use crate::management::{self, Config, Invalid, agent};
 use crate::mesh::Mesh;
+use crate::runtime::budget::MEGABYTE;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
@@ -165,7 +166,7 @@ impl Router {
         let thread = std::thread::Builder::new().name("control".into());
         let work = move || {
             let _entered = runtime.enter();
-            let (service, inputs) = Service::new(
+            let (mut service, inputs) = Service::new(
                 control,
                 handles,
                 events,
@@ -173,6 +174,10 @@ impl Router {
                 ids,
                 (telemetry, heard),
             );
+            let limit = config.singleton("router").integer("maxMemoryMegabytes");
+            let limit = limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+            let limit = limit.map(|n| n.saturating_mul(MEGABYTE));
+            service.memory.set_limit(limit, Instant::now());
             let plane = ControlPlane {
                 service,
                 said: config.clone(),

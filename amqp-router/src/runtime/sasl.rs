@@ -1,24 +1,31 @@
-//! SASL as listeners offer it and connectors choose it: ANONYMOUS, PLAIN and EXTERNAL.
+//! SASL as listeners offer it and connectors choose it: ANONYMOUS, PLAIN, SCRAM and EXTERNAL.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use super::scram::server::ServerExchange;
+use super::scram::{ScramHash, new_nonce};
 use super::secret::Secret;
 use super::tls::TlsInfo;
 use super::users::UsersFile;
+use crate::codec::Symbol;
+use crate::endpoint::{ClientChoice, Opening};
 
 /// The mechanisms we speak, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mechanism {
     /// The peer is who its TLS certificate says (RFC 4422 appendix A).
     External,
+    /// A password that is proved and not told (RFC 5802).
+    Scram(ScramHash),
     /// Name and password (RFC 4616).
     Plain,
     /// Nobody in particular (RFC 4505).
@@ -26,21 +33,33 @@ pub(crate) enum Mechanism {
 }
 
 impl Mechanism {
-    const ALL: [Self; 3] = [Self::External, Self::Plain, Self::Anonymous];
+    const ALL: [Self; 6] = [
+        Self::External,
+        Self::Scram(ScramHash::Sha512),
+        Self::Scram(ScramHash::Sha256),
+        Self::Scram(ScramHash::Sha1),
+        Self::Plain,
+        Self::Anonymous,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::External => "EXTERNAL",
+            Self::Scram(hash) => hash.mechanism(),
             Self::Plain => "PLAIN",
             Self::Anonymous => "ANONYMOUS",
         }
     }
 
     /// SASL names are upper case on the wire; configurations are read with more patience.
-    fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|mechanism| mechanism.as_str().eq_ignore_ascii_case(name))
+    }
+
+    fn needs_users(self) -> bool {
+        matches!(self, Self::Plain | Self::Scram(_))
     }
 
     /// The mechanisms that a `saslMechanisms` attribute allows; without a list, all of them.
@@ -93,7 +112,7 @@ pub(crate) struct SaslSettings {
     pub(crate) authenticate_peer: bool,
     /// `requireEncryption` or `requireSsl`.
     pub(crate) require_encryption: bool,
-    /// For PLAIN; absent: it is not offered.
+    /// For PLAIN and SCRAM; absent: they are not offered.
     pub(crate) users: Option<Arc<Logins>>,
 }
 
@@ -111,9 +130,10 @@ impl Authenticator {
             .is_some_and(|names| !names.trim().is_empty());
         let mut mechanisms = Mechanism::list(mechanisms.as_deref());
         let listed = |mechanism| named && mechanisms.contains(&mechanism);
-        if listed(Mechanism::Plain) && users.is_none() {
-            warn!(target: "SERVER", "Listener '{listener}': PLAIN is listed but there is no users \
-                file (saslConfigDir, saslConfigName); it is not offered");
+        let for_passwords = mechanisms.iter().find(|mechanism| mechanism.needs_users());
+        if let Some(mechanism) = for_passwords.filter(|_| named && users.is_none()) {
+            warn!(target: "SERVER", "Listener '{listener}': {mechanism} is listed but there is no \
+                users file (saslConfigDir, saslConfigName); it is not offered");
         }
         if listed(Mechanism::Anonymous) && authenticate_peer {
             warn!(target: "SERVER", "Listener '{listener}': ANONYMOUS is listed but \
@@ -121,7 +141,7 @@ impl Authenticator {
         }
         mechanisms.retain(|mechanism| match mechanism {
             Mechanism::External => true,
-            Mechanism::Plain => users.is_some(),
+            Mechanism::Scram(_) | Mechanism::Plain => users.is_some(),
             Mechanism::Anonymous => !authenticate_peer,
         });
         let warned = AtomicBool::new(false);
@@ -147,11 +167,32 @@ impl Authenticator {
     }
 
     /// What is offered to a peer on a connection with or without TLS: EXTERNAL only to one that
-    /// has shown a certificate, nothing at all in clear where encryption is required.
+    /// has shown a certificate, of SCRAM what any user can use, nothing at all in clear where
+    /// encryption is required.
     pub(crate) fn offered(&self, tls: Option<&TlsInfo>) -> Vec<Mechanism> {
         let mut offered = self.mechanisms.clone();
         offered.retain(|mechanism| self.possible(*mechanism, tls));
         offered
+    }
+
+    /// Begins an exchange of SCRAM with what the peer's `sasl-init` holds: the challenge, and what
+    /// judges the answer to it.
+    ///
+    /// # Errors
+    /// The peer is refused; the reason is for the log.
+    pub(crate) fn challenge(
+        &self,
+        hash: ScramHash,
+        response: &[u8],
+        tls: Option<&TlsInfo>,
+    ) -> Result<(String, ServerExchange), &'static str> {
+        let mechanism = Mechanism::Scram(hash);
+        let offered = self.mechanisms.contains(&mechanism) && self.possible(mechanism, tls);
+        let logins = self.users.as_ref().filter(|_| offered).ok_or(NOT_OFFERED)?;
+        let users = logins.users.users();
+        ServerExchange::begin(hash, response, &new_nonce(), |name| {
+            users.verifier(name, hash)
+        })
     }
 
     /// Judges the peer's `sasl-init`. PLAIN takes long on purpose (see
@@ -165,7 +206,8 @@ impl Authenticator {
         let chosen = Mechanism::from_name(mechanism)
             .filter(|chosen| self.mechanisms.contains(chosen) && self.possible(*chosen, tls));
         let user = match chosen {
-            None => Err("the mechanism was not offered"),
+            None => Err(NOT_OFFERED),
+            Some(Mechanism::Scram(_)) => Err("a challenge comes first"),
             Some(Mechanism::Anonymous) => Ok("anonymous".into()),
             Some(Mechanism::External) => external(response, tls),
             Some(Mechanism::Plain) => self.plain(response, tls),
@@ -174,7 +216,7 @@ impl Authenticator {
             (Some(mechanism), Ok(user)) => Outcome::Accepted { user, mechanism },
             (_, Err(reason)) => Outcome::Rejected { reason },
             (None, Ok(_)) => Outcome::Rejected {
-                reason: "the mechanism was not offered",
+                reason: NOT_OFFERED,
             },
         }
     }
@@ -207,6 +249,10 @@ impl Authenticator {
         match mechanism {
             _ if self.require_encryption && tls.is_none() => false,
             Mechanism::External => tls.is_some_and(|tls| tls.user.is_some()),
+            Mechanism::Scram(hash) => self
+                .users
+                .as_ref()
+                .is_some_and(|logins| logins.users.users().serve(hash)),
             Mechanism::Plain | Mechanism::Anonymous => true,
         }
     }
@@ -216,7 +262,7 @@ impl Authenticator {
             warn!(target: "SERVER", "Listener '{}': a peer has sent its password in clear; \
                 requireEncryption would forbid it", self.listener);
         }
-        let logins = self.users.as_ref().ok_or("the mechanism was not offered")?;
+        let logins = self.users.as_ref().ok_or(NOT_OFFERED)?;
         let (authority, name, password) = plain_message(response).ok_or("malformed response")?;
         let known = logins.users.verify(name, password);
         match known && (authority.is_empty() || authority == name) {
@@ -263,25 +309,30 @@ pub(crate) fn users_file(directory: Option<&Path>, name: &str) -> Option<PathBuf
     file.exists().then_some(file)
 }
 
-/// What a connector may say in `sasl-init`, the best first: a mechanism and its initial response.
-/// EXTERNAL needs an own certificate in the sslProfile, PLAIN a name and a password.
+/// What a connector may say in `sasl-init`, the best first. EXTERNAL needs an own certificate in
+/// the sslProfile, PLAIN and SCRAM a name and a password.
 pub(crate) fn client_choices(
     mechanisms: Option<&str>,
     has_certificate: bool,
     user: Option<(&str, &Secret)>,
-) -> Vec<(Mechanism, Zeroizing<Vec<u8>>)> {
-    let choice = |mechanism: &Mechanism| match mechanism {
-        Mechanism::External => has_certificate.then(|| (*mechanism, Zeroizing::default())),
-        Mechanism::Anonymous => Some((*mechanism, Zeroizing::new(b"anonymous".to_vec()))),
-        Mechanism::Plain => user.map(|(name, password)| {
-            let message = format!("\0{name}\0{}", password.as_str());
-            (*mechanism, Zeroizing::new(message.into_bytes()))
-        }),
+) -> Vec<ClientChoice> {
+    let choice = |mechanism: Mechanism| {
+        let opening = match mechanism {
+            Mechanism::External => has_certificate.then(|| Opening::Response(Bytes::new())),
+            Mechanism::Scram(_) => user.is_some().then_some(Opening::Exchange),
+            Mechanism::Plain => user.map(|(name, password)| {
+                let message = format!("\0{name}\0{}", password.as_str());
+                Opening::Response(message.into())
+            }),
+            Mechanism::Anonymous => Some(Opening::Response(Bytes::from_static(b"anonymous"))),
+        };
+        opening.map(|opening| ClientChoice {
+            mechanism: Symbol::from(mechanism.as_str()),
+            opening,
+        })
     };
-    Mechanism::list(mechanisms)
-        .iter()
-        .filter_map(choice)
-        .collect()
+    let list = Mechanism::list(mechanisms);
+    list.into_iter().filter_map(choice).collect()
 }
 
 fn external(response: &[u8], tls: Option<&TlsInfo>) -> Result<String, &'static str> {
@@ -304,6 +355,7 @@ fn plain_message(response: &[u8]) -> Option<(&str, &str, &str)> {
     (parts.next().is_none() && !message.1.is_empty() && !message.2.is_empty()).then_some(message)
 }
 
+const NOT_OFFERED: &str = "the mechanism was not offered";
 /// Three parts of 255 bytes each, which is what RFC 4616 asks servers to take.
 const MAX_PLAIN: usize = 3 * 255 + 2;
 
@@ -315,12 +367,18 @@ mod tests {
     #[test]
     fn without_a_list_whatever_is_possible_is_offered() {
         let listener = authenticator(SaslSettings::default());
-        assert_eq!(names(&listener, None), ["PLAIN", "ANONYMOUS"]);
-        assert_eq!(names(&listener, Some(&tls(None))), ["PLAIN", "ANONYMOUS"]);
+        assert_eq!(
+            names(&listener, None),
+            ["SCRAM-SHA-256", "PLAIN", "ANONYMOUS"]
+        );
+        assert_eq!(
+            names(&listener, Some(&tls(None))),
+            ["SCRAM-SHA-256", "PLAIN", "ANONYMOUS"]
+        );
         let certified = tls(Some("CN=alice"));
         assert_eq!(
             names(&listener, Some(&certified)),
-            ["EXTERNAL", "PLAIN", "ANONYMOUS"]
+            ["EXTERNAL", "SCRAM-SHA-256", "PLAIN", "ANONYMOUS"]
         );
         assert!(!listener.is_required());
     }
@@ -347,7 +405,7 @@ mod tests {
             ..Default::default()
         });
         assert!(listener.is_required());
-        assert_eq!(names(&listener, None), ["PLAIN"]);
+        assert_eq!(names(&listener, None), ["SCRAM-SHA-256", "PLAIN"]);
         assert!(matches!(
             listener.authenticate("ANONYMOUS", b"", None),
             Outcome::Rejected {
@@ -424,24 +482,55 @@ mod tests {
     }
 
     #[test]
+    fn scram_is_offered_for_what_users_can_use_and_refused_otherwise() {
+        let listener = authenticator(SaslSettings {
+            mechanisms: Some("SCRAM-SHA-512 SCRAM-SHA-256".into()),
+            ..Default::default()
+        });
+        assert_eq!(names(&listener, None), ["SCRAM-SHA-256"]);
+        let first = b"n,,n=alice,r=abc";
+        assert!(listener.challenge(ScramHash::Sha256, first, None).is_ok());
+        for hash in [ScramHash::Sha512, ScramHash::Sha1] {
+            assert_eq!(
+                listener.challenge(hash, first, None).err(),
+                Some(NOT_OFFERED)
+            );
+        }
+        assert!(!accepts(&listener, "SCRAM-SHA-256", first, None));
+        let listener = authenticator(SaslSettings {
+            require_encryption: true,
+            ..Default::default()
+        });
+        assert!(listener.challenge(ScramHash::Sha256, first, None).is_err());
+    }
+
+    #[test]
     fn a_connector_prefers_its_certificate_to_its_password() {
         let password = super::super::secret::resolve("pass:p", false).unwrap();
         let choices = |list, certificate, user: Option<(&str, &Secret)>| {
-            let choices = client_choices(list, certificate, user);
+            let choices = client_choices(list, certificate, user).into_iter();
             choices
-                .into_iter()
-                .map(|(m, r)| (m.as_str(), r.to_vec()))
+                .map(|choice| (choice.mechanism.to_string(), choice.opening))
                 .collect::<Vec<_>>()
         };
+        let said = |name: &str, text: &'static str| {
+            let response = Bytes::from_static(text.as_bytes());
+            (name.to_owned(), Opening::Response(response))
+        };
+        let exchanged = |name: &str| (name.to_owned(), Opening::Exchange);
         let all = choices(None, true, Some(("u", &password)));
         let expected = [
-            ("EXTERNAL", b"".to_vec()),
-            ("PLAIN", b"\0u\0p".to_vec()),
-            ("ANONYMOUS", b"anonymous".to_vec()),
+            said("EXTERNAL", ""),
+            exchanged("SCRAM-SHA-512"),
+            exchanged("SCRAM-SHA-256"),
+            exchanged("SCRAM-SHA-1"),
+            said("PLAIN", "\0u\0p"),
+            said("ANONYMOUS", "anonymous"),
         ];
         assert_eq!(all, expected);
         assert_eq!(choices(None, false, None)[0].0, "ANONYMOUS");
         assert!(choices(Some("EXTERNAL"), false, None).is_empty());
+        assert!(choices(Some("scram-sha-1"), true, None).is_empty());
     }
 
     #[test]

@@ -79,6 +79,7 @@ async fn gather(control: &WeakUnboundedSender<Request>) -> Option<String> {
     figures.totals.counts = total.counts;
     figures.totals.backlog = total.backlog;
     figures.totals.tcp_connections = total.tcp;
+    figures.cut_off = total.cut_off;
     figures.other_addresses = total.others;
     let (ids, counts): (Vec<_>, Vec<_>) = total.addresses.into_iter().unzip();
     let keys = ask(control, |reply| Request::Keys { ids, reply }).await?;
@@ -107,6 +108,7 @@ struct Total {
     counts: WorkerCounts,
     backlog: Backlog,
     tcp: usize,
+    cut_off: u64,
     addresses: Vec<(AddressId, AddressCounts)>,
     others: AddressCounts,
 }
@@ -119,6 +121,7 @@ fn busiest(workers: Vec<WorkerFigures>) -> Total {
         total.counts.add(&worker.counts);
         total.backlog.add(&worker.backlog);
         total.tcp += worker.tcp;
+        total.cut_off += worker.cut_off;
         for (id, counts) in worker.addresses {
             if counts != AddressCounts::default() {
                 addresses.entry(id).or_default().add(&counts);

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{
     Receiver, UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
@@ -15,7 +14,6 @@ use tokio::sync::mpsc::{
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
-use zeroize::Zeroizing;
 
 use crate::adaptors::amqp::{self, ConnectionSettings, ConnectionStatus, PeerInfo};
 use crate::codec::{Error, Symbol};
@@ -25,28 +23,31 @@ use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
 use crate::management::Entity;
 use crate::mesh::Notice;
+use crate::runtime::budget::Budget;
 use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::http::HttpListener;
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
+use crate::runtime::login::Login;
 use crate::runtime::pages::RouterPages;
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::policies::Governance;
 use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Status as ConnectorStatus;
 use crate::runtime::router::Request;
-use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
+use crate::runtime::sasl::{Authenticator, Mechanism};
 use crate::runtime::scrapes::Scrapes;
 use crate::runtime::shutdown::Stop;
 use crate::runtime::sources::{SourceCounts, Sources};
+use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::{Heard, Telemetry};
 use crate::runtime::websocket::Upgrades;
 use crate::vanflow::RecordId;
-use crate::worker::{Authentication, ConnectionId, WorkerEvent, WorkerStatus};
+use crate::worker::{WorkerEvent, WorkerStatus};
 
 /// One worker, seen from outside its thread.
 #[derive(Clone, Debug)]
@@ -108,7 +109,7 @@ pub(crate) struct ListenerPlan {
 struct Listener {
     /// What AMQP connections of it are made with.
     settings: Option<(ConnectionSettings, Arc<Authenticator>)>,
-    /// The settings with the SASL policy of each way to connect.
+    /// The settings with the SASL policy of each way to connect: few, whatever clients do.
     variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
     addresses: Vec<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
@@ -133,7 +134,7 @@ pub(crate) struct ConnectionRow {
     pub(crate) host: String,
     pub(crate) opened: Instant,
     pub(crate) status: Option<Box<ConnectionStatus>>,
-    authenticator: Option<Arc<Authenticator>>,
+    pub(crate) login: Login,
     pub(crate) tls: Option<TlsInfo>,
     /// The vhost that its listener says policy is to go by.
     pub(crate) policy_vhost: Option<String>,
@@ -172,6 +173,7 @@ pub(crate) struct Service {
     /// Shared with the listeners and with authentications that are on their way.
     pub(crate) sources: Arc<Mutex<Sources>>,
     pub(crate) telemetry: Telemetry,
+    pub(crate) memory: Budget,
 }
 
 /// What a service waits for, besides requests.
@@ -211,6 +213,7 @@ impl Service {
             governance,
             sources: Arc::default(),
             telemetry,
+            memory: Budget::default(),
         };
         (
             service,
@@ -299,6 +302,7 @@ impl Service {
             sockets,
             tls: plan.tls,
             pages,
+            files: plan.files,
             upgrades: plan.amqp.as_ref().map(|_| {
                 Arc::new(Upgrades {
                     listener: plan.name.as_str().into(),
@@ -401,6 +405,10 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
+        let by_web = matches!(new.stream, Stream::Web(_));
+        if by_web && !self.lock_sources().admits() {
+            return;
+        }
         if !self.governance.policies.socket_opened() {
             info!(target: "POLICY", "DENY Connection '{}' based on global connection count", new.peer);
             return;
@@ -412,7 +420,7 @@ impl Service {
             host: host.clone(),
             opened: Instant::now(),
             status: None,
-            authenticator: Some(authenticator),
+            login: Login::of_client(authenticator),
             tls: new.tls.clone(),
             policy_vhost: settings.policy_vhost.clone(),
             is_router: settings.role.is_annotated(),
@@ -443,7 +451,7 @@ impl Service {
             host: new.host.clone(),
             opened: Instant::now(),
             status: None,
-            authenticator: None,
+            login: Login::of_server(new.credentials),
             tls: new.tls.clone(),
             policy_vhost: None,
             is_router: new.settings.role.is_annotated(),
@@ -497,11 +505,8 @@ impl Service {
                 WorkerEvent::Authenticate {
                     connection,
                     id,
-                    mechanism,
-                    response,
-                } => {
-                    self.authenticate(worker.index(), connection, id, &mechanism, response);
-                }
+                    step,
+                } => self.authenticate(worker.index(), connection, id, step),
                 WorkerEvent::Opened(status) => self.opened(worker, status),
                 WorkerEvent::Closed {
                     id,
@@ -526,7 +531,11 @@ impl Service {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.control.poll_timeout(), self.telemetry.poll_timeout()];
+        let due = [
+            self.control.poll_timeout(),
+            self.telemetry.poll_timeout(),
+            self.memory.poll_timeout(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -535,6 +544,7 @@ impl Service {
         let now = Instant::now();
         self.control.handle_timeout(now);
         self.handle_telemetry(now);
+        self.watch_memory(now);
         self.send_commands();
     }
 
@@ -627,8 +637,11 @@ impl Service {
     }
 
     pub(crate) fn source_counts(&self) -> SourceCounts {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.counts()
+        self.lock_sources().counts()
+    }
+
+    pub(crate) fn lock_sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What keeps the router from doing what it is configured to, a sentence each: a listener that
@@ -705,65 +718,6 @@ impl Service {
     pub(crate) fn to_worker(&self, worker: usize, message: ToWorker) {
         // A worker that is gone has no connections left to be told about.
         let _ = self.workers.get(worker).inbox.send(message);
-    }
-
-    fn authenticate(
-        &mut self,
-        worker: usize,
-        connection: ConnectionId,
-        id: u64,
-        mechanism: &Symbol,
-        response: Option<Bytes>,
-    ) {
-        let Some(row) = self.connections.get(&id) else {
-            return;
-        };
-        let Some(authenticator) = row.authenticator.clone() else {
-            return;
-        };
-        let (tls, host) = (row.tls.clone(), row.host.clone());
-        let inbox = self.workers.get(worker).inbox.clone();
-        let mechanism = mechanism.to_string();
-        let response = Zeroizing::new(response.map(|r| r.to_vec()).unwrap_or_default());
-        let (sources, source) = (Arc::clone(&self.sources), row.remote_host());
-        let answer = move |outcome| {
-            let result = match outcome {
-                Outcome::Accepted { user, mechanism } => Authentication::Accepted {
-                    user: Some(user),
-                    mechanism: mechanism.to_string(),
-                },
-                Outcome::Rejected { reason } => {
-                    warn!(target: "SERVER", "[C{id}] Authentication of {host} failed: {reason}");
-                    Authentication::Rejected
-                }
-            };
-            let rejected = result == Authentication::Rejected;
-            let message = ToWorker::Authenticated {
-                connection,
-                id,
-                result,
-            };
-            if rejected {
-                let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-                let delay = sources.failed(source, Instant::now());
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    let _ = inbox.send(message);
-                });
-            } else {
-                let _ = inbox.send(message);
-            }
-        };
-        if mechanism.eq_ignore_ascii_case("PLAIN") {
-            tokio::spawn(async move {
-                let outcome = authenticator
-                    .authenticate_in_background(mechanism, response, tls)
-                    .await;
-                answer(outcome);
-            });
-        } else {
-            answer(authenticator.authenticate(&mechanism, &response, tls.as_ref()));
-        }
     }
 
     fn opened(&mut self, worker: WorkerId, status: Box<ConnectionStatus>) {

@@ -14,6 +14,8 @@ pub(crate) struct Sources {
     counts: SourceCounts,
     /// When a refusal was last worth a log line.
     told: Option<Instant>,
+    /// Nobody may connect: the router has too little memory left.
+    short_of_memory: bool,
 }
 
 /// For metrics.
@@ -21,6 +23,8 @@ pub(crate) struct Sources {
 pub(crate) struct SourceCounts {
     /// Connections that came too fast.
     pub(crate) connections_refused: u64,
+    /// Connections that came while there was too little memory.
+    pub(crate) refused_for_memory: u64,
     /// Authentications that failed.
     pub(crate) logins_failed: u64,
     /// TLS handshakes that did.
@@ -35,9 +39,10 @@ struct Source {
     seen: Instant,
 }
 
-/// A connection that came too fast.
+/// A connection that is not to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooFast {
+pub(crate) struct Refused {
+    pub(crate) reason: &'static str,
     /// Whether it is to be logged: one line in a while says it for all.
     pub(crate) is_news: bool,
 }
@@ -46,8 +51,16 @@ impl Sources {
     /// A source has connected.
     ///
     /// # Errors
-    /// Too fast: the connection is to be closed.
-    pub(crate) fn connected(&mut self, from: IpAddr, now: Instant) -> Result<(), TooFast> {
+    /// Too fast, or at a bad time: the connection is to be closed.
+    pub(crate) fn connected(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
+        if self.short_of_memory {
+            self.counts.refused_for_memory += 1;
+            // That it is so has been told.
+            return Err(Refused {
+                reason: SHORT_OF_MEMORY,
+                is_news: false,
+            });
+        }
         let source = self.source(from, now);
         if source.allowance >= 1.0 {
             source.allowance -= 1.0;
@@ -60,7 +73,22 @@ impl Sources {
         if is_news {
             self.told = Some(now);
         }
-        Err(TooFast { is_news })
+        Err(Refused {
+            reason: TOO_FAST,
+            is_news,
+        })
+    }
+
+    /// Whether nobody may connect from now on, as the router has too little memory left.
+    pub(crate) fn set_short_of_memory(&mut self, short: bool) {
+        self.short_of_memory = short;
+    }
+
+    /// A connection came by another way than [`connected`](Self::connected). False: it is to be
+    /// closed.
+    pub(crate) fn admits(&mut self) -> bool {
+        self.counts.refused_for_memory += u64::from(self.short_of_memory);
+        !self.short_of_memory
     }
 
     /// A source has failed to authenticate. It hears of it after this long.
@@ -130,6 +158,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// How long a source must be quiet for its failures to count no more.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+const TOO_FAST: &str = "it connects too fast";
+const SHORT_OF_MEMORY: &str = "the router is short of memory";
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -143,12 +173,26 @@ mod tests {
             sources.connected(ip("10.0.0.1"), now).unwrap();
         }
         let refused = |sources: &mut Sources| sources.connected(ip("10.0.0.1"), now).err();
-        assert_eq!(refused(&mut sources), Some(TooFast { is_news: true }));
-        assert_eq!(refused(&mut sources), Some(TooFast { is_news: false }));
+        let too_fast = |is_news| Refused {
+            reason: TOO_FAST,
+            is_news,
+        };
+        assert_eq!(refused(&mut sources), Some(too_fast(true)));
+        assert_eq!(refused(&mut sources), Some(too_fast(false)));
         sources.connected(ip("10.0.0.2"), now).unwrap();
         let later = now + Duration::from_secs(1);
         sources.connected(ip("10.0.0.1"), later).unwrap();
         assert_eq!(sources.counts().connections_refused, 2);
+    }
+
+    #[test]
+    fn nobody_connects_while_memory_is_short() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        sources.set_short_of_memory(true);
+        assert!(sources.connected(ip("10.0.0.1"), now).is_err() && !sources.admits());
+        assert_eq!(sources.counts().refused_for_memory, 2);
+        sources.set_short_of_memory(false);
+        assert!(sources.connected(ip("10.0.0.1"), now).is_ok() && sources.admits());
     }
 
     #[test]

@@ -1,18 +1,21 @@
-//! The file of users that SASL PLAIN checks against.
+//! The file of users that SASL PLAIN and SCRAM check against.
 //!
-//! The file is text, one user a line, sorted by name, with the verifier of RFC 5803
-//! (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, the binary parts in base64) after a
-//! tab; its first line is the format's version:
+//! The file is text, one user a line, sorted by name, with a verifier of RFC 5803
+//! (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, the binary parts in base64) for each
+//! mechanism that the user can use, after a tab each; its first line is the format's version and
+//! a key of the file:
 //!
 //! ```text
-//! # amqp-router users 1
+//! # amqp-router users 2 BASE64
 //! alice    SCRAM-SHA-256$100000:c2FsdA==$BASE64:BASE64
 //! ```
 //!
 //! A verifier does not reveal the password, is useless for any other server because of its salt,
-//! and serves SASL SCRAM-SHA-256 as well as PLAIN. Further lines that start with `#` and empty
-//! lines are comments. Names and passwords are prepared with SASLprep (RFC 4013), so the same
-//! password typed on two keyboards is the same.
+//! and serves SASL PLAIN as well as its own mechanism. The key makes up salts for users that there
+//! are not, so that they look like others to who asks; files of version 1 have none, and
+//! get a new one whenever they are read. Further lines that start with `#` and empty lines are
+//! comments. Names and passwords are prepared with SASLprep (RFC 4013), so the same password typed
+//! on two keyboards is the same.
 
 mod verifier;
 
@@ -23,15 +26,32 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use std::{fs, io};
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
+pub use crate::runtime::scram::ScramHash;
 pub use verifier::DEFAULT_ITERATIONS;
-use verifier::{SALT_LEN, Verifier};
+pub(crate) use verifier::Verifier;
 
 /// The users of one file, held in memory: to edit them and write them back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Users {
-    verifiers: BTreeMap<String, Verifier>,
+    /// The best first, of different hashes, and never none.
+    verifiers: BTreeMap<String, Vec<Verifier>>,
+    /// Makes up what users that there are not are told.
+    decoy_key: [u8; SALT_LEN],
+}
+
+impl Default for Users {
+    /// No users.
+    fn default() -> Self {
+        Self {
+            verifiers: BTreeMap::new(),
+            decoy_key: random_salt(),
+        }
+    }
 }
 
 impl Users {
@@ -73,17 +93,42 @@ impl Users {
             .map_err(|source| UsersError::io(file, source))
     }
 
-    /// Adds a user or gives one a new password. `iterations` makes guessing dear, and every
-    /// login with it: at least 4096; [`DEFAULT_ITERATIONS`] takes some 20 ms.
+    /// Adds a user or gives one a new password, for PLAIN and SCRAM-SHA-256. `iterations` makes
+    /// guessing dear, and every login with it: at least 4096; [`DEFAULT_ITERATIONS`] takes some
+    /// 20 ms.
     ///
     /// # Errors
     ///
     /// A name or password that is empty or holds characters that SASLprep prohibits.
     pub fn set(&mut self, name: &str, password: &str, iterations: u32) -> Result<(), UsersError> {
+        self.set_for(name, password, &[ScramHash::Sha256], iterations)
+    }
+
+    /// Adds a user or gives one a new password, for PLAIN and these of SCRAM's mechanisms; without
+    /// any, as [`Users::set`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Users::set`].
+    pub fn set_for(
+        &mut self,
+        name: &str,
+        password: &str,
+        hashes: &[ScramHash],
+        iterations: u32,
+    ) -> Result<(), UsersError> {
         let name = prepare(name).ok_or(UsersError::Name)?.into_owned();
         let password = prepare(password).ok_or(UsersError::Password)?;
-        let verifier = Verifier::new(&password, random_salt(), iterations);
-        self.verifiers.insert(name, verifier);
+        let mut hashes = match hashes {
+            [] => vec![ScramHash::Sha256],
+            some => some.to_vec(),
+        };
+        hashes.sort_unstable_by(|a, b| b.cmp(a));
+        hashes.dedup();
+        let verifiers = hashes
+            .into_iter()
+            .map(|hash| Verifier::new(hash, &password, &random_salt(), iterations));
+        self.verifiers.insert(name, verifiers.collect());
         Ok(())
     }
 
@@ -97,6 +142,31 @@ impl Users {
         self.verifiers.keys().map(String::as_str)
     }
 
+    /// The mechanisms of SCRAM that a user can use, the best first.
+    pub fn mechanisms(&self, name: &str) -> impl Iterator<Item = ScramHash> {
+        let verifiers = prepare(name).and_then(|name| self.verifiers.get(name.as_ref()));
+        verifiers.into_iter().flatten().map(Verifier::hash)
+    }
+
+    /// Whether any user can use this mechanism.
+    pub(crate) fn serve(&self, hash: ScramHash) -> bool {
+        let mut all = self.verifiers.values().flatten();
+        all.any(|verifier| verifier.hash() == hash)
+    }
+
+    /// The verifier of a user, and whether there is such a user: if not, one that always looks
+    /// the same for the same name, and as those of others do.
+    pub(crate) fn verifier(&self, name: &str, hash: ScramHash) -> (Verifier, bool) {
+        let name = prepare(name).unwrap_or_default();
+        // Looked for either way, so that both ways take as long.
+        let decoy = self.decoy(&name, hash);
+        let mut verifiers = self.verifiers.get(name.as_ref()).into_iter().flatten();
+        match verifiers.find(|one| one.hash() == hash) {
+            Some(verifier) => (verifier.clone(), true),
+            None => (decoy, false),
+        }
+    }
+
     /// Whether this is the user's password. Takes as long for an unknown user as for a known
     /// one, and long on purpose: call it where blocking is allowed.
     pub fn verify(&self, name: &str, password: &str) -> bool {
@@ -104,24 +174,38 @@ impl Users {
         let Some(password) = prepare(password) else {
             return false;
         };
+        let usual = self.usual(|_| true);
+        let decoy = self.decoy("", usual.map_or(ScramHash::Sha256, Verifier::hash));
         match self.verifiers.get(name.as_ref()) {
-            Some(verifier) => verifier.verify(&password),
+            Some(verifiers) => verifiers[0].verify(&password),
             None => {
-                self.decoy().verify(&password);
+                decoy.verify(&password);
                 false
             }
         }
     }
 
-    /// A verifier that costs what those of the file usually cost.
-    fn decoy(&self) -> Verifier {
-        let mut iterations: Vec<_> = self.verifiers.values().map(Verifier::iterations).collect();
-        iterations.sort_unstable();
-        let usual = iterations
-            .get(iterations.len() / 2)
-            .copied()
-            .unwrap_or(DEFAULT_ITERATIONS);
-        Verifier::impossible(usual)
+    /// A verifier that looks as those of the file usually do and costs as much.
+    fn decoy(&self, name: &str, hash: ScramHash) -> Verifier {
+        let usual = self.usual(|one| one.hash() == hash);
+        let salt = self.decoy_salt(name, hash);
+        let length = usual.map_or(SALT_LEN, |one| one.salt().len());
+        let iterations = usual.map_or(DEFAULT_ITERATIONS, Verifier::iterations);
+        Verifier::impossible(hash, &salt[..length.min(salt.len())], iterations)
+    }
+
+    /// Of the verifiers that count, the one whose iterations are in the middle.
+    fn usual(&self, counts: impl Fn(&Verifier) -> bool) -> Option<&Verifier> {
+        let all = self.verifiers.values().flatten();
+        let mut some: Vec<_> = all.filter(|verifier| counts(verifier)).collect();
+        some.sort_unstable_by_key(|verifier| verifier.iterations());
+        some.get(some.len() / 2).copied()
+    }
+
+    fn decoy_salt(&self, name: &str, hash: ScramHash) -> Vec<u8> {
+        let key = hmac::Key::new(hmac::HMAC_SHA512, &self.decoy_key);
+        let text = format!("{hash} {name}");
+        hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
     }
 
     fn parse(text: &str) -> Result<Self, (usize, String)> {
@@ -129,28 +213,33 @@ impl Users {
             .lines()
             .enumerate()
             .map(|(index, line)| (index + 1, line));
-        match lines.next() {
-            Some((_, HEADER)) => {}
-            _ => {
+        let first = lines.next().map_or("", |(_, line)| line);
+        let decoy_key = match first.strip_prefix(HEADER) {
+            Some(key) => parse_key(key).ok_or((1, "the file's key is damaged".to_owned()))?,
+            None if first == HEADER_1 => random_salt(),
+            None => {
                 return Err((
                     1,
-                    format!("not a file of users: it must start with '{HEADER}'"),
+                    format!("not a file of users: it must start with '{HEADER_1}' or '{HEADER}'"),
                 ));
             }
-        }
+        };
         let mut verifiers = BTreeMap::new();
         for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
             let user = line
                 .split_once('\t')
                 .ok_or("no tab between name and verifier".to_owned());
             let (name, verifier) = user
-                .and_then(|(name, verifier)| Ok((name, verifier.parse::<Verifier>()?)))
+                .and_then(|(name, verifiers)| Ok((name, parse_verifiers(verifiers)?)))
                 .map_err(|reason| (number, reason))?;
             if verifiers.insert(name.to_owned(), verifier).is_some() {
                 return Err((number, format!("user '{name}' stands here twice")));
             }
         }
-        Ok(Self { verifiers })
+        Ok(Self {
+            verifiers,
+            decoy_key,
+        })
     }
 
     fn write(&self, file: &Path) -> io::Result<()> {
@@ -162,9 +251,13 @@ impl Users {
         };
         let (temporary, mut out) = create_beside(directory)?;
         let written = (|| {
-            writeln!(out, "{HEADER}")?;
-            for (name, verifier) in &self.verifiers {
-                writeln!(out, "{name}\t{verifier}")?;
+            writeln!(out, "{HEADER}{}", BASE64.encode(self.decoy_key))?;
+            for (name, verifiers) in &self.verifiers {
+                write!(out, "{name}")?;
+                for verifier in verifiers {
+                    write!(out, "\t{verifier}")?;
+                }
+                writeln!(out)?;
             }
             out.sync_all()?;
             fs::rename(&temporary, &file)?;
@@ -213,7 +306,8 @@ impl UsersFile {
         self.users().verify(name, password)
     }
 
-    fn users(&self) -> std::sync::Arc<Users> {
+    /// The users as the file stands now.
+    pub(crate) fn users(&self) -> std::sync::Arc<Users> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp(&self.file);
         if stamp != current.stamp {
@@ -259,9 +353,25 @@ impl UsersError {
 
 /// SASLprep; `None` for what it prohibits (controls among them, so tabs and line ends), for
 /// nothing, and for a comment.
-fn prepare(text: &str) -> Option<std::borrow::Cow<'_, str>> {
+pub(crate) fn prepare(text: &str) -> Option<std::borrow::Cow<'_, str>> {
     let prepared = stringprep::saslprep(text).ok()?;
     (!prepared.is_empty() && !prepared.starts_with('#')).then_some(prepared)
+}
+
+fn parse_key(text: &str) -> Option<[u8; SALT_LEN]> {
+    BASE64.decode(text).ok()?.try_into().ok()
+}
+
+fn parse_verifiers(text: &str) -> Result<Vec<Verifier>, String> {
+    let parsed: Result<Vec<Verifier>, _> = text.split('\t').map(str::parse).collect();
+    let mut verifiers = parsed?;
+    verifiers.sort_unstable_by_key(|verifier| std::cmp::Reverse(verifier.hash()));
+    let count = verifiers.len();
+    verifiers.dedup_by_key(|verifier| verifier.hash());
+    match verifiers.len() == count {
+        true => Ok(verifiers),
+        false => Err("two verifiers of the same mechanism".to_owned()),
+    }
 }
 
 fn create_beside(directory: &Path) -> io::Result<(PathBuf, fs::File)> {
@@ -294,13 +404,17 @@ fn stamp(file: &Path) -> Option<Stamp> {
     Some((data.modified().ok()?, data.len(), inode))
 }
 
-const HEADER: &str = "# amqp-router users 1";
+/// The key follows.
+const HEADER: &str = "# amqp-router users 2 ";
+const HEADER_1: &str = "# amqp-router users 1";
+const SALT_LEN: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::scram;
 
-    const QUICK: u32 = verifier::MIN_ITERATIONS;
+    const QUICK: u32 = scram::MIN_ITERATIONS;
 
     #[test]
     fn a_user_logs_in_with_the_password_only() {
@@ -356,7 +470,9 @@ mod tests {
             );
         }
         let text = fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with("# amqp-router users 1\nalice@example.com\tSCRAM-SHA-256$4096:"));
+        let (header, text) = text.split_once('\n').unwrap();
+        assert!(header.starts_with("# amqp-router users 2 "));
+        assert!(text.starts_with("alice@example.com\tSCRAM-SHA-256$4096:"));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
@@ -378,8 +494,52 @@ mod tests {
         );
         let mut users = Users::default();
         users.set("a", "a", QUICK).unwrap();
-        let line = format!("a\t{}\n", users.verifiers["a"]);
-        assert!(refusal(&format!("{HEADER}\n{line}{line}")).contains("line 3: user 'a' stands"));
+        let verifier = &users.verifiers["a"][0];
+        let line = format!("a\t{verifier}\n");
+        assert!(refusal(&format!("{HEADER_1}\n{line}{line}")).contains("line 3: user 'a' stands"));
+        let line = format!("a\t{verifier}\t{verifier}\n");
+        assert!(refusal(&format!("{HEADER_1}\n{line}")).contains("line 2: two verifiers"));
+        assert!(refusal(&format!("{HEADER}AAAA\n")).contains("line 1: the file's key"));
+    }
+
+    #[test]
+    fn a_user_has_a_verifier_for_each_mechanism() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users");
+        let mut users = Users::default();
+        let hashes = [ScramHash::Sha1, ScramHash::Sha512, ScramHash::Sha1];
+        users.set_for("alice", "a", &hashes, QUICK).unwrap();
+        users.set("bob", "b", QUICK).unwrap();
+        users.save(&file).unwrap();
+        let users = Users::load(&file).unwrap();
+        let mechanisms: Vec<_> = users.mechanisms("alice").collect();
+        assert_eq!(mechanisms, [ScramHash::Sha512, ScramHash::Sha1]);
+        assert_eq!(users.mechanisms("nobody").count(), 0);
+        assert!(ScramHash::ALL.into_iter().all(|hash| users.serve(hash)));
+        assert!(users.verify("alice", "a") && users.verify("bob", "b"));
+        assert!(users.verifier("alice", ScramHash::Sha1).1);
+        assert!(!users.verifier("alice", ScramHash::Sha256).1);
+    }
+
+    #[test]
+    fn a_user_that_does_not_exist_looks_like_the_others_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users");
+        let mut users = Users::default();
+        users.set("alice", "a", 5000).unwrap();
+        let told = |users: &Users, name: &str| {
+            let (verifier, known) = users.verifier(name, ScramHash::Sha256);
+            assert!(!known);
+            (verifier.salt().to_vec(), verifier.iterations())
+        };
+        let mallory = told(&users, "mallory");
+        assert_eq!((mallory.0.len(), mallory.1), (SALT_LEN, 5000));
+        assert_ne!(told(&users, "trudy"), mallory);
+        users.save(&file).unwrap();
+        let mut users = Users::load(&file).unwrap();
+        assert_eq!(told(&users, "mallory"), mallory);
+        users.set("bob", "b", 5000).unwrap();
+        assert_eq!(told(&users, "mallory"), mallory);
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -26,6 +25,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::debug;
 
+use super::files::Content;
 use super::listen::{Accepted, Placement};
 use super::stream::Stream;
 use super::tls::TlsInfo;
@@ -44,7 +44,7 @@ impl Upgrades {
         request: &mut Request<Incoming>,
         peer: SocketAddr,
         tls: Option<TlsInfo>,
-    ) -> Option<Response<Full<Bytes>>> {
+    ) -> Option<Response<Content>> {
         if !lists(request, UPGRADE, "websocket") {
             return None;
         }
@@ -89,7 +89,7 @@ impl Upgrades {
 
 /// Passes bytes between a WebSocket and a pipe until either ends. Masks, fragments, pings and the
 /// order of closing are looked after by the WebSocket's own state machine.
-async fn relay<S>(socket: S, pipe: DuplexStream) -> io::Result<()>
+pub(super) async fn relay<S>(socket: S, pipe: DuplexStream) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -134,7 +134,7 @@ where
 }
 
 /// The answer that switches protocols (RFC 6455 4.2.2).
-fn handshake(request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, StatusCode> {
+fn handshake(request: &Request<Incoming>) -> Result<Response<Content>, StatusCode> {
     let headers = request.headers();
     let key = headers.get(SEC_WEBSOCKET_KEY);
     let is_upgrade = *request.method() == Method::GET && lists(request, CONNECTION, "upgrade");
@@ -152,7 +152,7 @@ fn handshake(request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Statu
     };
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     let accept = accept.map_err(|_| StatusCode::BAD_REQUEST)?;
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(Content::from(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -162,9 +162,9 @@ fn handshake(request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Statu
     Ok(response)
 }
 
-fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
+fn refusal(status: StatusCode) -> Response<Content> {
     let text = "AMQP over WebSocket needs version 13 and the sub-protocol amqp\n";
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let mut response = Response::new(Content::from(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     let version = HeaderValue::from_static("13");
     response

@@ -238,7 +238,12 @@ impl Client {
                 assert!(expected, "a connection was closed: {error:?} {local:?}");
                 self.phase = ClientPhase::Closed;
             }
-            Event::SaslInit { .. } | Event::SaslResponse(_) | Event::Attach { .. } => {
+            Event::SaslInit { .. }
+            | Event::SaslResponse(_)
+            | Event::SaslChosen(_)
+            | Event::SaslChallenge(_)
+            | Event::SaslSuccess(_)
+            | Event::Attach { .. } => {
                 panic!("a router's event came to a client: {event:?}");
             }
         }

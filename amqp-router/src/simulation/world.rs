@@ -16,11 +16,11 @@ use crate::control::address::Identity;
 use crate::control::links::{AddressRule, Command, Control, Recipient, Scope as Named};
 use crate::control::role::Role;
 use crate::control::table::{Direction, Treatment, WorkerId};
-use crate::endpoint::{ClientSasl, Config, Connection, SaslPolicy};
+use crate::endpoint::{ClientChoice, ClientSasl, Config, Connection, Opening, SaslPolicy};
 use crate::forwarding::Settings;
 use crate::forwarding::mailbox::Mail;
 use crate::forwarding::replies::Replies;
-use crate::worker::{Authentication, ConnectionId, Worker, WorkerEvent};
+use crate::worker::{Authentication, ConnectionId, LoginStep, Worker, WorkerEvent};
 
 use super::client::{Client, ClientPhase, Scope};
 use super::lane::Lane;
@@ -393,6 +393,7 @@ impl World {
                     let accepted = Authentication::Accepted {
                         user: None,
                         mechanism,
+                        proof: None,
                     };
                     hub.worker.authenticated(connection, id, accepted, now);
                 }
@@ -523,10 +524,12 @@ impl World {
             WorkerEvent::Authenticate {
                 connection,
                 id,
-                mechanism,
-                ..
+                step,
             } => {
-                assert_eq!(mechanism.as_str(), "ANONYMOUS");
+                let is_anonymous = |mechanism: &Symbol| mechanism.as_str() == "ANONYMOUS";
+                assert!(
+                    matches!(step, LoginStep::Init { mechanism, .. } if is_anonymous(&mechanism))
+                );
                 let answer = ToWorker::Authenticated { connection, id };
                 self.hubs[worker.index()]
                     .commands
@@ -590,8 +593,10 @@ impl World {
 /// A client's side of a router's configuration.
 pub(super) fn client_config(like: Config, sasl: bool) -> Config {
     let anonymous = ClientSasl {
-        mechanism: Symbol::from_static("ANONYMOUS"),
-        initial_response: Default::default(),
+        choices: vec![ClientChoice {
+            mechanism: Symbol::from_static("ANONYMOUS"),
+            opening: Opening::Response(Default::default()),
+        }],
         hostname: None,
     };
     Config {

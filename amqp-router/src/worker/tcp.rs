@@ -311,9 +311,11 @@ impl Worker {
 
     /// Whether a connection is to end so that its peer sees that it was cut off.
     pub(crate) fn is_reset(&mut self, connection: ConnectionId) -> bool {
-        self.connections
-            .tcp(connection.0)
-            .is_some_and(|tcp| tcp.stage == Stage::Over { reset: true })
+        match self.connections.get(connection.0) {
+            Some(Peer::Amqp(amqp)) => amqp.is_cut_off,
+            Some(Peer::Tcp(tcp)) => tcp.stage == Stage::Over { reset: true },
+            Some(Peer::Local(_)) | None => false,
+        }
     }
 
     pub(super) fn end_tcp(&mut self, number: u32, reset: bool) {

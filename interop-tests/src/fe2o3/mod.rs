@@ -17,7 +17,7 @@ use fe2o3_amqp::{
         DetachError, LinkStateError, ReceiverAttachError, RecvError, SendError, SenderAttachError,
         SessionStopReason,
     },
-    sasl_profile::SaslProfile,
+    sasl_profile::{SaslProfile, SaslScramSha1, SaslScramSha256, SaslScramSha512},
     session::{Session, SessionHandle},
     types::definitions,
 };
@@ -112,6 +112,13 @@ fn profile(sasl: &Sasl) -> SaslProfile {
             username: user.clone(),
             password: password.clone(),
         },
+        ("SCRAM-SHA-1", Some(user), Some(password)) => SaslScramSha1::new(user, password).into(),
+        ("SCRAM-SHA-256", Some(user), Some(password)) => {
+            SaslScramSha256::new(user, password).into()
+        }
+        ("SCRAM-SHA-512", Some(user), Some(password)) => {
+            SaslScramSha512::new(user, password).into()
+        }
         ("EXTERNAL", ..) => SaslProfile::External,
         _ => SaslProfile::Anonymous,
     }

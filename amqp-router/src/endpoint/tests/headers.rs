@@ -1,6 +1,7 @@
 //! Protocol headers, SASL and open (AMQP 2.2, 5.3; C-01 to C-15, C-22 to C-24).
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,7 +11,7 @@ use crate::codec::{
     FrameHeader, Performative, ProtocolHeader, Reader, Role, SaslChallenge, SaslCode, SaslFrame,
     SaslInit, SaslMechanisms, SaslOutcome, SaslResponse, Symbol, condition,
 };
-use crate::endpoint::{Config, Event, SaslPolicy};
+use crate::endpoint::{ClientChoice, ClientSasl, Config, Connection, Event, Opening, SaslPolicy};
 
 fn sasl(frame: &SaslFrame) -> BytesMut {
     let mut bytes = BytesMut::new();
@@ -345,4 +346,146 @@ fn what_follows_open_waits_until_the_owner_has_opened() {
         raw.server.connection.poll_event(raw.now),
         Some(Event::Begun(_))
     ));
+}
+
+#[test]
+fn a_client_takes_the_best_that_is_offered_and_exchanges_with_the_owner() {
+    let mut client = exchanging();
+    client.hear(&offer(&["PLAIN", "SCRAM-SHA-1"]));
+    assert!(
+        matches!(&client.told()[..], [Event::SaslChosen(name)] if name.as_str() == "SCRAM-SHA-1")
+    );
+    client
+        .connection
+        .sasl_begin("SCRAM-SHA-1".into(), Bytes::from_static(b"first"));
+    assert!(matches!(&client.said()[..], [SaslFrame::Init(init)]
+        if init.initial_response.as_deref() == Some(b"first") && init.mechanism.as_str() == "SCRAM-SHA-1"));
+    client.hear(&challenge());
+    assert!(matches!(&client.told()[..], [Event::SaslChallenge(_)]));
+    client.connection.sasl_respond(Bytes::from_static(b"last"));
+    assert!(
+        matches!(&client.said()[..], [SaslFrame::Response(answer)] if answer.response == "last")
+    );
+    let proof = Some(Bytes::from_static(b"proof"));
+    client.hear(&outcome(SaslCode::Ok, proof.clone()));
+    assert!(matches!(client.told()[..], [Event::SaslSuccess(ref told)] if *told == proof));
+    assert_eq!(client.written(), b"", "the owner is to judge");
+    client.connection.sasl_confirm();
+    assert!(client.written().starts_with(&ProtocolHeader::AMQP.encode()));
+}
+
+#[test]
+fn a_client_that_does_not_trust_the_server_opens_nothing() {
+    let mut client = exchanging();
+    client.hear(&offer(&["SCRAM-SHA-1"]));
+    client.told();
+    client
+        .connection
+        .sasl_begin("SCRAM-SHA-1".into(), Bytes::new());
+    client.written();
+    client.hear(&outcome(SaslCode::Ok, None));
+    assert!(matches!(client.told()[..], [Event::SaslSuccess(None)]));
+    client.connection.sasl_give_up("no proof");
+    client.told();
+    assert!(client.connection.is_finished());
+    assert_eq!(client.written(), b"");
+}
+
+#[test]
+fn a_server_does_not_challenge_without_end() {
+    let mut client = exchanging();
+    client.hear(&offer(&["SCRAM-SHA-1"]));
+    client.told();
+    client
+        .connection
+        .sasl_begin("SCRAM-SHA-1".into(), Bytes::new());
+    for _ in 0..2 {
+        client.hear(&challenge());
+        assert!(matches!(client.told()[..], [Event::SaslChallenge(_)]));
+        client.connection.sasl_respond(Bytes::new());
+    }
+    client.hear(&challenge());
+    assert!(matches!(client.told()[..], [Event::Closed { .. }]));
+    assert!(client.connection.is_finished());
+}
+
+#[test]
+fn a_client_without_an_offer_that_suits_it_goes() {
+    let mut client = exchanging();
+    client.hear(&offer(&["PLAIN", "DIGEST-MD5"]));
+    assert!(matches!(client.told()[..], [Event::Closed { .. }]));
+    assert_eq!(client.written(), b"");
+}
+
+/// A client that has heard the server's SASL header, and could use SCRAM-SHA-1 or EXTERNAL.
+struct Exchanging {
+    connection: Connection,
+    now: Instant,
+}
+
+fn exchanging() -> Exchanging {
+    let now = Instant::now();
+    let choice = |mechanism: &str, opening| ClientChoice {
+        mechanism: mechanism.into(),
+        opening,
+    };
+    let sasl = ClientSasl {
+        choices: vec![
+            choice("SCRAM-SHA-1", Opening::Exchange),
+            choice("EXTERNAL", Opening::Response(Bytes::new())),
+        ],
+        hostname: None,
+    };
+    let config = Config {
+        sasl: SaslPolicy::Client(Some(sasl)),
+        ..Config::default()
+    };
+    let connection = Connection::client(Arc::new(config), now);
+    let mut client = Exchanging { connection, now };
+    assert_eq!(client.written(), ProtocolHeader::SASL.encode());
+    client.hear(&ProtocolHeader::SASL.encode());
+    client
+}
+
+impl Exchanging {
+    fn hear(&mut self, bytes: &[u8]) {
+        self.connection.handle_input(bytes.into(), self.now);
+    }
+
+    fn told(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.connection.poll_event(self.now)).collect()
+    }
+
+    fn written(&mut self) -> Vec<u8> {
+        let out = self.connection.out();
+        let mut written = Vec::new();
+        while !out.is_empty() {
+            let mut iovecs = [std::io::IoSlice::new(&[]); 1];
+            out.iovecs(&mut iovecs);
+            let count = iovecs[0].len();
+            written.extend_from_slice(&iovecs[0]);
+            out.advance(count);
+        }
+        written
+    }
+
+    fn said(&mut self) -> Vec<SaslFrame> {
+        sasl_frames(&self.written())
+    }
+}
+
+fn offer(mechanisms: &[&str]) -> BytesMut {
+    let mechanisms = mechanisms.iter().map(|name| Symbol::from(*name)).collect();
+    sasl(&SaslFrame::Mechanisms(SaslMechanisms { mechanisms }))
+}
+
+fn challenge() -> BytesMut {
+    sasl(&SaslFrame::Challenge(SaslChallenge::default()))
+}
+
+fn outcome(code: SaslCode, additional_data: Option<Bytes>) -> BytesMut {
+    sasl(&SaslFrame::Outcome(SaslOutcome {
+        code,
+        additional_data,
+    }))
 }

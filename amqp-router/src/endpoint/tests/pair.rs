@@ -10,8 +10,8 @@ use crate::codec::{
     Attach, DeliveryState, DeliveryTag, Role, SaslCode, Source, Symbol, TargetNode,
 };
 use crate::endpoint::{
-    AttachReply, ClientSasl, Config, Connection, DeliveryRef, Departure, Event, LinkId, NoCredit,
-    OutBuf, SaslPolicy, SessionId, TransferEvent,
+    AttachReply, ClientChoice, ClientSasl, Config, Connection, DeliveryRef, Departure, Event,
+    LinkId, NoCredit, Opening, OutBuf, SaslPolicy, SessionId, TransferEvent,
 };
 
 pub(super) struct Pair {
@@ -42,8 +42,10 @@ pub(super) struct Attached {
 
 pub(super) fn client_config() -> Config {
     let anonymous = ClientSasl {
-        mechanism: Symbol::from_static("ANONYMOUS"),
-        initial_response: Bytes::new(),
+        choices: vec![ClientChoice {
+            mechanism: Symbol::from_static("ANONYMOUS"),
+            opening: Opening::Response(Bytes::new()),
+        }],
         hostname: None,
     };
     Config {

@@ -19,9 +19,6 @@ pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
                 "the attribute 'role' must be normal, route-container, inter-router or edge: this version knows no others",
             )
         }
-        "listener" if entity.word("httpRootDir").is_some() => {
-            says("the attribute 'httpRootDir' is not supported by this version")
-        }
         _ => None,
     }
 }
@@ -81,6 +78,7 @@ fn router(entity: &Entity) -> Result<(), String> {
             "the attribute 'id' is '{id}', but must not contain '|', '$', blanks or control characters"
         ));
     }
+    within(entity, "maxMemoryMegabytes", 0, MAX)?;
     let connections = entity.word("dataConnectionCount").unwrap_or("auto");
     if connections != "auto" && connections.parse::<u16>().is_err() {
         return Err(format!(

@@ -66,6 +66,8 @@ pub(crate) enum ToWorker {
     },
     /// Cut off every TCP connection of a listener or connector.
     DropTcp(Arc<TcpService>),
+    /// Memory is short: cut off the peer that the most waits for.
+    Shed,
     /// Close every connection and end.
     Shutdown {
         error: Option<Error>,
