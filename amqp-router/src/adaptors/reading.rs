@@ -39,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ENDED_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
 
