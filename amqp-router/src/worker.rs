@@ -26,16 +26,18 @@ use crate::codec::{
     Attach, Error, ReceiverSettleMode, Role, RouterAnnotations, SaslCode, SenderSettleMode, Symbol,
     Target,
 };
-use crate::control::links::{AttachRequest, Command, LeadsTo, Termini};
+use crate::control::links::{AttachRequest, Command, LeadsTo, Loss, Termini};
 use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
-use crate::control::trunk::RouterLink;
+use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use crate::control::uplink::TRACKING;
-use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
+use crate::endpoint::{
+    AttachReply, Connection, ConnectionError, Event, LinkId, OutBuf, Trace, TransferEvent,
+};
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
-use crate::forwarding::stats::{AddressCounts, Backlog, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, Party, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
@@ -86,12 +88,23 @@ pub(crate) enum WorkerEvent {
     },
     /// The peer has opened its connection, and so has the router.
     Opened(Box<ConnectionStatus>),
-    /// A connection is over, for a reason if there was one.
-    Closed { id: u64, reason: Option<String> },
+    /// A connection is over.
+    Closed {
+        id: u64,
+        /// Why, if not because the peer wanted it.
+        reason: Option<String>,
+        /// The peer broke the rules, in a way that nobody has been told of.
+        is_news: bool,
+    },
     /// A peer wants to attach a link.
     Attach(Box<AttachRequest>),
     /// A link is gone.
-    Detached(LinkRef),
+    Detached { link: LinkRef, loss: Loss },
+    /// A link that the control plane wanted is not to be had.
+    NotAttached {
+        ticket: Ticket,
+        error: Option<Error>,
+    },
     /// A neighbour has accepted a link that this router attached.
     Attached(Box<RouterLink>),
     /// A neighbour tells the control plane something.
@@ -263,8 +276,11 @@ impl Worker {
                 let octets = amqp.take_octets();
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
-                self.events
-                    .push_back(WorkerEvent::Closed { id, reason: None });
+                self.events.push_back(WorkerEvent::Closed {
+                    id,
+                    reason: None,
+                    is_news: false,
+                });
             }
             Some(Peer::Tcp(mut tcp)) => {
                 if let Some(service) = &tcp.service {
@@ -410,7 +426,11 @@ impl Worker {
                 ticket,
                 attach,
             } => self.attach_proxy(connection, ticket, *attach),
-            Command::Open { link, leads_to } => self.open_proxy(link, leads_to),
+            Command::Open {
+                link,
+                leads_to,
+                address,
+            } => self.open_proxy(link, leads_to, address.as_deref()),
             Command::Detach { link } => self.detach_proxy(link),
             Command::Tell { link, message } => {
                 self.forwarder
@@ -664,9 +684,26 @@ impl Worker {
                 }
                 self.events.push_back(WorkerEvent::Attach(request));
             }
-            Event::Detached { token, .. } => {
+            Event::Detached {
+                link, token, error, ..
+            } => {
+                let asked = amqp.trunk.as_mut().and_then(|trunk| trunk.attached(link));
+                if let Some(Purpose::Proxy(ticket)) = asked {
+                    let error = error.clone();
+                    self.events
+                        .push_back(WorkerEvent::NotAttached { ticket, error });
+                }
                 if let Some((direction, index)) = link_of(token) {
-                    self.detached(connection, direction, index, now);
+                    self.detached(connection, direction, index, error, now);
+                }
+            }
+            Event::Ended { session, error } => {
+                let trunk = amqp.trunk.as_mut();
+                let waiting = trunk.map(|trunk| trunk.ended(session)).unwrap_or_default();
+                for (ticket, _) in waiting {
+                    let error = error.clone();
+                    self.events
+                        .push_back(WorkerEvent::NotAttached { ticket, error });
                 }
             }
             Event::Closed { error, local } => {
@@ -674,13 +711,23 @@ impl Worker {
                 let octets = amqp.take_octets();
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
+                let is_news = local.as_ref().is_some_and(|local| {
+                    !matches!(
+                        local,
+                        ConnectionError::Eof | ConnectionError::Authentication(_)
+                    )
+                });
                 let reason = match (error, local) {
                     (_, Some(local)) => Some(local.to_string()),
                     (Some(error), None) => Some(error.to_string()),
                     (None, None) => None,
                 };
                 self.drop_links(connection, now);
-                self.events.push_back(WorkerEvent::Closed { id, reason });
+                self.events.push_back(WorkerEvent::Closed {
+                    id,
+                    reason,
+                    is_news,
+                });
             }
             // Sessions need nothing of the router.
             _ => {}
@@ -748,6 +795,7 @@ impl Worker {
                         false => 0,
                     },
                     tries_again: false,
+                    party: party(role, connection),
                 };
                 (self.forwarder.add_incoming(terminal, traits), None)
             }
@@ -761,6 +809,7 @@ impl Worker {
                     presettle: attach.snd_settle_mode == SenderSettleMode::Settled,
                     to_router: role.is_annotated(),
                     is_stream: false,
+                    party: party(role, connection),
                 };
                 let (slot, load) = self.forwarder.add_outgoing(terminal, traits);
                 (slot, Some(load))
@@ -845,7 +894,14 @@ impl Worker {
     }
 
     /// A peer has detached a link.
-    fn detached(&mut self, at: ConnectionId, direction: Direction, index: u32, now: Instant) {
+    fn detached(
+        &mut self,
+        at: ConnectionId,
+        direction: Direction,
+        index: u32,
+        error: Option<Error>,
+        now: Instant,
+    ) {
         let slot = self.forwarder.slot(direction, index);
         if let Some(amqp) = self.connections.amqp(at.0) {
             amqp.remove_link(direction, slot);
@@ -856,7 +912,8 @@ impl Worker {
             direction,
             slot,
         };
-        self.events.push_back(WorkerEvent::Detached(link));
+        let loss = Loss::Detached(error);
+        self.events.push_back(WorkerEvent::Detached { link, loss });
     }
 
     fn remove_link(&mut self, direction: Direction, slot: Slot, now: Instant) {
@@ -891,7 +948,8 @@ impl Worker {
                 direction,
                 slot,
             };
-            self.events.push_back(WorkerEvent::Detached(link));
+            let loss = Loss::Connection;
+            self.events.push_back(WorkerEvent::Detached { link, loss });
         }
     }
 
@@ -947,3 +1005,12 @@ fn target_has(attach: &Attach, capability: &str) -> bool {
 
 /// How often rates are taken and stalled receivers are looked for.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Who a link's peer is to counters. Programs have no connection.
+fn party(role: ConnectionRole, connection: u64) -> Party {
+    match role {
+        ConnectionRole::RouteContainer => Party::Container,
+        _ if connection == 0 => Party::Program,
+        _ => Party::Any,
+    }
+}

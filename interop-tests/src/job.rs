@@ -44,12 +44,16 @@ pub struct Job {
     pub(crate) closed: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) requests: Vec<Request>,
+    /// Waits for connections on this port, instead of making one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<u16>,
     #[serde(skip)]
     pub(crate) time_limit: Duration,
 }
 
-/// The operation that has a script of its own.
+/// The operations that have scripts of their own.
 pub(crate) const COLLECT: &str = "collect";
+pub(crate) const BROKER: &str = "broker";
 
 /// PEM files for a TLS connection; with `certificate` and `key` the client has an identity.
 #[derive(Clone, Debug, Serialize)]
@@ -169,6 +173,16 @@ impl Job {
         Self {
             time_limit: Duration::from_secs(60),
             ..Self::new(COLLECT)
+        }
+    }
+
+    /// Is a broker of this container-id, whose addresses are queues, until it is stopped (Proton
+    /// only). With a port it waits for connections there, else it makes one.
+    pub fn broker(container: &str, listen: Option<u16>) -> Self {
+        Self {
+            listen,
+            time_limit: Duration::from_secs(60),
+            ..Self::new(BROKER).addressed(container)
         }
     }
 
@@ -333,6 +347,7 @@ impl Job {
             link: None,
             closed: true,
             requests: Vec::new(),
+            listen: None,
             time_limit: Duration::from_secs(20),
         }
     }

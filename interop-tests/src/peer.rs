@@ -3,7 +3,7 @@
 use crate::{
     fe2o3,
     install::{self, Installed},
-    job::{COLLECT, Job},
+    job::{BROKER, COLLECT, Job},
     router::{Router, skip},
     running::{Event, Running, Worker},
 };
@@ -75,6 +75,7 @@ impl Peer {
             Installed::Python { python } => {
                 let script = match job.operation {
                     COLLECT => "python/collector.py",
+                    BROKER => "python/broker.py",
                     _ => "python/client.py",
                 };
                 let mut command = Command::new(python);

@@ -1,10 +1,8 @@
 //! Large messages, and messages that never become whole.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use interop_tests::{Job, Peer, Router, RouterBuilder, available, body, clients, sha256_hex};
-use serde_json::json;
+use interop_tests::{Job, Peer, Router, available, body, clients, sha256_hex};
 
 clients!(fifty_megabytes_are_sent);
 clients!(fifty_megabytes_are_received);
@@ -31,7 +29,7 @@ fn large_and_small_share_a_link(peer: Peer) {
 }
 
 fn passes_whole(sender: Peer, receiver: Peer, name: &str, sizes: &[usize]) {
-    let router = router_for(receiver);
+    let router = Router::shared();
     let address = format!("large.{name}.{sender}.{receiver}");
     let receive = Job::receive(&address).count(sizes.len()).time_limit(LIMIT);
     let mut receiving = receiver.start(&router, receive);
@@ -56,20 +54,6 @@ fn passes_whole(sender: Peer, receiver: Peer, name: &str, sizes: &[usize]) {
             "{received}"
         );
     }
-}
-
-/// rhea opens its session window of 2048 frames again only between messages, so that 50 MB must
-/// come in larger frames than the default; other peers share a router with defaults.
-fn router_for(receiver: Peer) -> Arc<Router> {
-    if receiver != Peer::Rhea || !Router::is_ours_to_configure() {
-        return Router::shared();
-    }
-    let listener = json!({ "saslMechanisms": "ANONYMOUS", "maxFrameSize": 65536 });
-    Arc::new(
-        RouterBuilder::new()
-            .listener("large frames", listener)
-            .start(),
-    )
 }
 
 /// Proton sends half of a message and aborts. rhea takes an abort for the end of the message,

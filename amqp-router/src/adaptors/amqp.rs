@@ -231,6 +231,11 @@ impl AmqpConnection {
             credit: sendable.credit,
             room: sendable.window > 0 && self.endpoint.backlog() < OUTPUT_HIGH_WATER,
             drain: sendable.drain,
+            join: if sendable.scarce {
+                self.endpoint.frame_capacity().min(JOIN)
+            } else {
+                0
+            },
         }
     }
 
@@ -269,3 +274,5 @@ pub(crate) fn anonymous() -> Symbol {
 const OUTPUT_HIGH_WATER: usize = 512 * 1024;
 /// Bytes left to write at which they may go on.
 const OUTPUT_LOW_WATER: usize = 256 * 1024;
+/// Octets of one frame towards a peer that lets its session window run down.
+const JOIN: usize = 256 * 1024;

@@ -216,6 +216,7 @@ impl LocalConnection {
             credit: link.map_or(0, |link| link.credit),
             room: true,
             drain: link.is_some_and(|link| link.drain),
+            join: 0,
         }
     }
 

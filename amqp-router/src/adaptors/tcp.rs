@@ -460,6 +460,7 @@ impl TcpConnection {
             credit: u32::from(!self.sink.started),
             room: self.out.len() < ROOM && !self.is_over(),
             drain: false,
+            join: 0,
         }
     }
 

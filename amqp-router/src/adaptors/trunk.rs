@@ -1,11 +1,10 @@
 //! The sessions and links that this router makes on a connection to another router
-//! (`reference/router/inter-router-protocol.md` §2).
+//! (`reference/router/inter-router-protocol.md` §2), or to a container.
 
 use crate::codec::{Attach, Role, Source, Symbol, Target, TargetNode};
 use crate::control::role::{control_capability, data_capability};
 use crate::control::topology::PRIORITIES;
-use crate::control::trunk::Purpose;
-use crate::control::uplink::Ticket;
+use crate::control::trunk::{Purpose, Ticket};
 use crate::endpoint::{Connection, LimitReached, LinkId, SessionId};
 
 /// The sessions of a connection between routers, and the links that wait for their peer's answer.
@@ -18,9 +17,11 @@ pub(crate) struct Trunk {
     streams: Option<SessionId>,
     /// What their termini can do.
     stream_capabilities: Vec<Symbol>,
-    /// Where an edge router attaches its links, once the peer has begun it too.
+    /// Where this router attaches links for itself, once the peer has begun it too.
     proxies: Option<SessionId>,
-    /// Links of an edge router that wait for that.
+    /// It begins with the first of them.
+    begins_late: bool,
+    /// Links that wait for that.
     waiting: Vec<(Ticket, Attach)>,
     /// This router's id, which tells its links' names from those that the neighbour gives: a name
     /// belongs to both ends (AMQP 2.6.1).
@@ -61,23 +62,47 @@ impl Trunk {
         })
     }
 
-    /// Takes a link that an edge router is to attach, and gives it back when it can.
-    pub(crate) fn ready(
-        &mut self,
-        endpoint: &Connection,
-        ticket: Ticket,
-        attach: Attach,
-    ) -> Option<(SessionId, Attach)> {
-        let attach = self.named(attach);
-        let session = self.proxies?;
-        if endpoint.is_mapped(session) {
-            return Some((session, attach));
+    /// A connection to a container, where a session begins with the first link.
+    pub(crate) fn to_container(endpoint: &Connection) -> Self {
+        Self {
+            container: endpoint.config().container_id.clone(),
+            begins_late: true,
+            ..Self::default()
         }
-        self.waiting.push((ticket, attach));
-        None
     }
 
-    /// The links of an edge router that have waited for a session which has begun now.
+    /// Takes a link that this router is to attach for itself, and gives it back when it can.
+    ///
+    /// # Errors
+    /// There is no session for it, and there can be none.
+    pub(crate) fn ready(
+        &mut self,
+        endpoint: &mut Connection,
+        ticket: Ticket,
+        attach: Attach,
+    ) -> Result<Option<(SessionId, Attach)>, LimitReached> {
+        let attach = self.named(attach);
+        if self.proxies.is_none() && self.begins_late {
+            self.proxies = Some(endpoint.begin()?);
+        }
+        let session = self.proxies.ok_or(LimitReached::NoSession)?;
+        if endpoint.is_mapped(session) {
+            return Ok(Some((session, attach)));
+        }
+        self.waiting.push((ticket, attach));
+        Ok(None)
+    }
+
+    /// A session is gone, and its links before it; returns those that were to be attached there.
+    pub(crate) fn ended(&mut self, session: SessionId) -> Vec<(Ticket, Attach)> {
+        let waiting = self.take_waiting(session);
+        if self.begins_late {
+            self.proxies.take_if(|proxies| *proxies == session);
+        }
+        waiting
+    }
+
+    /// The links that have waited for a session which has begun now.
     pub(crate) fn take_waiting(&mut self, session: SessionId) -> Vec<(Ticket, Attach)> {
         match self.proxies == Some(session) {
             true => std::mem::take(&mut self.waiting),

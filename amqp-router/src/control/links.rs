@@ -11,6 +11,7 @@ use slab::Slab;
 
 use crate::codec::{Attach, Error, Fields, Role, Source, Symbol, Target};
 use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN, UPLINK};
+use crate::control::auto_links::AutoLinks;
 use crate::control::edges::Edges;
 use crate::control::network::Network;
 use crate::control::pattern::{PatternTree, prefix_pattern};
@@ -20,8 +21,8 @@ use crate::control::table::{
     AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, Outlet, Side, TableUpdate,
     Treatment, WorkerId,
 };
-use crate::control::trunk::{Purpose, RouterLink};
-use crate::control::uplink::{Ticket, Uplink};
+use crate::control::trunk::{Purpose, RouterLink, Ticket};
+use crate::control::uplink::Uplink;
 
 /// The one owner of links and addresses.
 ///
@@ -46,6 +47,8 @@ pub(crate) struct Control {
     pub(super) edges: Edges,
     /// The way into the network, if this is an edge router.
     pub(super) uplink: Option<Box<Uplink>>,
+    pub(super) auto_links: AutoLinks,
+    next_ticket: u32,
 }
 
 /// How addresses that match a pattern are treated: one `address` entity.
@@ -75,6 +78,15 @@ pub(crate) struct AttachRequest {
     pub(crate) load: Option<Arc<LinkLoad>>,
 }
 
+/// How a link was lost.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Loss {
+    /// With its connection.
+    Connection,
+    /// The peer has detached it, or has been detached; with the reason that was given.
+    Detached(Option<Error>),
+}
+
 /// Whom a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recipient {
@@ -95,14 +107,19 @@ pub(crate) enum Command {
     },
     /// The link may not be.
     Refuse { link: LinkRef, error: Error },
-    /// Attach a link to an interior router, by the connection of this identity.
+    /// Attach a link to an interior router or a container, by the connection of this identity.
     Attach {
         connection: u64,
         ticket: Ticket,
         attach: Box<Attach>,
     },
     /// An incoming link that this router has attached leads somewhere from now on.
-    Open { link: LinkRef, leads_to: LeadsTo },
+    Open {
+        link: LinkRef,
+        leads_to: LeadsTo,
+        /// The address that its messages are for, if they do not say it themselves.
+        address: Option<String>,
+    },
     /// Detach a link that this router has attached.
     Detach { link: LinkRef },
     /// Send a neighbour a message on its control link.
@@ -198,6 +215,8 @@ impl Control {
             services: Services::default(),
             edges: Edges::default(),
             uplink: None,
+            auto_links: AutoLinks::default(),
+            next_ticket: 0,
         }
     }
 
@@ -345,7 +364,8 @@ impl Control {
     }
 
     /// A link is gone, or never came to be.
-    pub(crate) fn detached(&mut self, reference: LinkRef, now: Instant) {
+    pub(crate) fn detached(&mut self, reference: LinkRef, loss: &Loss, now: Instant) {
+        self.auto_link_lost(reference, loss, now);
         self.forget_link(reference, now);
         self.follow_network();
     }
@@ -457,7 +477,7 @@ impl Control {
     }
 
     /// Whether messages to an address can be received here: those to another router cannot.
-    fn may_receive(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn may_receive(&self, name: &str) -> Result<(), Error> {
         let key = self.identity.key(name);
         if matches!(key.class(), 'R' | 'A') || key.as_str() == UPLINK {
             let text = "messages to another router are received there";
@@ -511,13 +531,26 @@ impl Control {
     }
 
     fn add_link(&mut self, request: &AttachRequest, accepted: &Accepted) {
-        let id = self.next_link;
-        self.next_link += 1;
+        self.file(Filed {
+            link: request.link,
+            connection: request.connection,
+            role: request.role,
+            name: request.attach.name.clone(),
+            capacity: request.capacity,
+            load: request.load.clone(),
+            address: accepted.address,
+            kind: accepted.kind,
+        });
+    }
+
+    /// Files a link, as a sender or a receiver of its address.
+    pub(super) fn file(&mut self, filed: Filed) {
+        let id = self.take_link_number();
         let mut priority = 4;
-        if let Some(address_id) = accepted.address {
+        if let Some(address_id) = filed.address {
             let address = &mut self.addresses[address_id.index()];
             priority = address.entry.priority.unwrap_or(priority);
-            match &request.load {
+            match filed.load {
                 None => address.producers += 1,
                 Some(load) => {
                     address.consumers.push(id);
@@ -525,31 +558,31 @@ impl Control {
                         .destinations
                         .push(Destination {
                             outlet: Outlet::Link {
-                                worker: request.link.worker,
-                                link: request.link.slot,
-                                to_router: request.role.is_annotated(),
+                                worker: filed.link.worker,
+                                link: filed.link.slot,
+                                to_router: filed.role.is_annotated(),
                             },
-                            side: Side::of(request.role, request.connection, self.uplink.is_some()),
-                            capacity: request.capacity,
-                            load: Arc::clone(load),
+                            side: Side::of(filed.role, filed.connection, self.uplink.is_some()),
+                            capacity: filed.capacity,
+                            load,
                         });
                     self.publish(address_id);
                 }
             }
             self.advertise(address_id);
         }
-        self.link_ids.insert(request.link, id);
+        self.link_ids.insert(filed.link, id);
         self.links.insert(
             id,
             Link {
                 id,
-                name: request.attach.name.clone(),
-                reference: request.link,
-                connection: request.connection,
-                address: accepted.address,
-                capacity: request.capacity,
+                name: filed.name,
+                reference: filed.link,
+                connection: filed.connection,
+                address: filed.address,
+                capacity: filed.capacity,
                 priority,
-                kind: accepted.kind,
+                kind: filed.kind,
             },
         );
     }
@@ -605,6 +638,17 @@ impl Control {
         self.tell_edges(id);
     }
 
+    /// The number that management knows a link by.
+    pub(super) fn link_number(&self, link: &LinkRef) -> Option<u64> {
+        self.link_ids.get(link).copied()
+    }
+
+    pub(super) fn take_ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        ticket
+    }
+
     pub(super) fn take_link_number(&mut self) -> u64 {
         let number = self.next_link;
         self.next_link += 1;
@@ -632,6 +676,20 @@ impl Scope<'_> {
             Self::Pattern(pattern) => pattern.to_owned(),
         }
     }
+}
+
+/// A link that is to be known.
+pub(super) struct Filed {
+    pub(super) link: LinkRef,
+    pub(super) connection: u64,
+    /// Of the connection.
+    pub(super) role: ConnectionRole,
+    pub(super) name: String,
+    pub(super) capacity: u32,
+    /// The load record of an outgoing link.
+    pub(super) load: Option<Arc<LinkLoad>>,
+    pub(super) address: Option<AddressId>,
+    pub(super) kind: LinkKind,
 }
 
 /// The termini that an attach is answered with.

@@ -5,9 +5,10 @@
 //! [`Command`](links::Command)s and publishes, address by address, what [`table`] describes.
 //!
 //! [`network`] and [`trunk`] are its part in a network of interior routers, [`edges`] what it does
-//! for edge routers, [`uplink`] what it does as one.
+//! for edge routers, [`uplink`] what it does as one. [`auto_links`] are its links to brokers.
 
 pub(crate) mod address;
+pub(crate) mod auto_links;
 mod edges;
 pub(crate) mod links;
 pub(crate) mod network;

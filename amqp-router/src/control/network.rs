@@ -36,6 +36,8 @@ pub(crate) struct Opened {
     pub(crate) cost: u32,
     /// What the peer calls itself.
     pub(crate) container: String,
+    /// The connector that has made it.
+    pub(crate) connector: Option<String>,
 }
 
 /// The network, seen from this router.
@@ -412,6 +414,7 @@ impl Control {
             network.opened(opened);
         }
         self.uplink_opened(opened);
+        self.container_opened(opened);
     }
 
     /// A connection is gone, and all its links before it.
@@ -420,13 +423,18 @@ impl Control {
             network.closed(connection, now);
         }
         self.uplink_closed(connection);
+        self.container_closed(connection);
         self.follow_network();
     }
 
     /// A neighbour has accepted a link.
     pub(crate) fn attached(&mut self, link: &RouterLink, now: Instant) {
+        let ticket = link.ticket();
+        if ticket.is_some_and(|ticket| self.auto_link_attached(ticket, link, now)) {
+            return self.follow_network();
+        }
         self.add_router_link(link);
-        if let Some(ticket) = link.ticket() {
+        if let Some(ticket) = ticket {
             return self.proxy_attached(ticket, link);
         }
         if let Some(network) = &mut self.network {
@@ -449,13 +457,18 @@ impl Control {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        match &self.uplink {
+        let network = match &self.uplink {
             Some(uplink) => uplink.poll_timeout(),
-            None => self.network.as_ref()?.mesh.poll_timeout(),
-        }
+            None => (self.network.as_ref()).and_then(|network| network.mesh.poll_timeout()),
+        };
+        network
+            .into_iter()
+            .chain(self.auto_links.poll_timeout())
+            .min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.retry_auto_links(now);
         if let Some(uplink) = &mut self.uplink {
             uplink.handle_timeout(now);
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::control::table::{Direction, LinkLoad, LinkRef, Slot, WorkerId};
 use crate::control::topology::{NeighbourIndex, NeighbourRow, PRIORITIES};
-use crate::control::uplink::Ticket;
 
 /// What a link between routers is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +15,13 @@ pub(crate) enum Purpose {
     Data(u8),
     /// For messages that are not complete, one at a time.
     Stream,
-    /// Of an edge router, for what its ticket says.
+    /// Of an edge router, or an auto link, for what its ticket says.
     Proxy(Ticket),
 }
+
+/// Names a link that a worker is to attach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket(pub(super) u32);
 
 /// A link that this router attached to a neighbour.
 #[derive(Clone, Debug)]

@@ -31,7 +31,7 @@ use crate::control::table::{
     AddressId, Destination, Direction, LinkRef, Outlet, Side, TableUpdate, Treatment, WorkerId,
 };
 use crate::control::topology::Topology;
-use crate::control::trunk::{Purpose, RouterLink};
+use crate::control::trunk::{Purpose, RouterLink, Ticket};
 
 /// The connections of an edge router into the network.
 #[derive(Debug, Default)]
@@ -39,7 +39,6 @@ pub(super) struct Uplink {
     /// Those that are open, the oldest first.
     open: Vec<(u64, WorkerId)>,
     active: Option<Active>,
-    next: u32,
     notices: VecDeque<UplinkNotice>,
     held: Vec<Held>,
     /// What was held and is no longer; it comes after what else there is to do, since the answer
@@ -65,10 +64,6 @@ struct Active {
     by_link: HashMap<LinkRef, Ticket>,
     addresses: HashMap<AddressId, Proxies>,
 }
-
-/// Names a link that a worker is to attach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Ticket(u32);
 
 #[derive(Debug)]
 struct Proxy {
@@ -253,10 +248,8 @@ impl Control {
     /// Has the worker of the way into the network attach a link there.
     fn ask(&mut self, kind: Kind) -> Option<Ticket> {
         let attach = self.attach_for(kind);
-        let uplink = self.uplink.as_mut()?;
-        let active = uplink.active.as_mut()?;
-        let ticket = Ticket(uplink.next);
-        uplink.next = uplink.next.wrapping_add(1);
+        let ticket = self.take_ticket();
+        let active = self.active_mut()?;
         let proxy = Proxy {
             purpose: kind,
             link: None,
@@ -361,11 +354,12 @@ impl Control {
         let link = active.links.remove(&ticket).and_then(|proxy| proxy.link);
         if let Some(link) = link {
             active.by_link.remove(&link.link);
-            self.detach_proxy(link.link);
+            self.detach_own(link.link);
         }
     }
 
-    fn detach_proxy(&mut self, link: LinkRef) {
+    /// Detaches a link that this router has attached.
+    pub(super) fn detach_own(&mut self, link: LinkRef) {
         let recipient = Recipient::Worker(link.worker);
         let command = Command::Detach { link };
         self.commands.push_back((recipient, command));
@@ -381,7 +375,7 @@ impl Control {
             Some(proxy.purpose)
         });
         let leads_to = match asked {
-            None => return self.detach_proxy(reference),
+            None => return self.detach_own(reference),
             Some(Kind::Uplink) => return self.bind(ticket),
             Some(Kind::Sender(id)) => {
                 self.release_attaches(id);
@@ -398,6 +392,7 @@ impl Control {
         let command = Command::Open {
             link: reference,
             leads_to,
+            address: None,
         };
         let recipient = Recipient::Worker(reference.worker);
         self.commands.push_back((recipient, command));

@@ -20,6 +20,8 @@ pub(crate) struct Sendable {
     pub(crate) drain: bool,
     /// Transfer frames, for all links of the session together.
     pub(crate) window: u32,
+    /// The peer lets its session window run down: better few large frames than many small ones.
+    pub(crate) scarce: bool,
 }
 
 /// How a delivery starts.
@@ -53,6 +55,7 @@ impl Connection {
             credit: sender.credit.link_credit(),
             drain: sender.credit.drain(),
             window: session.window.sendable(),
+            scarce: session.window.is_scarce(),
         }
     }
 
@@ -157,6 +160,11 @@ impl Connection {
         frames.send(link, next, &[], payload, more);
     }
 
+    /// The octets of a delivery that fit a frame which is not its first.
+    pub(crate) fn frame_capacity(&self) -> usize {
+        self.remote_max_frame_size.saturating_sub(HEAD_MAX)
+    }
+
     /// Gives up the delivery that the link has started; nothing happens if there is none.
     pub(crate) fn abort_delivery(&mut self, link: LinkId) {
         let Some(index) = self.links.index(link) else {
@@ -246,6 +254,9 @@ impl Connection {
         }
     }
 }
+
+/// More than the frame header and the performative of a transfer that only goes on.
+const HEAD_MAX: usize = 64;
 
 /// Where transfer frames of a session go.
 struct Frames<'a> {

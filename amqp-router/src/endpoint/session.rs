@@ -159,6 +159,8 @@ pub(super) struct Windows {
     next_outgoing_id: u32,
     /// What we may still send, as the peer told us.
     remote_incoming_window: u32,
+    /// The widest that the peer has opened it.
+    remote_widest: u32,
 }
 
 impl Windows {
@@ -173,12 +175,14 @@ impl Windows {
             initial_outgoing_id: initial_id,
             next_outgoing_id: initial_id,
             remote_incoming_window: 0,
+            remote_widest: 0,
         }
     }
 
     fn on_begin(&mut self, begin: &Begin) {
         self.next_incoming_id = Some(begin.next_outgoing_id);
         self.remote_incoming_window = begin.incoming_window;
+        self.remote_widest = begin.incoming_window;
     }
 
     /// The begin that states these windows.
@@ -251,6 +255,7 @@ impl Windows {
         self.remote_incoming_window = flow
             .incoming_window
             .saturating_sub(in_flight.cast_unsigned());
+        self.remote_widest = self.remote_widest.max(self.remote_incoming_window);
         was_shut && self.remote_incoming_window > 0
     }
 
@@ -262,6 +267,13 @@ impl Windows {
 
     pub(super) fn sendable(&self) -> u32 {
         self.remote_incoming_window
+    }
+
+    /// Whether the peer lets its incoming window run down: less than a quarter of it is
+    /// left, where others open it again at half.
+    #[inline]
+    pub(super) fn is_scarce(&self) -> bool {
+        self.remote_incoming_window < self.remote_widest / 4
     }
 
     /// Counts an outgoing frame, for which there is a place.

@@ -9,7 +9,7 @@ use crate::control::table::{
     Treatment, WorkerId,
 };
 use crate::control::topology::NeighbourRow;
-use crate::forwarding::stats::AddressCounts;
+use crate::forwarding::stats::{AddressCounts, Party};
 use crate::forwarding::treatment::{self, Chosen, Journey};
 
 /// The table, and what this worker alone keeps about each address.
@@ -221,9 +221,9 @@ impl Addresses {
         Some((id, Arc::clone(load)))
     }
 
-    pub(super) fn count_ingress(&mut self, id: AddressId) {
+    pub(super) fn count_ingress(&mut self, id: AddressId, from: Party) {
         if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) {
-            row.counts.ingress += 1;
+            row.counts.came(from);
         }
     }
 
@@ -233,9 +233,9 @@ impl Addresses {
         }
     }
 
-    pub(super) fn count_egress(&mut self, id: AddressId) {
+    pub(super) fn count_egress(&mut self, id: AddressId, to: Party) {
         if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) {
-            row.counts.egress += 1;
+            row.counts.went(to);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Origin, Outbound};
 use crate::forwarding::inspect;
 use crate::forwarding::mailbox::Envelope;
+use crate::forwarding::stats::Party;
 use crate::forwarding::stream::Body;
 use crate::forwarding::wire::{Allowance, Head, Wire};
 
@@ -240,6 +241,15 @@ impl Forwarder {
             self.give_up(wire, now, delivery, DeliveryState::Released);
             return Ok(0);
         }
+        if allowance.join > 0 && started && !outbound.envelope.is_stream {
+            let hastened = std::mem::take(&mut self.outgoing[link].hastened);
+            if !hastened && outbound.body.is_short_of(allowance.join) {
+                return Err(Pause::Idle);
+            }
+            if let Some((chunk, sizes)) = outbound.body.join(allowance.join) {
+                return Ok(self.send_joined(wire, link, delivery, chunk, &sizes));
+            }
+        }
         let Some((mut chunk, octets)) = outbound.body.pop_counted() else {
             return Err(Pause::Idle);
         };
@@ -263,6 +273,44 @@ impl Forwarder {
             self.sent(wire, link, delivery, octets);
         }
         Ok(octets)
+    }
+
+    /// Sends as one frame what came as several of these sizes.
+    #[cold]
+    fn send_joined<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        link: u32,
+        delivery: u32,
+        mut joined: Bytes,
+        sizes: &[usize],
+    ) -> usize {
+        let length = joined.len();
+        let outgoing = &mut self.outgoing[link];
+        let outbound = &self.outbound[delivery];
+        let origin = outbound.origin;
+        let more = !(outbound.body.is_complete() && outbound.body.is_empty());
+        outgoing.moved = true;
+        wire.proceed(outgoing.terminal, &mut joined, more);
+        debug_assert!(
+            joined.is_empty(),
+            "it fits a frame, for which there is room"
+        );
+        let through = if more { sizes.len() } else { sizes.len() - 1 };
+        for &octets in &sizes[..through] {
+            self.chunk_through(wire, origin, octets);
+        }
+        if let Some(&octets) = sizes.get(through) {
+            self.pop_queue(link);
+            self.sent(wire, link, delivery, octets);
+        }
+        length
+    }
+
+    /// Sends what waits for more of its delivery, on links where nothing has moved for a tick.
+    pub(super) fn hasten(&mut self, link: u32) {
+        self.outgoing[link].hastened = true;
+        self.mark_ready(link, 0);
     }
 
     fn start<W: Wire>(
@@ -305,8 +353,13 @@ impl Forwarder {
             // What the control plane tells its neighbours is no delivery of anybody's.
             self.counts.transit += u64::from(outbound.envelope.address != AddressId::NONE);
         } else {
-            self.addresses.count_egress(outbound.envelope.address);
+            let party = outgoing.party;
+            let address = outbound.envelope.address;
+            self.addresses.count_egress(address, party);
             self.counts.egress += 1;
+            if party == Party::Container {
+                self.counts.containers.egress += 1;
+            }
         }
     }
 

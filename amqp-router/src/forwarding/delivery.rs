@@ -108,6 +108,11 @@ impl Outbound {
         let age = now.duration_since(self.envelope.arrived);
         (!self.envelope.is_stream).then_some(age)
     }
+
+    /// Part of it has been sent, and more of it may wait for yet more.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.number.is_some() && !self.body.is_empty()
+    }
 }
 
 /// Who waits to hear of an outgoing half.

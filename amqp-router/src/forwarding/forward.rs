@@ -18,7 +18,7 @@ use crate::forwarding::inspect::{self, Inspected};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
-use crate::forwarding::stats::{AddressCounts, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Party, WorkerCounts};
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
 use crate::forwarding::treatment::Journey;
@@ -172,6 +172,9 @@ impl Forwarder {
                 incoming.current = None;
                 incoming.counts.deliveries += 1;
                 self.counts.ingress += u64::from(!incoming.from_router);
+                if incoming.party == Party::Container {
+                    self.counts.containers.ingress += 1;
+                }
                 if arrival.aborted {
                     self.release(wire, arrival.link, 1);
                     self.touch(arrival.link);
@@ -332,7 +335,8 @@ impl Forwarder {
             }
         }
         if !from_router {
-            self.addresses.count_ingress(address);
+            let party = self.incoming[fresh.link].party;
+            self.addresses.count_ingress(address, party);
         }
         if let Some(tried) = &mut self.incoming[fresh.link].tried {
             tried.extend(chosen.iter().filter_map(|choice| choice.load.clone()));

@@ -14,7 +14,7 @@ use crate::control::table::{
 use crate::forwarding::Forwarder;
 use crate::forwarding::limits::Limited;
 use crate::forwarding::passage::{Course, Passage};
-use crate::forwarding::stats::{DeliveryCounts, Rate};
+use crate::forwarding::stats::{DeliveryCounts, Party, Rate};
 use crate::forwarding::table::Chain;
 use crate::forwarding::wire::{Terminal, Wire};
 
@@ -27,6 +27,7 @@ pub(crate) struct Incoming {
     pub(super) address: Option<Box<str>>,
     /// Its peer is a router: messages may have annotations, and credit does not wait for
     /// settlement, which is for whoever let them into the network to wait for.
+    pub(super) party: Party,
     pub(super) from_router: bool,
     /// Where it leads, so that nothing goes back there.
     pub(super) side: Side,
@@ -98,6 +99,7 @@ pub(crate) struct Outgoing {
     pub(super) capacity: u32,
     /// Its peer is a router.
     pub(super) to_router: bool,
+    pub(super) party: Party,
     /// It is one of those that are there for messages that are not complete.
     pub(super) is_stream: bool,
     /// It is one of the free ones of those.
@@ -119,6 +121,8 @@ pub(crate) struct Outgoing {
     pub(super) next_tag: u64,
     /// Has sent something since the last tick.
     pub(super) moved: bool,
+    /// What waits for more of its delivery is to wait no longer.
+    pub(super) hastened: bool,
     /// Has sent nothing for a whole tick although something waits.
     pub(super) stalled: bool,
     /// Ticks for which it has had no credit.
@@ -138,6 +142,7 @@ pub(crate) struct IncomingTraits {
     pub(crate) flags: u32,
     /// Its sender tries again when a destination fails.
     pub(crate) tries_again: bool,
+    pub(crate) party: Party,
 }
 
 /// What is known of an outgoing link when it is made.
@@ -147,6 +152,7 @@ pub(crate) struct OutgoingTraits {
     pub(crate) presettle: bool,
     pub(crate) to_router: bool,
     pub(crate) is_stream: bool,
+    pub(crate) party: Party,
 }
 
 /// What management shows of a link's traffic.
@@ -203,6 +209,7 @@ impl Forwarder {
             target: Target::Undecided,
             address: None,
             from_router: traits.from_router,
+            party: traits.party,
             side: traits.side,
             flags: traits.flags,
             tried: traits.tries_again.then(Vec::new),
@@ -274,6 +281,7 @@ impl Forwarder {
             terminal,
             capacity: traits.capacity,
             to_router: traits.to_router,
+            party: traits.party,
             is_stream: traits.is_stream,
             is_free: false,
             held: Vec::new(),
@@ -286,6 +294,7 @@ impl Forwarder {
             blocked: false,
             next_tag: 0,
             moved: false,
+            hastened: false,
             stalled: false,
             dry_ticks: 0,
             counts: DeliveryCounts::default(),
@@ -452,6 +461,7 @@ impl Forwarder {
             incoming.rate.tick(incoming.counts.finished());
         }
         let mut stalled = Vec::new();
+        let mut joining = Vec::new();
         for (link, outgoing) in self.outgoing.iter_mut() {
             outgoing.rate.tick(outgoing.counts.finished());
             outgoing.follow_credit(wire);
@@ -460,10 +470,17 @@ impl Forwarder {
                 self.outbound[delivery].body.own();
             }
             outgoing.moved = false;
+            let head = outgoing.queue.front().filter(|_| waits);
+            if head.is_some_and(|&head| self.outbound[head].is_between_frames()) {
+                joining.push(link);
+            }
             if waits && !outgoing.stalled {
                 outgoing.stalled = true;
                 stalled.push(link);
             }
+        }
+        for link in joining {
+            self.hasten(link);
         }
         for link in stalled {
             self.stop_waiting(wire, link);

@@ -57,6 +57,32 @@ impl DeliveryCounts {
     }
 }
 
+/// Who is at the other end of a link, where counters tell them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// A client, or another router.
+    #[default]
+    Any,
+    /// A broker or another container with addresses of its own: a route container.
+    Container,
+    /// A program in this process.
+    Program,
+}
+
+/// Deliveries of one [`Party`], of those that have been counted already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartyCounts {
+    pub(crate) ingress: u64,
+    pub(crate) egress: u64,
+}
+
+impl PartyCounts {
+    fn add(&mut self, other: &Self) {
+        self.ingress += other.ingress;
+        self.egress += other.egress;
+    }
+}
+
 /// Deliveries to one address through one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AddressCounts {
@@ -66,6 +92,8 @@ pub(crate) struct AddressCounts {
     pub(crate) egress: u64,
     /// Went on to other routers.
     pub(crate) transit: u64,
+    pub(crate) containers: PartyCounts,
+    pub(crate) programs: PartyCounts,
 }
 
 impl AddressCounts {
@@ -73,6 +101,32 @@ impl AddressCounts {
         self.ingress += other.ingress;
         self.egress += other.egress;
         self.transit += other.transit;
+        self.containers.add(&other.containers);
+        self.programs.add(&other.programs);
+    }
+
+    #[inline]
+    pub(super) fn came(&mut self, from: Party) {
+        self.ingress += 1;
+        if let Some(counts) = self.of(from) {
+            counts.ingress += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn went(&mut self, to: Party) {
+        self.egress += 1;
+        if let Some(counts) = self.of(to) {
+            counts.egress += 1;
+        }
+    }
+
+    fn of(&mut self, party: Party) -> Option<&mut PartyCounts> {
+        match party {
+            Party::Any => None,
+            Party::Container => Some(&mut self.containers),
+            Party::Program => Some(&mut self.programs),
+        }
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -124,6 +178,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) ingress: u64,
     pub(crate) egress: u64,
     pub(crate) transit: u64,
+    pub(crate) containers: PartyCounts,
 }
 
 impl WorkerCounts {
@@ -133,6 +188,7 @@ impl WorkerCounts {
         self.ingress += other.ingress;
         self.egress += other.egress;
         self.transit += other.transit;
+        self.containers.add(&other.containers);
     }
 }
 

@@ -75,6 +75,37 @@ impl Body {
         Some((chunk, octets))
     }
 
+    /// Whether what waits is to wait for more, so that `octets` leave at once.
+    pub(super) fn is_short_of(&self, octets: usize) -> bool {
+        !self.complete && self.chunks() < JOINED_MAX && self.waiting().sum::<usize>() < octets
+    }
+
+    /// Makes the first chunks one of up to `octets`. They are gone then; how large each was when
+    /// it came is what is returned beside it. Nothing unless there are at least two.
+    pub(super) fn join(&mut self, octets: usize) -> Option<(Bytes, Vec<usize>)> {
+        let mut total = 0;
+        let count = self
+            .waiting()
+            .take_while(|size| {
+                total += size;
+                total <= octets
+            })
+            .count();
+        if count < 2 {
+            return None;
+        }
+        let chunks: Vec<_> = (0..count).filter_map(|_| self.pop_counted()).collect();
+        let joined: Vec<&[u8]> = chunks.iter().map(|(chunk, _)| &chunk[..]).collect();
+        let joined = joined.concat().into();
+        Some((joined, chunks.into_iter().map(|(_, of)| of).collect()))
+    }
+
+    /// The sizes of the chunks that wait, in octets.
+    fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
+        let rest = self.more.iter().flat_map(|more| &more.rest);
+        self.first.iter().chain(rest).map(Bytes::len)
+    }
+
     /// Copies chunks that wait, so that they do not keep alive what they were read with. To be
     /// called now and then: what is copied already is not copied again.
     pub(super) fn own(&mut self) {
@@ -121,6 +152,8 @@ impl Body {
 
 /// Larger chunks are not a small part of anything.
 const OWN_MAX: usize = 64 * 1024;
+/// Chunks that may wait for each other: few beside any session window.
+const JOINED_MAX: u32 = 64;
 
 /// Which frames of one incoming delivery all its outgoing links are through with.
 ///

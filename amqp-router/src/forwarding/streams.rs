@@ -14,6 +14,7 @@ use crate::control::table::{Direction, Slot};
 use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::Outbound;
 use crate::forwarding::links::OutgoingTraits;
+use crate::forwarding::stats::Party;
 use crate::forwarding::wire::Wire;
 
 /// The links of each connection that have nothing to do.
@@ -182,6 +183,7 @@ impl Forwarder {
             presettle: false,
             to_router: true,
             is_stream: true,
+            party: Party::Any,
         };
         let (slot, _) = self.add_outgoing(terminal, traits);
         wire.bind(terminal, Direction::Outgoing, slot);

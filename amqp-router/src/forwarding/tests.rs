@@ -32,6 +32,8 @@ struct Script {
     streams: u32,
     /// Bytes that the session's window lets through before it closes.
     window: Option<usize>,
+    /// Octets that leave at once.
+    join: usize,
 }
 
 impl Script {
@@ -95,6 +97,7 @@ impl Wire for Script {
             credit: self.credit(at),
             room: self.room && self.window != Some(0),
             drain: false,
+            join: self.join,
         }
     }
 
@@ -480,6 +483,42 @@ fn the_window_is_released_as_frames_leave() {
             .filter(|said| said.ends_with("release 1"))
             .count(),
         3
+    );
+}
+
+#[test]
+fn frames_are_joined_for_a_receiver_that_is_short_of_them() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    scene.consumer(7, 10);
+    scene.turn();
+    scene.frame(producer, 1, true, "a", true, false);
+    assert_eq!(scene.turn(), ["2: start a…", "1: release 1"]);
+    scene.script.join = 6;
+    for text in ["bb", "cc"] {
+        scene.frame(producer, 1, false, text, true, false);
+        assert!(scene.turn().is_empty(), "it waits for more");
+    }
+    scene.frame(producer, 1, false, "dd", true, false);
+    let joined = [
+        "2: go on bbccdd…",
+        "1: release 1",
+        "1: release 1",
+        "1: release 1",
+    ];
+    assert_eq!(scene.turn(), joined);
+    // Nothing more comes for a while: what waits is not kept back for long.
+    scene.frame(producer, 1, false, "e", true, false);
+    assert!(scene.turn().is_empty());
+    scene.forwarder.tick(&mut scene.script, scene.now);
+    assert!(scene.turn().is_empty(), "this tick still saw frames leave");
+    scene.forwarder.tick(&mut scene.script, scene.now);
+    assert_eq!(scene.turn(), ["2: go on e…", "1: release 1"]);
+    scene.frame(producer, 1, false, "f", true, false);
+    scene.frame(producer, 1, false, "g", false, false);
+    assert_eq!(
+        scene.turn(),
+        ["2: go on fg", "1: release 1", "1: release 1"]
     );
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct Allowance {
     pub(crate) room: bool,
     /// Whether the receiver wants its credit spent or returned (AMQP 2.6.7).
     pub(crate) drain: bool,
+    /// Octets of a delivery that is being sent which had better wait to leave in one frame: the
+    /// receiver's session lets its window run down. 0: send what comes as it comes.
+    pub(crate) join: usize,
 }
 
 /// How an outgoing delivery starts.

@@ -182,7 +182,7 @@ impl Step {
             Self::Update(_) => 0,
             Self::Start { entity, .. } => match kind(entity) {
                 "sslProfile" | "proxyProfile" => 0,
-                "router.config.address" | "vhost" => 3,
+                "router.config.address" | "router.config.autoLink" | "vhost" => 3,
                 "connector" | "listener" => 4,
                 "tcpListener" | "tcpConnector" => 5,
                 _ => 6,
@@ -197,13 +197,25 @@ impl Step {
 }
 
 /// What tells that two entities of two files are the same one.
-fn key(entity: &Entity) -> (&'static str, String) {
+pub(crate) fn key(entity: &Entity) -> (&'static str, String) {
     let schema = entity.schema();
     let name = match schema.name {
         _ if schema.singleton => String::new(),
         // Its name and identity are a number, unless it has a name.
         "site" => String::new(),
         "log" => entity.text("module").unwrap_or_default().to_owned(),
+        "router.config.autoLink" if entity.name() == entity.identity() => {
+            let of = |attribute| entity.text(attribute).unwrap_or_default();
+            [
+                "direction",
+                "address",
+                "externalAddress",
+                "containerId",
+                "connection",
+            ]
+            .map(of)
+            .join(" ")
+        }
         _ => special(entity).unwrap_or_else(|| entity.name().to_owned()),
     };
     (schema.name, name)

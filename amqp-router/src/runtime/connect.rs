@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Value};
 use crate::runtime::listen::Placement;
-use crate::runtime::listener::port_number;
+use crate::runtime::listener::{AddressFamily, port_number};
 use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::{Reconnect, Server, Status};
 use crate::runtime::scram::client::Credentials;
@@ -31,6 +31,8 @@ pub(crate) struct ConnectorPlan {
     pub(crate) proxy: Option<Arc<Proxy>>,
     /// For SCRAM.
     pub(crate) credentials: Option<Arc<Credentials>>,
+    /// `socketAddressFamily`; absent: either. A proxy finds the server's address by itself.
+    pub(crate) family: Option<AddressFamily>,
 }
 
 /// A connection that a connector has made.
@@ -65,6 +67,10 @@ impl ConnectorState {
             proxy: Mutex::new(plan.proxy.clone()),
             changed: Notify::new(),
         }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether it is to be a connection of the network.
@@ -146,13 +152,13 @@ pub(crate) async fn run_connector(
             continue;
         };
         let (worker, runtime) = workers.place();
-        let (tls, proxy) = (plan.tls.clone(), state.proxy());
+        let (tls, proxy, family) = (plan.tls.clone(), state.proxy(), plan.family);
         let host = format!("{}:{}", server.host, server.port);
         // The socket belongs to the runtime of the worker that will drive it.
         let dialled = runtime.spawn(async move {
             tokio::time::timeout(
                 CONNECT_TIME_OUT,
-                dial(&server, tls.as_deref(), proxy.as_deref()),
+                dial(&server, tls.as_deref(), proxy.as_deref(), family),
             )
             .await
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")))
@@ -185,11 +191,12 @@ async fn dial(
     server: &Server,
     tls: Option<&LiveConnector>,
     proxy: Option<&Proxy>,
+    family: Option<AddressFamily>,
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let port = port_number(&server.port)?;
     let stream = match proxy {
         Some(proxy) => proxy.connect(&server.host, port).await?,
-        None => TcpStream::connect((&*server.host, port)).await?,
+        None => connect(&server.host, port, family).await?,
     };
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
@@ -200,6 +207,23 @@ async fn dial(
     let stream = tls.tls.connect(name, stream).await?;
     let info = TlsInfo::of(stream.get_ref().1, &tls);
     Ok((Stream::TlsClient(Box::new(stream)), Some(info)))
+}
+
+/// Connects to the first address of a host, of those that may be used, that takes it.
+async fn connect(host: &str, port: u16, family: Option<AddressFamily>) -> io::Result<TcpStream> {
+    let Some(family) = family else {
+        return TcpStream::connect((host, port)).await;
+    };
+    let mut failure = family.missing();
+    for address in tokio::net::lookup_host((host, port)).await? {
+        if family.has(&address) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+    }
+    Err(failure)
 }
 
 /// The servers that a peer names to fail over to

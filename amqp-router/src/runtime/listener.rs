@@ -32,6 +32,14 @@ impl AddressFamily {
             Self::V6 => address.is_ipv6(),
         }
     }
+
+    /// That a host has no address of this family.
+    pub(crate) fn missing(self) -> io::Error {
+        io::Error::other(match self {
+            Self::V4 => "has no IPv4 address",
+            Self::V6 => "has no IPv6 address",
+        })
+    }
 }
 
 impl BindAddress {
@@ -90,8 +98,7 @@ impl BindAddress {
         addresses.dedup();
         match (addresses.is_empty(), self.family) {
             (false, _) => Ok(addresses),
-            (true, Some(AddressFamily::V4)) => Err(io::Error::other("has no IPv4 address")),
-            (true, Some(AddressFamily::V6)) => Err(io::Error::other("has no IPv6 address")),
+            (true, Some(family)) => Err(family.missing()),
             (true, None) => Err(io::Error::other("has no address")),
         }
     }

@@ -23,12 +23,16 @@ pub enum LinkError {
     /// The router refuses the link: the address is unavailable, say.
     #[error("the router refused the link: {0}")]
     Refused(AmqpError),
-    /// The router has ended the link.
-    #[error("the link has ended")]
-    Detached,
+    /// The router has ended the link; it gives a reason if it was not just asked to.
+    #[error("the link has ended{}", because(.0.as_ref()))]
+    Detached(Option<AmqpError>),
     /// The router has stopped.
     #[error("the router has stopped")]
     Stopped,
+}
+
+fn because(error: Option<&AmqpError>) -> String {
+    error.map_or_else(String::new, |error| format!(": {error}"))
 }
 
 /// One link's connection to its worker.
@@ -94,7 +98,7 @@ impl Program {
 
     async fn event(&mut self) -> Result<LocalEvent, LinkError> {
         match self.events.recv().await {
-            Some(LocalEvent::Detached { .. }) => Err(LinkError::Detached),
+            Some(LocalEvent::Detached { error, .. }) => Err(LinkError::Detached(error)),
             Some(event) => Ok(event),
             None => Err(LinkError::Stopped),
         }

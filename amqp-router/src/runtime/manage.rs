@@ -149,6 +149,13 @@ impl Manager<'_> {
                 }
             }
             "policy" => self.service.fill_policy(&mut entity),
+            "router.config.autoLink" => {
+                if let Some(status) = self.service.control.auto_link(entity.name()) {
+                    entity.set("operStatus", status.state);
+                    entity.set("linkRef", status.link.map(|link| link.to_string()));
+                    entity.set("lastError", status.last_error);
+                }
+            }
             "tcpListener" | "tcpConnector" | "listenerAddress" => {
                 self.service.show_tcp(&mut entity);
             }

@@ -9,9 +9,10 @@ use tracing::warn;
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Symbol, Value};
 use crate::control::address::Identity;
+use crate::control::auto_links::{AutoLinkRule, Peer};
 use crate::control::links::{AddressRule, anonymous_relay};
 use crate::control::role::Role;
-use crate::control::table::{DEFAULT_LINK_CAPACITY, Treatment};
+use crate::control::table::{DEFAULT_LINK_CAPACITY, Direction, Treatment};
 use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
 use crate::management::{Config, Entity, Invalid};
 use crate::mesh;
@@ -232,6 +233,7 @@ impl<'a> Planner<'a> {
             },
             settings: Arc::new(self.settings(entity, SaslPolicy::Client(sasl))),
             proxy: self.proxy(entity)?,
+            family: family(entity),
             tls,
             credentials,
         })
@@ -520,6 +522,22 @@ pub(crate) fn treatment(word: Option<&str>) -> Treatment {
         Some("closest") => Treatment::Closest,
         Some("unavailable") => Treatment::Unavailable,
         _ => Treatment::Balanced,
+    }
+}
+
+/// What an `autoLink` entity asks for.
+pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
+    let word = |attribute| entity.word(attribute).map(str::to_owned);
+    let connector = word("connection").map(Peer::Connector);
+    AutoLinkRule {
+        name: entity.name().to_owned(),
+        direction: match entity.text("direction") {
+            Some("out") => Direction::Outgoing,
+            _ => Direction::Incoming,
+        },
+        address: word("address"),
+        external: word("externalAddress"),
+        peer: connector.unwrap_or_else(|| Peer::Container(word("containerId").unwrap_or_default())),
     }
 }
 

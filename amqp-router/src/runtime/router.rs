@@ -26,7 +26,7 @@ use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::Log;
 use crate::runtime::manage::{self, Manager, configure_log, scope};
 use crate::runtime::metrics::Figures;
-use crate::runtime::plan::{self, Planner, address_rule, treatment};
+use crate::runtime::plan::{self, Planner, address_rule, auto_link, treatment};
 use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::scrapes::Overview;
@@ -343,6 +343,9 @@ impl ControlPlane {
             if let Some(scope) = scope(entity) {
                 self.service.control.configure(scope, address_rule(entity));
             }
+        }
+        for entity in self.config.of("router.config.autoLink") {
+            self.service.control.add_auto_link(auto_link(entity));
         }
         let planner = Planner::new(&self.config, &self.service.profiles)?;
         planner.load_profiles()?;

@@ -148,6 +148,7 @@ fn busiest(workers: Vec<WorkerFigures>) -> Total {
             .counts
             .transit
             .saturating_sub(sum(|counts| counts.transit)),
+        ..AddressCounts::default()
     };
     total.addresses = shown;
     total
@@ -196,7 +197,7 @@ mod tests {
             let counts = |n: u32| AddressCounts {
                 ingress: u64::from(n),
                 egress: 1,
-                transit: 0,
+                ..AddressCounts::default()
             };
             let addresses = (0..1000).map(|n| (AddressId(n), counts(n))).collect();
             let mut figures = WorkerFigures {

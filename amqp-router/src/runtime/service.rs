@@ -467,7 +467,7 @@ impl Service {
                 Ok(grant) => peer.grant = Some(grant),
                 Err(denial) => {
                     warn!(target: "POLICY", "[C{id}] The connection is dropped: {}", denial.0);
-                    return self.closed(id, Some(denial.0));
+                    return self.closed(id, Some(denial.0), false);
                 }
             }
         }
@@ -488,10 +488,13 @@ impl Service {
             match event {
                 WorkerEvent::Attach(request) => self.attach(*request, now),
                 WorkerEvent::Attached(link) => self.control.attached(&link, now),
+                WorkerEvent::NotAttached { ticket, error } => {
+                    self.control.not_attached(ticket, error.as_ref(), now);
+                }
                 WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
-                WorkerEvent::Detached(link) => {
+                WorkerEvent::Detached { link, loss } => {
                     self.governance.detached(link);
-                    self.control.detached(link, now);
+                    self.control.detached(link, &loss, now);
                 }
                 WorkerEvent::Opening {
                     id,
@@ -505,9 +508,13 @@ impl Service {
                     step,
                 } => self.authenticate(worker.index(), connection, id, step),
                 WorkerEvent::Opened(status) => self.opened(worker, status),
-                WorkerEvent::Closed { id, reason } => {
+                WorkerEvent::Closed {
+                    id,
+                    reason,
+                    is_news,
+                } => {
                     self.control.closed(id, now);
-                    self.closed(id, reason);
+                    self.closed(id, reason, is_news);
                 }
                 WorkerEvent::Flows(events) => self.telemetry.flows(events),
                 WorkerEvent::Octets { id, octets } => {
@@ -545,6 +552,9 @@ impl Service {
     pub(crate) fn send_commands(&mut self) {
         while let Some(notice) = self.control.poll_notice() {
             log_notice(&notice);
+        }
+        while let Some(notice) = self.control.poll_auto_link_notice() {
+            info!(target: "ROUTER_CORE", "{notice}");
         }
         while let Some(notice) = self.control.poll_uplink_notice() {
             info!(target: "ROUTER_CORE", "{notice}");
@@ -711,12 +721,16 @@ impl Service {
     }
 
     fn opened(&mut self, worker: WorkerId, status: Box<ConnectionStatus>) {
+        let row = self.connections.get(&status.id);
+        let connector = row.and_then(|row| row.connector.as_ref());
+        let connector = connector.map(|connector| connector.name().to_owned());
         self.control.opened(&Opened {
             connection: status.id,
             worker,
             role: status.role,
             cost: status.cost,
             container: status.container.clone(),
+            connector,
         });
         let Some(row) = self.connections.get_mut(&status.id) else {
             return;
@@ -739,7 +753,8 @@ impl Service {
         row.status = Some(status);
     }
 
-    fn closed(&mut self, id: u64, reason: Option<String>) {
+    /// A connection is over; `is_news` if the log says so even where it never was open.
+    fn closed(&mut self, id: u64, reason: Option<String>, is_news: bool) {
         let Some(row) = self.connections.remove(&id) else {
             return;
         };
@@ -748,6 +763,8 @@ impl Service {
         self.telemetry.closed(&row, text);
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
+        } else if is_news && row.connector.is_none() {
+            info!(target: "SERVER", "[C{id}] Connection from {} failed: {text}", row.host);
         } else {
             debug!(target: "SERVER", "[C{id}] Connection from {} ended before it was open: {text}", row.host);
         }

@@ -548,7 +548,10 @@ impl World {
                 let now = self.now();
                 self.control.attach(*request, now);
             }
-            WorkerEvent::Detached(reference) => {
+            WorkerEvent::Detached {
+                link: reference,
+                loss,
+            } => {
                 let link = self
                     .control
                     .links()
@@ -557,9 +560,9 @@ impl World {
                     self.mourning.push(number);
                 }
                 let now = self.now();
-                self.control.detached(reference, now);
+                self.control.detached(reference, &loss, now);
             }
-            WorkerEvent::Closed { id, reason } => {
+            WorkerEvent::Closed { id, reason, .. } => {
                 self.ledger
                     .say(|| format!("connection {id} is closed: {reason:?}"));
                 let eof = reason
@@ -568,7 +571,9 @@ impl World {
                 assert!(eof, "the router closed a connection: {reason:?}");
             }
             WorkerEvent::Opened(_) => {}
-            WorkerEvent::Attached(_) | WorkerEvent::Heard { .. } => {
+            WorkerEvent::Attached(_)
+            | WorkerEvent::NotAttached { .. }
+            | WorkerEvent::Heard { .. } => {
                 panic!("there are no other routers")
             }
             WorkerEvent::Local { .. } => panic!("there are no local programs"),

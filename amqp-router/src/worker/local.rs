@@ -8,6 +8,7 @@ use super::{ConnectionId, Worker, WorkerEvent};
 use crate::adaptors::connections::Peer;
 use crate::adaptors::local::{LocalConnection, LocalLinkId};
 use crate::codec::{Attach, DeliveryState};
+use crate::control::links::Loss;
 use crate::control::role::Role;
 use crate::control::table::{Direction, LinkRef};
 use crate::forwarding::Arrival;
@@ -131,7 +132,8 @@ impl Worker {
                 direction,
                 slot,
             };
-            self.events.push_back(WorkerEvent::Detached(link));
+            let loss = Loss::Detached(None);
+            self.events.push_back(WorkerEvent::Detached { link, loss });
         }
     }
 }

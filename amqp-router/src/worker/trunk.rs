@@ -1,4 +1,4 @@
-//! Connections to other routers.
+//! Connections to other routers, and to containers that this router attaches links to.
 
 use std::time::Instant;
 
@@ -9,9 +9,8 @@ use crate::codec::{Attach, Error, Role};
 use crate::control::links::LeadsTo;
 use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{Direction, LinkRef};
-use crate::control::trunk::{Purpose, RouterLink};
-use crate::control::uplink::Ticket;
-use crate::endpoint::{LinkId, SessionId};
+use crate::control::trunk::{Purpose, RouterLink, Ticket};
+use crate::endpoint::{LimitReached, LinkId, SessionId};
 use crate::forwarding::links::Target;
 use crate::forwarding::wire::Terminal;
 
@@ -25,6 +24,7 @@ impl Worker {
         let begun = match amqp.role {
             ConnectionRole::InterRouter => Trunk::begin(&mut amqp.endpoint, connector),
             ConnectionRole::Edge => Trunk::begin_edge(&mut amqp.endpoint, connector),
+            ConnectionRole::RouteContainer => Ok(Trunk::to_container(&amqp.endpoint)),
             _ => return,
         };
         match begun {
@@ -64,10 +64,14 @@ impl Worker {
             return;
         };
         let Some(trunk) = &mut amqp.trunk else { return };
-        if let Some((session, attach)) = trunk.ready(&amqp.endpoint, ticket, attach) {
-            self.attach_own_link(connection, session, attach, Purpose::Proxy(ticket));
-            self.connections.touch(connection.0);
+        match trunk.ready(&mut amqp.endpoint, ticket, attach) {
+            Ok(Some((session, attach))) => {
+                self.attach_own_link(connection, session, attach, Purpose::Proxy(ticket));
+            }
+            Ok(None) => {}
+            Err(limit) => self.not_attached(ticket, &limit),
         }
+        self.connections.touch(connection.0);
     }
 
     /// Detaches a link into the network.
@@ -85,9 +89,9 @@ impl Worker {
     }
 
     /// An incoming link into the network leads somewhere.
-    pub(super) fn open_proxy(&mut self, link: LinkRef, leads_to: LeadsTo) {
+    pub(super) fn open_proxy(&mut self, link: LinkRef, leads_to: LeadsTo, address: Option<&str>) {
         if let Some(target) = super::target_of(leads_to) {
-            self.forwarder.open_incoming(link.slot, target, None);
+            self.forwarder.open_incoming(link.slot, target, address);
         }
         if let Some(terminal) = self.terminal(link) {
             self.connections.touch(terminal.connection);
@@ -123,8 +127,14 @@ impl Worker {
         let capacity = amqp.settings.link_capacity;
         let Some(trunk) = &mut amqp.trunk else { return };
         let role = attach.role;
-        let Ok(id) = amqp.endpoint.attach(session, attach.clone()) else {
-            return;
+        let id = match amqp.endpoint.attach(session, attach.clone()) {
+            Ok(id) => id,
+            Err(limit) => {
+                if let Purpose::Proxy(ticket) = purpose {
+                    self.not_attached(ticket, &limit);
+                }
+                return;
+            }
         };
         trunk.attaching(id, purpose);
         let terminal = Terminal {
@@ -144,6 +154,15 @@ impl Worker {
         }
     }
 
+    fn not_attached(&mut self, ticket: Ticket, limit: &LimitReached) {
+        let error = Some(Error::new(
+            "amqp:resource-limit-exceeded",
+            limit.to_string(),
+        ));
+        self.events
+            .push_back(WorkerEvent::NotAttached { ticket, error });
+    }
+
     /// A peer has answered the attach of one of this router's links.
     pub(super) fn attached(
         &mut self,
@@ -156,9 +175,16 @@ impl Worker {
             return;
         };
         let (number, capacity) = (amqp.id, amqp.settings.link_capacity);
-        let purpose = amqp.trunk.as_mut().and_then(|trunk| trunk.attached(id));
-        let refused = attach.source.is_none() || attach.target.is_none();
-        let (Some(purpose), false) = (purpose, refused) else {
+        // It is the peer's own terminus that tells (AMQP 2.6.3).
+        let refused = match attach.role {
+            Role::Sender => attach.source.is_none(),
+            Role::Receiver => attach.target.is_none(),
+        };
+        if refused {
+            // The peer's detach, which follows, has the reason.
+            return;
+        }
+        let Some(purpose) = amqp.trunk.as_mut().and_then(|trunk| trunk.attached(id)) else {
             return;
         };
         let Some((direction, index)) = super::link_of(token) else {

@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Addresses(Watch),
     /// Show the routers of the network, and the ways to them
     Nodes(Watch),
+    /// Show the links that the router attaches to brokers
+    AutoLinks(Watch),
     /// Show TCP listeners, connectors and connections
     Tcp(Watch),
     /// Show the memory that is in use

@@ -16,6 +16,7 @@ pub(crate) enum Report {
     Links,
     Addresses,
     Nodes,
+    AutoLinks,
     Tcp,
     Memory,
     Log,
@@ -30,6 +31,7 @@ impl Report {
             Self::Links => &["router.link"],
             Self::Addresses => &["router.address"],
             Self::Nodes => &["router.node"],
+            Self::AutoLinks => &["router.config.autoLink"],
             Self::Tcp => &["tcpListener", "tcpConnector", "tcpConnection"],
             Self::Memory => &["routerMetrics", "allocator"],
             Self::Log => &["log"],
@@ -45,6 +47,7 @@ impl Report {
             Self::Links => table(LINKS, "no links"),
             Self::Addresses => table(ADDRESSES, "no addresses"),
             Self::Nodes => table(NODES, "no other routers: this one stands alone"),
+            Self::AutoLinks => table(AUTO_LINKS, "no auto links"),
             Self::Tcp => tcp(found, style),
             Self::Memory => memory(found, style),
             Self::Log => table(LOG, "no log: the router is part of another program"),
@@ -152,6 +155,18 @@ const NODES: &[Column] = &[
     ("link", |row| plain(row, "routerLink")),
     ("neighbours", |row| plain(row, "linkState")),
     ("valid origins", |row| plain(row, "validOrigins")),
+];
+
+const AUTO_LINKS: &[Column] = &[
+    ("name", |row| plain(row, "name")),
+    ("dir", |row| plain(row, "direction")),
+    ("address", |row| plain(row, "address")),
+    ("there", |row| plain(row, "externalAddress")),
+    ("container", |row| plain(row, "containerId")),
+    ("connector", |row| plain(row, "connection")),
+    ("link", |row| plain(row, "linkRef")),
+    ("state", |row| plain(row, "operStatus")),
+    ("last error", |row| plain(row, "lastError")),
 ];
 
 const TCP_LISTENERS: &[Column] = &[

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::control::address::Identity;
-use crate::control::links::{AddressRule, AttachRequest, Scope};
+use crate::control::links::{AddressRule, AttachRequest, Loss, Scope};
 use crate::control::table::{LinkLoad, Slot};
 
 /// An edge router and the interior routers that it is connected to.
@@ -58,6 +58,7 @@ impl Net {
                 worker: WorkerId(0),
                 role: ConnectionRole::Edge,
                 cost: 1,
+                connector: None,
                 container: format!("I{interior}"),
             });
         }
@@ -160,9 +161,9 @@ impl Net {
                     attach,
                 } => self.asked.push_back((connection, ticket, *attach)),
                 Command::Detach { link } => {
-                    self.edge.detached(link, self.now);
+                    self.edge.detached(link, &Loss::Connection, self.now);
                     if let Some((interior, far)) = self.far.remove(&link) {
-                        self.interiors[interior].detached(far, self.now);
+                        self.interiors[interior].detached(far, &Loss::Connection, self.now);
                     }
                 }
                 Command::Accept { link, .. } => self.accepted.push(link),
@@ -187,8 +188,8 @@ impl Net {
             .collect();
         for near in links {
             let (_, far) = self.far.remove(&near).expect("it was there");
-            self.edge.detached(near, self.now);
-            self.interiors[interior].detached(far, self.now);
+            self.edge.detached(near, &Loss::Connection, self.now);
+            self.interiors[interior].detached(far, &Loss::Connection, self.now);
         }
         let connection = interior as u64 + 1;
         self.edge.closed(connection, self.now);
@@ -219,10 +220,10 @@ fn messages_go_up_while_somebody_there_receives() {
     let second = net.client(false, Outgoing, "a");
     net.settle();
     assert!(net.leads_up("a"));
-    net.interiors[0].detached(first, net.now);
+    net.interiors[0].detached(first, &Loss::Connection, net.now);
     net.settle();
     assert!(net.leads_up("a"));
-    net.interiors[0].detached(second, net.now);
+    net.interiors[0].detached(second, &Loss::Connection, net.now);
     net.settle();
     assert!(!net.leads_up("a"));
 }
@@ -251,7 +252,7 @@ fn links_into_the_network_go_with_the_last_who_needs_them() {
     net.settle();
     assert_eq!(net.far.len(), standing + 2);
     for (client, left) in clients.into_iter().zip([2, 1, 0]) {
-        net.edge.detached(client, net.now);
+        net.edge.detached(client, &Loss::Connection, net.now);
         net.settle();
         assert_eq!(net.far.len(), standing + left);
     }

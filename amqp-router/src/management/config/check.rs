@@ -9,7 +9,6 @@ use crate::policy::Vhost;
 pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
     let says = |problem: &str| Some(entity.invalid(problem.into()));
     match entity.schema().name {
-        "router.config.autoLink" => says("auto links are not supported by this version"),
         "listener" | "connector"
             if !matches!(
                 entity.text("role"),

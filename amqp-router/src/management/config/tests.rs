@@ -82,7 +82,7 @@ fn names_are_unique_within_a_type() {
 #[test]
 fn what_is_not_supported_yet_is_said_so() {
     let config = parse(
-        "router {\n mode: edge\n id: A\n}\nconnector {\n name: c\n host: h\n role: inter-edge\n}\nautoLink {\n name: t\n address: x\n direction: in\n containerId: c\n}\n",
+        "router {\n mode: edge\n id: A\n}\nconnector {\n name: c\n host: h\n role: inter-edge\n}\n",
     );
     let problems = config.expect("valid").unsupported();
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -90,7 +90,6 @@ fn what_is_not_supported_yet_is_said_so() {
         problems,
         [
             "connector 'c': the attribute 'role' must be normal, route-container, inter-router or edge: this version knows no others",
-            "autoLink 't': auto links are not supported by this version",
         ]
     );
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::{Manager, configure_log};
 use crate::codec::Value;
 use crate::management::agent::Refusal;
-use crate::management::reload::{Plan, Step};
+use crate::management::reload::{Plan, Step, key};
 use crate::management::{Entity, Unique};
 use crate::runtime::reload::Reloaded;
 
@@ -114,6 +114,10 @@ impl Manager<'_> {
         let schema = entity.schema();
         if schema.singleton {
             return self.config.of(schema.name).next().cloned();
+        }
+        if schema.name == "router.config.autoLink" {
+            let mut live = self.config.of(schema.name);
+            return live.find(|live| key(live) == key(entity)).cloned();
         }
         let entities = &self.config.entities;
         let found = match crate::management::special(entity) {

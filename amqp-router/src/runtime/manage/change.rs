@@ -9,7 +9,7 @@ use crate::control::links::Scope;
 use crate::management::agent::Refusal;
 use crate::management::{Entity, unsupported};
 use crate::runtime::log::{Levels, Log, Module, Settings};
-use crate::runtime::plan::{Listening, Planner, address_rule, profile_source, proxy};
+use crate::runtime::plan::{Listening, Planner, address_rule, auto_link, profile_source, proxy};
 
 impl Manager<'_> {
     /// Puts a new entity to work; returns it with its identity.
@@ -127,6 +127,7 @@ impl Manager<'_> {
                     self.service.control.unconfigure(scope);
                 }
             }
+            "router.config.autoLink" => self.service.control.remove_auto_link(entity.name()),
             _ => {}
         }
         self.config.remove(entity);
@@ -175,6 +176,7 @@ impl Manager<'_> {
                     self.service.control.configure(scope, address_rule(entity));
                 }
             }
+            "router.config.autoLink" => self.service.control.add_auto_link(auto_link(entity)),
             _ => {}
         }
         Ok(())

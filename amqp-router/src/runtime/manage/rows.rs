@@ -139,8 +139,19 @@ impl Manager<'_> {
                 entity.set("inProcess", own as i64);
                 entity.set("subscriberCount", (address.consumers() - own) as i64);
                 entity.set("priority", entry.priority.map_or(-1, i64::from));
-                entity.set("deliveriesIngress", integer(counts.ingress));
-                entity.set("deliveriesEgress", integer(counts.egress));
+                // What programs send and receive is counted apart.
+                let (programs, containers) = (counts.programs, counts.containers);
+                let (ingress, egress) = (counts.ingress, counts.egress);
+                for (attribute, count) in [
+                    ("deliveriesIngress", ingress - programs.ingress),
+                    ("deliveriesEgress", egress - programs.egress),
+                    ("deliveriesFromContainer", programs.ingress),
+                    ("deliveriesToContainer", programs.egress),
+                    ("deliveriesIngressRouteContainer", containers.ingress),
+                    ("deliveriesEgressRouteContainer", containers.egress),
+                ] {
+                    entity.set(attribute, integer(count));
+                }
                 entity.set("deliveriesTransit", integer(counts.transit));
                 let watched = self.service.control.is_watched(&entry.key);
                 entity.set("watch", watched);
@@ -152,10 +163,6 @@ impl Manager<'_> {
                 entity.set("remoteHostRouters", Value::List(remotes));
                 for attribute in [
                     "containerCount",
-                    "deliveriesToContainer",
-                    "deliveriesFromContainer",
-                    "deliveriesIngressRouteContainer",
-                    "deliveriesEgressRouteContainer",
                     "deliveriesIngressInterNetwork",
                     "deliveriesEgressInterNetwork",
                     "trackedDeliveries",
@@ -181,6 +188,7 @@ impl Manager<'_> {
             ("addrCount", totals.addresses),
             ("linkCount", totals.links),
             ("nodeCount", totals.routers),
+            ("autoLinkCount", self.service.control.auto_link_count()),
             ("connectionCount", amqp + tcp),
         ] {
             entity.set(attribute, count as i64);
@@ -196,6 +204,12 @@ impl Manager<'_> {
         entity.set("deliveriesIngress", integer(counts.ingress));
         entity.set("deliveriesEgress", integer(counts.egress));
         entity.set("deliveriesTransit", integer(counts.transit));
+        for (attribute, count) in [
+            ("deliveriesIngressRouteContainer", counts.containers.ingress),
+            ("deliveriesEgressRouteContainer", counts.containers.egress),
+        ] {
+            entity.set(attribute, integer(count));
+        }
         entity.set("deliveriesStuck", integer(totals.backlog.stuck));
         entity.set("presettledDeliveries", integer(counts.outcomes.presettled));
         entity.set(
@@ -216,9 +230,6 @@ impl Manager<'_> {
             entity.set("residentMemoryUsage", integer(memory.resident));
         }
         for attribute in [
-            "autoLinkCount",
-            "deliveriesIngressRouteContainer",
-            "deliveriesEgressRouteContainer",
             "deliveriesIngressInterNetwork",
             "deliveriesEgressInterNetwork",
         ] {

@@ -551,11 +551,12 @@ impl Router {
                 role: status.role,
                 cost: status.cost,
                 container: status.container.clone(),
+                connector: None,
             }),
             WorkerEvent::Closed { id, .. } => self.control.closed(id, now),
             WorkerEvent::Attach(request) => self.control.attach(*request, now),
             WorkerEvent::Attached(link) => self.control.attached(&link, now),
-            WorkerEvent::Detached(link) => self.control.detached(link, now),
+            WorkerEvent::Detached { link, loss } => self.control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
             _ => {}
         }

@@ -64,6 +64,7 @@ async fn perform(context: &mut Context, command: Command) -> Outcome {
         Command::Links(watch) => reports::show(context, Report::Links, &watch).await,
         Command::Addresses(watch) => reports::show(context, Report::Addresses, &watch).await,
         Command::Nodes(watch) => reports::show(context, Report::Nodes, &watch).await,
+        Command::AutoLinks(watch) => reports::show(context, Report::AutoLinks, &watch).await,
         Command::Tcp(watch) => reports::show(context, Report::Tcp, &watch).await,
         Command::Memory(watch) => reports::show(context, Report::Memory, &watch).await,
         Command::Log {

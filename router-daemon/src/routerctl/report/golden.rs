@@ -49,6 +49,7 @@ const REPORTS: &[(Report, &str)] = &[
     (Report::Links, "links"),
     (Report::Addresses, "addresses"),
     (Report::Nodes, "nodes"),
+    (Report::AutoLinks, "auto-links"),
     (Report::Tcp, "tcp"),
     (Report::Memory, "memory"),
     (Report::Log, "log"),
