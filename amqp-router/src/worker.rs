@@ -6,6 +6,7 @@
 
 mod flows;
 mod local;
+mod login;
 mod readers;
 pub(crate) mod tcp;
 mod trunk;
@@ -23,8 +24,7 @@ use crate::adaptors::connections::{Connections, NO_LINK, Peer, link_of, token_of
 use crate::adaptors::local::{LocalEvent, LocalLinkId};
 use crate::adaptors::tcp::TcpStatus;
 use crate::codec::{
-    Attach, Error, ReceiverSettleMode, Role, RouterAnnotations, SaslCode, SenderSettleMode, Symbol,
-    Target,
+    Attach, Error, ReceiverSettleMode, Role, RouterAnnotations, SenderSettleMode, Target,
 };
 use crate::control::links::{AttachRequest, Command, LeadsTo, Loss, Termini};
 use crate::control::role::Role as ConnectionRole;
@@ -44,6 +44,7 @@ use crate::policy::Grant;
 use crate::vanflow::FlowEvent;
 use crate::worker::flows::Flows;
 use crate::worker::tcp::Dial;
+pub(crate) use login::{Authentication, LoginStep};
 
 /// A connection's number in its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,51 +121,6 @@ pub(crate) enum WorkerEvent {
         connection: ConnectionId,
         event: LocalEvent,
     },
-}
-
-/// What a peer says while one of the two authenticates.
-#[derive(Debug)]
-pub(crate) enum LoginStep {
-    /// A client chooses.
-    Init {
-        mechanism: Symbol,
-        response: Option<Bytes>,
-    },
-    /// A client answers our challenge.
-    Response(Bytes),
-    /// The server offers this mechanism, which is an exchange.
-    Chosen(Symbol),
-    /// The server's challenge in it.
-    Challenge(Bytes),
-    /// The server says that it has succeeded, and may prove itself.
-    Success(Option<Bytes>),
-}
-
-/// How it goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Authentication {
-    /// The client is to answer this.
-    Challenge(String),
-    Accepted {
-        user: Option<String>,
-        mechanism: String,
-        /// What proves us to the client.
-        proof: Option<String>,
-    },
-    Rejected,
-    /// The server could not tell: try again later.
-    Unavailable,
-    /// We, the client, begin an exchange.
-    Begin {
-        mechanism: Symbol,
-        response: String,
-    },
-    /// We answer the server's challenge.
-    Respond(String),
-    /// The server has proved itself.
-    Confirmed,
-    /// It has not, or is not understood.
-    GiveUp(&'static str),
 }
 
 /// What a worker can report of itself.
@@ -291,47 +247,6 @@ impl Worker {
             _ => {}
         }
         self.forwarder.connection_closed(connection.0);
-    }
-
-    /// Answers [`WorkerEvent::Authenticate`].
-    pub(crate) fn authenticated(
-        &mut self,
-        connection: ConnectionId,
-        id: u64,
-        result: Authentication,
-        now: Instant,
-    ) {
-        let Some(amqp) = self
-            .connections
-            .amqp(connection.0)
-            .filter(|amqp| amqp.id == id)
-        else {
-            return;
-        };
-        match result {
-            Authentication::Challenge(challenge) => amqp.endpoint.sasl_challenge(challenge.into()),
-            Authentication::Accepted {
-                user,
-                mechanism,
-                proof,
-            } => {
-                amqp.peer.authenticated = mechanism != "ANONYMOUS";
-                amqp.peer.user = user;
-                amqp.peer.sasl = Some(mechanism);
-                let proof = proof.map(Bytes::from);
-                amqp.endpoint.sasl_outcome(SaslCode::Ok, proof);
-            }
-            Authentication::Rejected => amqp.endpoint.sasl_outcome(SaslCode::Auth, None),
-            Authentication::Unavailable => amqp.endpoint.sasl_outcome(SaslCode::SysTemp, None),
-            Authentication::Begin {
-                mechanism,
-                response,
-            } => amqp.endpoint.sasl_begin(mechanism, response.into()),
-            Authentication::Respond(response) => amqp.endpoint.sasl_respond(response.into()),
-            Authentication::Confirmed => amqp.endpoint.sasl_confirm(),
-            Authentication::GiveUp(reason) => amqp.endpoint.sasl_give_up(reason),
-        }
-        self.process(connection, now);
     }
 
     /// Closes a connection, with an error if there is one to tell.
@@ -605,17 +520,6 @@ impl Worker {
             aborted: transfer.aborted,
         };
         self.forwarder.transfer(&mut self.connections, now, arrival);
-    }
-
-    fn authenticate(&mut self, connection: ConnectionId, step: LoginStep) {
-        if let Some(amqp) = self.connections.amqp(connection.0) {
-            let id = amqp.id;
-            self.events.push_back(WorkerEvent::Authenticate {
-                connection,
-                id,
-                step,
-            });
-        }
     }
 
     /// Handles what happens rarely.

@@ -240,7 +240,25 @@ fn refusals_are_counted_by_reason() {
     });
     let scrape = Scrape::of(&router, "http");
     assert_eq!(scrape.value(name, &[("reason", "rate")]), 0.0);
-    assert_eq!(scrape.samples(name).count(), 5);
+    assert_eq!(scrape.value(name, &[("reason", "memory")]), 0.0);
+    assert_eq!(scrape.samples(name).count(), 6);
+}
+
+#[test]
+fn without_memory_left_nobody_connects_and_everybody_may_look() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let router = builder().router(json!({"maxMemoryMegabytes": 1})).start();
+    eventually("the log says so", || {
+        router
+            .log()
+            .contains("of 1 MB are in use; new connections are closed")
+    });
+    Peer::Fe2o3.start(&router, Job::connect()).failure();
+    let name = "amqp_router_connections_refused_total";
+    let scrape = Scrape::of(&router, "http");
+    assert!(scrape.value(name, &[("reason", "memory")]) >= 1.0);
 }
 
 #[test]

@@ -139,14 +139,11 @@ fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
         }
     };
     let mut receiver = router.start(&["recv", "traced", "--timeout", "60"]);
-    let links = || router.json(&["query", "link", "--where", "owningAddr=Mtraced"]);
-    let deadline = Instant::now() + PATIENCE;
-    let id = loop {
-        if let Some(id) = links()[0]["connectionId"].as_str() {
-            break id.to_owned();
-        }
-        assert!(Instant::now() < deadline, "nobody receives");
-    };
+    let links = ["query", "link", "--where", "owningAddr=Mtraced"];
+    router.until(&links);
+    let links = router.json(&links);
+    let id = links[0]["connectionId"].as_str().expect("a number");
+    let id = id.to_owned();
     let connection = router.json(&["read", "connection", &id]);
     assert_eq!(connection["enableProtocolTrace"], false);
     let traced = router.json(&["update", "connection", &id, "enableProtocolTrace=true"]);

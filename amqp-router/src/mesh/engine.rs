@@ -379,9 +379,8 @@ impl Mesh {
                 };
                 node.heard_of = now;
                 let restarted = node.has_restarted(instance);
-                node.check(link_state_sequence, now);
-                node.link_state.advertised(link_state_sequence);
-                node.addresses.advertised(address_sequence);
+                node.link_state.advertised(link_state_sequence, now);
+                node.addresses.advertised(address_sequence, now);
                 if restarted {
                     self.on_restart(&id, now);
                 }
@@ -593,10 +592,10 @@ impl Mesh {
         match change {
             AddressChange::Differential { added, removed } => {
                 let known = node.addresses.sequence;
-                if sequence > known + 1 {
-                    node.addresses.advertised(sequence);
-                }
-                if sequence != known + 1 {
+                if sequence != known + 1 || node.addresses.is_missing() {
+                    if sequence > known {
+                        node.addresses.exists(sequence);
+                    }
                     return;
                 }
                 node.addresses.received(sequence);

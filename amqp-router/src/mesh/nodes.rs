@@ -18,8 +18,6 @@ pub(super) struct Node {
     pub(super) instance: Option<i64>,
     /// The connection that it is a neighbour by.
     pub(super) neighbour: Option<NeighbourId>,
-    /// Since when it has been advertising an older link state than is known of it.
-    doubted: Option<Instant>,
     /// When its link state was last heard of.
     pub(super) heard_of: Instant,
     pub(super) link_state: Known,
@@ -44,12 +42,30 @@ pub(super) struct Known {
     missing: bool,
     /// When it was last asked for.
     asked: Option<Instant>,
+    /// Since when the router has been naming an older number than the one that is known.
+    doubted: Option<Instant>,
 }
 
 impl Known {
-    /// What the router says that the newest number is.
-    pub(super) fn advertised(&mut self, sequence: u64) {
+    /// What the router says that the newest number is. An older one than is known may have been
+    /// overtaken; if it stays, what is known was not said by the router that says so now.
+    pub(super) fn advertised(&mut self, sequence: u64, now: Instant) {
+        if sequence >= self.sequence {
+            self.doubted = None;
+        } else if now.duration_since(*self.doubted.get_or_insert(now)) > DOUBT {
+            self.want();
+        }
         self.newest = sequence;
+    }
+
+    /// There is one of this number.
+    pub(super) fn exists(&mut self, sequence: u64) {
+        self.newest = self.newest.max(sequence);
+    }
+
+    /// Whether nothing is known that changes could be to.
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing
     }
 
     /// One has come.
@@ -93,7 +109,6 @@ impl Node {
             id: id.into(),
             instance: None,
             neighbour: None,
-            doubted: None,
             heard_of: now,
             link_state: Known {
                 missing: true,
@@ -105,17 +120,6 @@ impl Node {
             addresses: Known::default(),
             keys: HashSet::new(),
             forgotten: 0,
-        }
-    }
-
-    /// Compares what is known of its link state with what it says itself. An older number may have
-    /// been overtaken; if it stays, what is known was never its own.
-    pub(super) fn check(&mut self, sequence: u64, now: Instant) {
-        if sequence >= self.link_state.sequence {
-            self.doubted = None;
-        } else if now.duration_since(*self.doubted.get_or_insert(now)) > DOUBT {
-            self.doubted = None;
-            self.link_state.want();
         }
     }
 
@@ -137,3 +141,37 @@ impl Node {
 const DOUBT: Duration = Duration::from_secs(10);
 /// How long an answer may take before the question is put again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any instant will do
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_newer_is_asked_for_and_not_again_at_once() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        known.advertised(3, now);
+        assert!(known.ask(now) && !known.ask(now));
+        known.received(3);
+        assert!(!known.ask(now + ASK_AGAIN));
+    }
+
+    /// A router that was started twice within what its instance can tell apart.
+    #[test]
+    fn an_older_number_that_stays_means_that_nothing_is_known() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        known.received(7);
+        known.advertised(2, now);
+        assert!(!known.ask(now), "it may have been overtaken");
+        known.advertised(7, now + DOUBT);
+        known.advertised(2, now + DOUBT);
+        known.advertised(2, now + DOUBT * 2);
+        assert!(!known.is_missing());
+        let later = now + DOUBT * 3;
+        known.advertised(2, later);
+        assert!(known.is_missing() && known.ask(later));
+        assert_eq!(known.sequence, 0);
+        known.received(2);
+        assert!(!known.is_missing() && !known.ask(later + ASK_AGAIN));
+    }
+}

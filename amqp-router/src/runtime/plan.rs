@@ -505,7 +505,8 @@ pub(crate) fn mesh_settings(config: &Config) -> Option<mesh::Settings> {
     };
     Some(mesh::Settings {
         id: router.word("id").unwrap_or_default().to_owned(),
-        instance: started.map_or(0, |started| started.as_secs() as i64),
+        // skrouterd counts seconds; but a supervisor may start a router twice in one.
+        instance: started.map_or(0, |started| started.as_millis() as i64),
         hello_interval: seconds("helloIntervalSeconds", 1),
         hello_max_age: seconds("helloMaxAgeSeconds", 3),
         ra_interval: seconds("raIntervalSeconds", 30),

@@ -45,3 +45,93 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+    use crate::control::address::Identity;
+    use crate::control::role::Role;
+    use crate::control::table::{Treatment, WorkerId};
+    use crate::endpoint::{Config, Connection, ConnectionError};
+    use crate::forwarding::Settings;
+    use crate::forwarding::replies::Replies;
+    use crate::worker::WorkerEvent;
+
+    #[test]
+    fn a_connection_that_is_over_goes_even_if_its_last_words_are_not_read() {
+        let start = Instant::now();
+        let (mut worker, id) = worker(start);
+        // No protocol of ours: it is told which is, and does not read it.
+        worker.input(id, b"GET / HTTP/1.1\r\n"[..].into(), start);
+        assert!(worker.is_finished(id) && !worker.is_reset(id));
+        let waiting = |worker: &mut Worker| worker.output(id).map_or(0, |out| out.len());
+        assert!(waiting(&mut worker) > 0);
+        for second in 1..10 {
+            worker.handle_timeout(start + Duration::from_secs(second));
+            assert!(!worker.is_reset(id), "{second}");
+        }
+        worker.handle_timeout(start + Duration::from_secs(12));
+        assert!(worker.is_reset(id));
+        assert_eq!(waiting(&mut worker), 0);
+        assert_eq!(worker.figures(start).cut_off, 1);
+    }
+
+    #[test]
+    fn when_memory_is_short_only_those_go_that_much_waits_for() {
+        let start = Instant::now();
+        let (mut worker, id) = worker(start);
+        worker.shed(start);
+        assert!(!worker.is_reset(id), "nothing waits for it");
+        // Heartbeats of ours, which nobody reads: enough of anything will do.
+        let out = worker.output(id).expect("it is here");
+        out.push_payload(vec![0; LEAST_WAITING].into());
+        worker.shed(start);
+        assert!(worker.is_reset(id) && worker.is_finished(id));
+        let reasons: Vec<_> = std::iter::from_fn(|| worker.poll_event())
+            .filter_map(|event| match event {
+                WorkerEvent::Closed { reason, .. } => reason,
+                _ => None,
+            })
+            .collect();
+        let expected = ConnectionError::SlowReader(LEAST_WAITING).to_string();
+        assert_eq!(reasons, [expected]);
+    }
+
+    /// A worker with a connection that has said nothing yet.
+    fn worker(now: Instant) -> (Worker, ConnectionId) {
+        let settings = Settings {
+            worker: WorkerId(0),
+            identity: Arc::new(Identity {
+                id: "R".into(),
+                edge: false,
+                network: None,
+                tenant: None,
+            }),
+            default_treatment: Treatment::Balanced,
+            replies: Replies::new([7; 16]),
+        };
+        let mut worker = Worker::new(settings, Arc::default(), now);
+        let endpoint = Arc::new(Config {
+            handshake_time_out: Duration::from_secs(3600),
+            ..Config::default()
+        });
+        let settings = ConnectionSettings {
+            name: "listener".into(),
+            role: Role::Normal,
+            cost: 1,
+            link_capacity: 250,
+            governed: false,
+            policy_vhost: None,
+            max_message_size: None,
+            endpoint: Arc::clone(&endpoint),
+        };
+        let connection = Connection::server(endpoint, now);
+        let id = worker.add_connection(1, connection, settings.into(), PeerInfo::default());
+        (worker, id)
+    }
+}
