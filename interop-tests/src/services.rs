@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,8 +32,17 @@ pub fn tcp_connector(port: u16, address: &str) -> (&'static str, Value) {
 ///
 /// When there is none.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Not of those that connections are given: somebody's would have it before it is listened on.
+    let from = std::process::id() as u16 % SPAN;
+    for _ in 0..SPAN {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + from.wrapping_add(next) % SPAN;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// A service that sends back what it gets, then the name that it has, and ends.
@@ -133,3 +143,7 @@ pub fn check_echo(port: u16, size: usize, name: &str) {
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The ports that tests listen on.
+const FIRST: u16 = 12_000;
+const SPAN: u16 = 20_000;

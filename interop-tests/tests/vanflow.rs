@@ -8,7 +8,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use interop_tests::{Event, Job, Peer, Request, Router, RouterBuilder, Running, available, fields};
+use interop_tests::{
+    Event, Job, Peer, Request, Router, RouterBuilder, Running, available, fields, free_port,
+};
 use serde_json::{Map, Value, json};
 
 /// What a collector has understood so far.
@@ -89,11 +91,6 @@ fn tcp(kind: &str, port: u16) -> (&str, Value) {
         entity["processId"] = "process 1".into();
     }
     (kind, entity)
-}
-
-fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("an address").port()
 }
 
 /// A service that answers what it gets with as much again, and a word more.

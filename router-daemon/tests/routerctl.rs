@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -170,8 +171,15 @@ fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
 #[test]
 fn the_latest_lines_of_the_log_are_shown() {
     let router = Router::standalone();
-    let lines = router.done(&["log", "show"]);
-    assert!(lines.contains(" SERVER (info) Operational, "), "{lines}");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let lines = router.done(&["log", "show"]);
+        if lines.contains(" SERVER (info) Operational, ") {
+            break;
+        }
+        // It listens a moment before it says so.
+        assert!(Instant::now() < deadline, "{lines}");
+    }
     let last = router.json(&["log", "show", "--limit", "2"]);
     let entries = last.as_array().expect("entries");
     assert_eq!(entries.len(), 2, "{last}");
@@ -682,8 +690,17 @@ fn add_user(file: &str, name: &str, password: &str) {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Not of those that connections are given: somebody's would have it before it is listened on.
+    let from = std::process::id() as u16 % SPAN;
+    for _ in 0..SPAN {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + from.wrapping_add(next) % SPAN;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -691,3 +708,6 @@ fn text(bytes: &[u8]) -> String {
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The ports that tests listen on.
+const FIRST: u16 = 12_000;
+const SPAN: u16 = 20_000;
