@@ -112,8 +112,6 @@
 //! bugs, looked for by fuzzing and by simulation. Should a thread of a router panic nevertheless,
 //! [`Router::failed`] says so; the program had better end, or drop the router and start another.
 
-#![allow(dead_code)]
-
 mod adaptors;
 #[cfg(feature = "benchmarks")]
 #[doc(hidden)]

@@ -132,6 +132,7 @@ pub(crate) struct WorkerStatus {
     pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
     pub(crate) counts: WorkerCounts,
     pub(crate) backlog: Backlog,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
     pub(crate) in_flight: usize,
 }
 
@@ -302,6 +303,7 @@ impl Worker {
     }
 
     /// AMQP connections and local programs.
+    #[cfg(test)]
     pub(crate) fn connection_count(&self) -> usize {
         self.connections.len()
     }
@@ -351,7 +353,6 @@ impl Worker {
                 self.forwarder
                     .tell(&mut self.connections, now, link.slot, message);
             }
-            Command::Close { connection, error } => self.close_by_id(connection, error, now),
         }
     }
 
@@ -497,7 +498,7 @@ impl Worker {
                     Some((Direction::Incoming, index)) => self.forwarder.credit_returned(index),
                     None => {}
                 },
-                Event::Window(_) => {
+                Event::Window => {
                     self.forwarder.room_changed(connection.0);
                 }
                 other => self.lifecycle(connection, other, now),

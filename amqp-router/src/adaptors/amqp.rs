@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::adaptors::reading::Reading;
 use crate::adaptors::trunk::Trunk;
-use crate::codec::{Fields, Symbol};
+use crate::codec::Fields;
 use crate::control::role::{Role, peer_cost};
 use crate::control::table::{Direction, Slot};
 use crate::endpoint::{Connection, Departure, LinkId};
@@ -95,15 +95,12 @@ pub(crate) struct TlsInfo {
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionStatus {
     pub(crate) id: u64,
-    pub(crate) name: String,
     pub(crate) role: Role,
     /// The higher of the two costs that its ends give it.
     pub(crate) cost: u32,
     pub(crate) container: String,
     pub(crate) properties: Fields,
-    pub(crate) opened: bool,
     pub(crate) peer: PeerInfo,
-    pub(crate) links: usize,
     /// When there was a delivery, to a second.
     pub(crate) delivered: Option<Instant>,
 }
@@ -184,7 +181,6 @@ impl AmqpConnection {
         let open = self.endpoint.remote();
         ConnectionStatus {
             id: self.id,
-            name: self.settings.name.clone(),
             role: self.role,
             cost: open.map_or(1, |open| {
                 self.settings.cost.max(peer_cost(&open.properties))
@@ -193,9 +189,7 @@ impl AmqpConnection {
                 .map(|open| open.container_id.clone())
                 .unwrap_or_default(),
             properties: open.map(|open| open.properties.clone()).unwrap_or_default(),
-            opened: self.peer.opened_at.is_some(),
             peer: (*self.peer).clone(),
-            links: self.links.len(),
             delivered: self.delivered,
         }
     }
@@ -263,11 +257,6 @@ impl AmqpConnection {
             .start_delivery(link, departure, payload, more)
             .expect("forwarding has asked for the allowance before")
     }
-}
-
-/// The mechanism of a peer that did not authenticate.
-pub(crate) fn anonymous() -> Symbol {
-    Symbol::from("ANONYMOUS")
 }
 
 /// Bytes that may wait to be written to one connection before its links have to wait.

@@ -39,6 +39,10 @@ struct LocalLink {
 
 /// What a local program is told of its links.
 #[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "every program has one link: it need not look which it is"
+)]
 pub(crate) enum LocalEvent {
     Attached {
         link: LocalLinkId,

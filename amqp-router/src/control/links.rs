@@ -124,11 +124,6 @@ pub(crate) enum Command {
     Detach { link: LinkRef },
     /// Send a neighbour a message on its control link.
     Tell { link: LinkRef, message: Bytes },
-    /// Close the connection of this identity.
-    Close {
-        connection: u64,
-        error: Option<Error>,
-    },
 }
 
 /// The two ends of a link, as its attach is answered.

@@ -113,8 +113,7 @@ impl Network {
         }
         self.neighbours[at] = Some(opened.connection);
         let neighbour = NeighbourIndex(at as u32);
-        let container = opened.container.clone();
-        let trunk = Trunk::new(neighbour, opened.worker, opened.cost, container);
+        let trunk = Trunk::new(neighbour, opened.worker, opened.cost);
         self.trunks.insert(opened.connection, trunk);
     }
 

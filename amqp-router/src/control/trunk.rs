@@ -42,8 +42,6 @@ pub(super) struct Trunk {
     pub(super) neighbour: NeighbourIndex,
     pub(super) worker: WorkerId,
     pub(super) cost: u32,
-    /// What its peer calls itself.
-    pub(super) container: String,
     control: [Option<LinkRef>; 2],
     /// By priority, to the neighbour.
     data: [Option<Slot>; PRIORITIES],
@@ -55,17 +53,11 @@ pub(super) struct Trunk {
 }
 
 impl Trunk {
-    pub(super) fn new(
-        neighbour: NeighbourIndex,
-        worker: WorkerId,
-        cost: u32,
-        container: String,
-    ) -> Self {
+    pub(super) fn new(neighbour: NeighbourIndex, worker: WorkerId, cost: u32) -> Self {
         Self {
             neighbour,
             worker,
             cost,
-            container,
             control: [None; 2],
             data: [None; PRIORITIES],
             attached: [0; 2],
@@ -150,7 +142,7 @@ mod tests {
     }
 
     fn trunk() -> Trunk {
-        Trunk::new(NeighbourIndex(0), WorkerId(0), 1, "R2".into())
+        Trunk::new(NeighbourIndex(0), WorkerId(0), 1)
     }
 
     #[test]

@@ -39,8 +39,6 @@ pub(crate) enum ConnectionError {
     InvalidField(&'static str),
     #[error("{0} exceeds our limit")]
     Limit(&'static str),
-    #[error("{0} does not fit the peer's max-frame-size")]
-    FrameSizeTooSmall(&'static str),
 }
 
 impl ConnectionError {
@@ -61,7 +59,6 @@ impl ConnectionError {
             Self::Decode(error) => error.condition(),
             Self::NotAllowed(_) => condition::NOT_ALLOWED,
             Self::InvalidField(_) => condition::INVALID_FIELD,
-            Self::FrameSizeTooSmall(_) => condition::FRAME_SIZE_TOO_SMALL,
         }
     }
 }

@@ -26,7 +26,6 @@ pub(crate) enum Event {
     SaslInit {
         mechanism: Symbol,
         response: Option<Bytes>,
-        hostname: Option<String>,
     },
     /// A client's answer to our challenge.
     SaslResponse(Bytes),
@@ -63,6 +62,7 @@ pub(crate) enum Event {
     Detached {
         link: LinkId,
         token: u32,
+        #[cfg_attr(not(test), allow(dead_code, reason = "tests look at it"))]
         closed: bool,
         /// The peer's reason, or ours if the peer broke the rules.
         error: Option<Error>,
@@ -73,18 +73,21 @@ pub(crate) enum Event {
         /// Of the peer: `Receiver` speaks of what we sent, `Sender` of what we received.
         role: Role,
         token: u32,
+        #[cfg_attr(not(test), allow(dead_code, reason = "tests look at it"))]
         session: SessionId,
+        #[cfg_attr(not(test), allow(dead_code, reason = "tests look at it"))]
         id: u32,
         state: Option<DeliveryState>,
         settled: bool,
     },
     /// Credit or drain of a sending link changed, or a receiving link was drained.
     Flow {
+        #[cfg_attr(not(test), allow(dead_code, reason = "tests look at it"))]
         link: LinkId,
         token: u32,
     },
     /// The sending links of a session may move again: its outgoing window was shut and opened.
-    Window(SessionId),
+    Window,
     /// The last event: the peer closed, broke the protocol, fell silent or went away.
     Closed {
         /// What the peer gave as reason.
@@ -98,6 +101,7 @@ pub(crate) enum Event {
 /// `release_window`.
 #[derive(Debug)]
 pub(crate) struct TransferEvent {
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests look at it"))]
     pub(crate) link: LinkId,
     pub(crate) token: u32,
     pub(crate) delivery: DeliveryRef,
@@ -114,6 +118,5 @@ pub(crate) struct TransferEvent {
 /// What only the first frame of a delivery says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct First {
-    pub(crate) tag: DeliveryTag,
     pub(crate) format: u32,
 }

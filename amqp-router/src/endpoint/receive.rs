@@ -38,6 +38,7 @@ impl Connection {
     }
 
     /// What the sender of a receiving link last said it has waiting.
+    #[cfg(test)]
     pub(crate) fn available(&self, link: LinkId) -> u32 {
         let link = self.links.find(link);
         let receiver = link.and_then(|link| link.receiver());
@@ -128,7 +129,7 @@ impl Connection {
         }
         if opened {
             self.send_endings(index);
-            let later = event.replace(Event::Window(SessionId(index)));
+            let later = event.replace(Event::Window);
             self.pending.extend(later.map(Told::Event));
         }
         Ok(event)
@@ -239,8 +240,7 @@ impl Connection {
                 id,
             },
             first: match transfer.delivery_tag {
-                Some(tag) if is_first => Some(First {
-                    tag,
+                Some(_) if is_first => Some(First {
                     format: transfer.message_format.unwrap_or(0),
                 }),
                 _ => None,

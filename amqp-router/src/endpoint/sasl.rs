@@ -268,7 +268,6 @@ impl Connection {
         Some(Event::SaslInit {
             mechanism: init.mechanism,
             response: init.initial_response,
-            hostname: init.hostname,
         })
     }
 

@@ -192,6 +192,7 @@ impl Connection {
     }
 
     /// Whether a delivery has started on this link and not ended.
+    #[cfg(test)]
     pub(crate) fn is_sending(&self, link: LinkId) -> bool {
         let link = self.links.find(link);
         link.and_then(|link| link.sender())
@@ -213,6 +214,7 @@ impl Connection {
     }
 
     /// Says how many deliveries wait for credit, in the next flow of this link.
+    #[cfg(test)]
     pub(crate) fn set_available(&mut self, link: LinkId, available: u32) {
         let Some(index) = self.links.index(link) else {
             return;

@@ -131,6 +131,7 @@ impl Connection {
     }
 
     /// Ends a session; `Event::Ended` follows when the peer has answered.
+    #[cfg(test)]
     pub(crate) fn end(&mut self, session: SessionId, error: Option<Error>) {
         self.send_end(session.0, error, true);
     }

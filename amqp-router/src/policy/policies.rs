@@ -15,7 +15,6 @@ pub(crate) struct PolicySettings {
     pub(crate) max_connections: usize,
     /// Bytes; `None` is any.
     pub(crate) max_message_size: Option<u64>,
-    pub(crate) enable_vhost_policy: bool,
     pub(crate) enable_vhost_name_patterns: bool,
     /// The vhost of peers that name none that there is; empty: such peers are turned away.
     pub(crate) default_vhost: String,
@@ -103,11 +102,6 @@ impl Policies {
             admitted: HashMap::new(),
             counts: PolicyCounts::default(),
         }
-    }
-
-    /// Whether connections are decided on at all, besides by their number.
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.settings.enable_vhost_policy
     }
 
     /// A socket was accepted. False: there are too many, and it is to be closed.

@@ -337,7 +337,6 @@ fn settings() -> PolicySettings {
     PolicySettings {
         max_connections: 100,
         max_message_size: None,
-        enable_vhost_policy: true,
         enable_vhost_name_patterns: false,
         default_vhost: "$default".into(),
     }

@@ -315,7 +315,6 @@ impl Driver {
                 self.worker
                     .local_settle(connection, link, delivery, state, now);
             }
-            LocalRequest::Detach { link } => self.worker.local_detach(connection, link, now),
             LocalRequest::Leave => {
                 self.locals.remove(&connection);
                 self.worker.remove(connection, now);

@@ -3,8 +3,6 @@
 //! Everything below this module is handed bytes and `now`; everything here turns the outside
 //! world (sockets, files, certificates, signals, the console) into those.
 
-// Until the driver of the workers, which uses most of this, stands here too.
-#![allow(dead_code)]
 // Time is an argument everywhere else; it comes from here.
 #![allow(clippy::disallowed_methods)]
 

@@ -46,7 +46,6 @@ impl Governance {
             policies: Policies::new(PolicySettings {
                 max_connections: number("maxConnections").unwrap_or(65_535) as usize,
                 max_message_size: number("maxMessageSize").filter(|size| *size > 0),
-                enable_vhost_policy: policy.flag("enableVhostPolicy"),
                 enable_vhost_name_patterns: policy.flag("enableVhostNamePatterns"),
                 default_vhost: policy.text("defaultVhost").unwrap_or_default().to_owned(),
             }),

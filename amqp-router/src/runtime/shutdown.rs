@@ -74,6 +74,7 @@ impl Signals {
 
 /// Tells every part of a router to stop; see [`Shutdown`].
 #[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "dropping it is what tells"))]
 pub(crate) struct Stop(watch::Sender<bool>);
 
 /// What a part of a router holds to learn that it is to stop.
@@ -87,11 +88,13 @@ impl Stop {
     }
 
     /// Parts stop also when this is dropped.
+    #[cfg(test)]
     pub(crate) fn stop(&self) {
         self.0.send_replace(true);
     }
 
     /// Returns when every part has dropped its [`Shutdown`].
+    #[cfg(test)]
     pub(crate) async fn all_stopped(&self) {
         self.0.closed().await;
     }

@@ -232,7 +232,7 @@ impl Client {
                     }
                 }
             }
-            Event::Window(_) => {}
+            Event::Window => {}
             Event::Closed { error, local } => {
                 let expected = self.phase == ClientPhase::Closing && local.is_none();
                 assert!(expected, "a connection was closed: {error:?} {local:?}");

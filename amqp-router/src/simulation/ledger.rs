@@ -6,8 +6,6 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
 use crate::codec::DeliveryState;
 use crate::control::table::Treatment;
 
@@ -75,7 +73,6 @@ pub(super) enum Gone {
 pub(super) struct MessageRecord {
     pub(super) sender: LinkNo,
     pub(super) address: AddressNo,
-    pub(super) sequence: u64,
     pub(super) settled: bool,
     /// It may expire.
     pub(super) mortal: bool,
@@ -99,7 +96,6 @@ pub(super) enum Phase {
 pub(super) struct CopyRecord {
     pub(super) message: MessageNo,
     pub(super) receiver: LinkNo,
-    pub(super) settled: bool,
     pub(super) complete: bool,
     pub(super) aborted: bool,
     pub(super) said: Option<DeliveryState>,
@@ -223,7 +219,6 @@ impl Ledger {
         self.messages.push(MessageRecord {
             sender,
             address,
-            sequence,
             settled,
             mortal,
             content,
@@ -398,7 +393,6 @@ impl Ledger {
         self.copies.push(CopyRecord {
             message: number,
             receiver,
-            settled,
             complete: false,
             aborted: false,
             said: None,
@@ -558,11 +552,6 @@ impl Ledger {
                 "{number:?} did not reach {receiver:?}"
             );
         }
-    }
-
-    /// The bytes of a message as receivers must get them.
-    pub(super) fn bytes(&self, number: MessageNo) -> Bytes {
-        self.messages[number.0].content.wire.clone()
     }
 }
 

@@ -88,6 +88,7 @@ impl Origin {
     }
 
     /// Discretionary records that there are.
+    #[cfg(test)]
     pub(crate) fn live(&self) -> u32 {
         self.live.load(Ordering::Relaxed)
     }

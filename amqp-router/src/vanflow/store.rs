@@ -350,6 +350,7 @@ impl Store {
         self.records.iter().map(|(id, record)| (*id, record))
     }
 
+    #[cfg(test)]
     pub(super) fn co_record_count(&self) -> usize {
         self.co_records.len() + self.early.len()
     }

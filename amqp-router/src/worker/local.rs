@@ -8,9 +8,8 @@ use super::{ConnectionId, Worker, WorkerEvent};
 use crate::adaptors::connections::Peer;
 use crate::adaptors::local::{LocalConnection, LocalLinkId};
 use crate::codec::{Attach, DeliveryState};
-use crate::control::links::Loss;
 use crate::control::role::Role;
-use crate::control::table::{Direction, LinkRef};
+use crate::control::table::Direction;
 use crate::forwarding::Arrival;
 use crate::forwarding::wire::Terminal;
 
@@ -109,31 +108,6 @@ impl Worker {
         if let Some(token) = local.settle(link, delivery) {
             self.forwarder
                 .receiver_update(&mut self.connections, now, token, Some(state), true);
-        }
-    }
-
-    /// Detaches a local program's link.
-    pub(crate) fn local_detach(
-        &mut self,
-        connection: ConnectionId,
-        link: LocalLinkId,
-        now: Instant,
-    ) {
-        let Some(local) = self.connections.local(connection.0) else {
-            return;
-        };
-        if let Some((direction, slot)) = local.slot(link) {
-            self.remove_link(direction, slot, now);
-            if let Some(local) = self.connections.local(connection.0) {
-                local.remove_link(link);
-            }
-            let link = LinkRef {
-                worker: self.id,
-                direction,
-                slot,
-            };
-            let loss = Loss::Detached(None);
-            self.events.push_back(WorkerEvent::Detached { link, loss });
         }
     }
 }

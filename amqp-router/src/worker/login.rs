@@ -37,8 +37,6 @@ pub(crate) enum Authentication {
         proof: Option<String>,
     },
     Rejected,
-    /// The server could not tell: try again later.
-    Unavailable,
     /// We, the client, begin an exchange.
     Begin {
         mechanism: Symbol,
@@ -82,7 +80,6 @@ impl Worker {
                 amqp.endpoint.sasl_outcome(SaslCode::Ok, proof);
             }
             Authentication::Rejected => amqp.endpoint.sasl_outcome(SaslCode::Auth, None),
-            Authentication::Unavailable => amqp.endpoint.sasl_outcome(SaslCode::SysTemp, None),
             Authentication::Begin {
                 mechanism,
                 response,

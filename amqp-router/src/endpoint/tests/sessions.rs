@@ -215,7 +215,7 @@ fn we_keep_to_the_peers_window() {
     assert_eq!(raw.frames().len(), 2);
     raw.server.events.clear();
     raw.send(0, flow(1, 2));
-    assert!(matches!(raw.server.events[..], [Event::Window(_)]));
+    assert!(matches!(raw.server.events[..], [Event::Window]));
     assert_eq!(raw.server.connection.sendable(link).window, 1);
     raw.send(0, flow(1, u32::MAX));
     assert_eq!(raw.server.connection.sendable(link).window, u32::MAX - 1);

@@ -107,9 +107,6 @@ pub(crate) enum LocalRequest {
         delivery: u32,
         state: DeliveryState,
     },
-    Detach {
-        link: LocalLinkId,
-    },
     Leave,
 }
 
