@@ -37,7 +37,7 @@ use crate::endpoint::{
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
-use crate::forwarding::stats::{AddressCounts, Backlog, Party, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
@@ -132,6 +132,7 @@ pub(crate) struct WorkerStatus {
     pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
     pub(crate) counts: WorkerCounts,
     pub(crate) backlog: Backlog,
+    pub(crate) pools: Vec<Pool>,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
     pub(crate) in_flight: usize,
 }
@@ -434,6 +435,10 @@ impl Worker {
             addresses: self.forwarder.address_counts().collect(),
             counts: self.forwarder.counts(),
             backlog: self.backlog(now),
+            pools: [self.connections.pool()]
+                .into_iter()
+                .chain(self.forwarder.pools())
+                .collect(),
             in_flight: self.forwarder.in_flight(),
         }
     }

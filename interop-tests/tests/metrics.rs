@@ -120,6 +120,35 @@ fn figures_move_with_what_they_count() {
 }
 
 #[test]
+fn pools_have_what_is_in_use() {
+    if !is_possible() {
+        return skip("it needs Proton, and a router of ours");
+    }
+    let router = builder().start();
+    let used = |kind: &str| {
+        let pools = rows(&router, "allocator");
+        let pool = pools.iter().find(|row| row["typeName"] == kind);
+        let pool = pool.unwrap_or_else(|| panic!("no {kind}: {pools:?}"));
+        let number = |attribute: &str| pool[attribute].as_i64().expect("a number");
+        assert!(number("typeSize") > 0, "{pool:?}");
+        assert!(
+            number("totalAllocFromHeap") >= number("heldByThreads"),
+            "{pool:?}"
+        );
+        number("heldByThreads")
+    };
+    let before = used("outgoing_link");
+    let receive = Job::receive("pool").count(1).time_limit(LIMIT);
+    let mut receiving = Peer::Proton.start(&router, receive);
+    receiving.expect("attached");
+    eventually("a link more", || used("outgoing_link") == before + 1);
+    assert!(used("connection") >= 2 && used("incoming_delivery") >= 0);
+    let sent = Peer::Proton.start(&router, Job::send("pool").count(1));
+    sent.finish();
+    receiving.finish();
+}
+
+#[test]
 fn what_waits_is_shown_while_it_waits() {
     if !is_possible() {
         return skip("it needs Proton, and a router of ours");

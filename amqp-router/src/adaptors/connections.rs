@@ -13,6 +13,7 @@ use crate::adaptors::tcp::{SINK, TcpConnection};
 use crate::codec::{DeliveryState, Error};
 use crate::control::table::{ConnectorId, Direction, Slot};
 use crate::endpoint::{DeliveryRef, OutBuf};
+use crate::forwarding::stats::Pool;
 use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
 
 /// Every connection of one worker, by the number that [`Terminal::connection`] holds.
@@ -39,6 +40,10 @@ pub(crate) enum Peer {
 }
 
 impl Connections {
+    pub(crate) fn pool(&self) -> Pool {
+        Pool::of("connection", &self.slots)
+    }
+
     pub(crate) fn new(ids: Arc<AtomicU64>) -> Self {
         Self {
             ids,

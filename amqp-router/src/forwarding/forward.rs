@@ -18,7 +18,7 @@ use crate::forwarding::inspect::{self, Inspected};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
-use crate::forwarding::stats::{AddressCounts, Party, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Party, Pool, WorkerCounts};
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
 use crate::forwarding::treatment::Journey;
@@ -134,6 +134,16 @@ impl Forwarder {
     /// Whether this is an edge router.
     pub(crate) fn is_edge(&self) -> bool {
         self.settings.identity.edge
+    }
+
+    /// The memory that links and deliveries have.
+    pub(crate) fn pools(&self) -> [Pool; 4] {
+        [
+            self.incoming.pool("incoming_link"),
+            self.outgoing.pool("outgoing_link"),
+            self.inbound.pool("incoming_delivery"),
+            self.outbound.pool("outgoing_delivery"),
+        ]
     }
 
     pub(crate) fn counts(&self) -> WorkerCounts {

@@ -57,6 +57,28 @@ impl DeliveryCounts {
     }
 }
 
+/// Slots of one kind that a worker has made, and those that are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) kind: &'static str,
+    /// Octets of one slot.
+    pub(crate) size: usize,
+    pub(crate) slots: usize,
+    pub(crate) used: usize,
+}
+
+impl Pool {
+    /// The slots of a slab.
+    pub(crate) fn of<T>(kind: &'static str, slab: &slab::Slab<T>) -> Self {
+        Self {
+            kind,
+            size: size_of::<T>(),
+            slots: slab.capacity(),
+            used: slab.len(),
+        }
+    }
+}
+
 /// Who is at the other end of a link, where counters tell them apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Party {

@@ -6,6 +6,7 @@ use std::ops::{Index, IndexMut};
 use slab::Slab;
 
 use crate::control::table::Slot;
+use crate::forwarding::stats::Pool;
 
 /// A slab whose slots carry a serial number.
 ///
@@ -49,6 +50,10 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
+    pub(super) fn pool(&self, kind: &'static str) -> Pool {
+        Pool::of(kind, &self.slots)
+    }
+
     pub(super) fn insert(&mut self, value: T) -> Slot {
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);

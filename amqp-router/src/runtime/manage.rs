@@ -174,6 +174,7 @@ impl Backend for Manager<'_> {
             "router.node" => self.routers(),
             "routerMetrics" => vec![self.metrics()],
             "log" => self.logs(),
+            "allocator" => self.pools(),
             "logStats" => self.log_stats(),
             "vhostStats" => self.service.vhost_stats(),
             _ => {

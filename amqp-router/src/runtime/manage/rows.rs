@@ -8,7 +8,7 @@ use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::Value;
 use crate::control::table::{AddressId, Direction, LinkRef};
 use crate::forwarding::links::LinkStatus;
-use crate::forwarding::stats::{AddressCounts, DeliveryCounts};
+use crate::forwarding::stats::{AddressCounts, DeliveryCounts, Pool};
 use crate::management::Entity;
 use crate::mesh::RouterStatus;
 use crate::runtime::metrics::Memory;
@@ -172,6 +172,42 @@ impl Manager<'_> {
                 entity
             })
             .collect()
+    }
+
+    /// The memory of what there are many of, all workers together. It is kept for those to come:
+    /// none goes back while the router runs.
+    pub(super) fn pools(&self) -> Vec<Entity> {
+        let mut pools: Vec<Pool> = Vec::new();
+        for pool in self.statuses.iter().flat_map(|status| &status.pools) {
+            match pools.iter_mut().find(|known| known.kind == pool.kind) {
+                Some(known) => {
+                    known.slots += pool.slots;
+                    known.used += pool.used;
+                }
+                None => pools.push(*pool),
+            }
+        }
+        let entity = |pool: Pool| {
+            let mut entity = of_type("allocator");
+            for attribute in ["name", "identity", "typeName"] {
+                entity.set(attribute, pool.kind);
+            }
+            for (attribute, count) in [
+                ("typeSize", pool.size),
+                ("totalAllocFromHeap", pool.slots),
+                ("heldByThreads", pool.used),
+                ("transferBatchSize", 0),
+                ("localFreeListMax", 0),
+                ("globalFreeListMax", 0),
+                ("totalFreeToHeap", 0),
+                ("batchesRebalancedToThreads", 0),
+                ("batchesRebalancedToGlobal", 0),
+            ] {
+                entity.set(attribute, count as i64);
+            }
+            entity
+        };
+        pools.into_iter().map(entity).collect()
     }
 
     pub(super) fn metrics(&self) -> Entity {
