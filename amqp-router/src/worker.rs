@@ -37,7 +37,7 @@ use crate::endpoint::{
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
-use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, Waits, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
@@ -66,6 +66,7 @@ pub(crate) struct Worker {
     next_tick: Instant,
     /// What is told in telemetry.
     flows: Flows,
+    waits: Waits,
     /// Peers that were cut off because they did not read.
     cut_off: u64,
 }
@@ -162,6 +163,7 @@ impl Worker {
             timers: BinaryHeap::new(),
             next_tick: now + TICK,
             flows: Flows::default(),
+            waits: Waits::default(),
             cut_off: 0,
         }
     }
@@ -433,7 +435,7 @@ impl Worker {
                 .forwarder
                 .link_statuses(&self.connections, self.id, now),
             addresses: self.forwarder.address_counts().collect(),
-            counts: self.forwarder.counts(),
+            counts: self.counts(),
             backlog: self.backlog(now),
             pools: [self.connections.pool()]
                 .into_iter()
@@ -443,11 +445,18 @@ impl Worker {
         }
     }
 
+    fn counts(&self) -> WorkerCounts {
+        WorkerCounts {
+            waits: self.waits,
+            ..self.forwarder.counts()
+        }
+    }
+
     pub(crate) fn figures(&self, now: Instant) -> WorkerFigures {
         let open = |peer: &Peer| matches!(peer, Peer::Tcp(tcp) if tcp.opened.is_some());
         WorkerFigures {
             addresses: self.forwarder.address_counts().collect(),
-            counts: self.forwarder.counts(),
+            counts: self.counts(),
             backlog: self.backlog(now),
             tcp: self
                 .connections

@@ -229,6 +229,14 @@ fn tcp_services_are_counted() {
         scrape.value("amqp_router_tcp_octets_total", &labels)
     };
     assert_eq!((octets("in"), octets("out")), (3000.0, 3003.0));
+    // Nobody's connection was never made, and its client got no octet.
+    for name in [
+        "amqp_router_tcp_connect_seconds",
+        "amqp_router_tcp_first_octet_seconds",
+    ] {
+        assert_eq!(scrape.value(&format!("{name}_count"), &[]), 3.0, "{name}");
+        assert!(scrape.value(&format!("{name}_sum"), &[]) > 0.0, "{name}");
+    }
 }
 
 #[test]

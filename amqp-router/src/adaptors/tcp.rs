@@ -55,6 +55,9 @@ pub(crate) struct TcpConnection {
     pub(crate) host: String,
     pub(crate) tls: Option<Arc<str>>,
     pub(crate) opened: Option<Instant>,
+    /// Since when a client has waited for its service's first octet, or this router for a service to
+    /// take the connection.
+    pub(crate) since: Option<Instant>,
     pub(crate) stage: Stage,
     /// One direction has failed, and the other has until then to end.
     pub(crate) linger_until: Option<Instant>,
@@ -241,6 +244,7 @@ impl TcpConnection {
         connection.service = Some(service);
         connection.host = host;
         connection.opened = Some(now);
+        connection.since = Some(now);
         connection
     }
 
@@ -264,6 +268,7 @@ impl TcpConnection {
             host: String::new(),
             tls: None,
             opened: None,
+            since: None,
             stage,
             linger_until: None,
             flow: None,

@@ -201,6 +201,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) egress: u64,
     pub(crate) transit: u64,
     pub(crate) containers: PartyCounts,
+    pub(crate) waits: Waits,
 }
 
 impl WorkerCounts {
@@ -211,7 +212,18 @@ impl WorkerCounts {
         self.egress += other.egress;
         self.transit += other.transit;
         self.containers.add(&other.containers);
+        self.waits.connect.add(&other.waits.connect);
+        self.waits.first_octet.add(&other.waits.first_octet);
     }
+}
+
+/// How long TCP connections waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// For a service to take the connection.
+    pub(crate) connect: Latency,
+    /// A client, from when it was accepted, for its service's first octet.
+    pub(crate) first_octet: Latency,
 }
 
 /// What one worker's links to AMQP peers and local programs have before them at a moment.

@@ -291,6 +291,25 @@ impl Figures {
             "From the arrival of an unsettled delivery until its receiver settled it.",
         )
         .histogram(&LATENCY_BOUNDS, &latency.counts, latency.seconds());
+        let waits = &totals.counts.waits;
+        for (name, help, wait) in [
+            (
+                "amqp_router_tcp_connect_seconds",
+                "For services to take the connections of TCP connectors, TLS included.",
+                &waits.connect,
+            ),
+            (
+                "amqp_router_tcp_first_octet_seconds",
+                "From when a TCP listener took a client's connection until its service's first octet.",
+                &waits.first_octet,
+            ),
+        ] {
+            out.family(Metric::Histogram, name, help).histogram(
+                &LATENCY_BOUNDS,
+                &wait.counts,
+                wait.seconds(),
+            );
+        }
     }
 
     fn expose_own(&self, out: &mut Exposition) {

@@ -115,6 +115,9 @@ impl Worker {
         tcp.tls = dialled.tls;
         tcp.opened = Some(now);
         tcp.stage = Stage::Open;
+        if let Some(since) = tcp.since.take() {
+            self.waits.connect.note(now.duration_since(since));
+        }
         if let Some(token) = tcp.sink.token {
             self.forwarder.destination_is_well(token);
         }
@@ -144,6 +147,7 @@ impl Worker {
             Some(next) => {
                 *connector = next;
                 let alpn = alpn.clone();
+                tcp.since = Some(now);
                 self.events.push_back(WorkerEvent::Dial(Dial {
                     connection,
                     id,
@@ -356,6 +360,12 @@ impl Worker {
             return false;
         };
         let mut worked = false;
+        if tcp.sink.octets > 0
+            && let (Some(since), Side::Client { .. }) = (tcp.since, &tcp.side)
+        {
+            self.waits.first_octet.note(now.duration_since(since));
+            tcp.since = None;
+        }
         if tcp.sink.aborted && !tcp.is_over() {
             tcp.end(true);
             self.flows.cut_off(tcp, now);
@@ -424,6 +434,7 @@ impl Worker {
                     alpn.clone_from(&head.alpn);
                     let (connector, trace) = (*connector, trace.take());
                     tcp.stage = Stage::Dialling;
+                    tcp.since = Some(now);
                     self.join_flow(connection.0, &head, trace, now);
                     self.events.push_back(WorkerEvent::Dial(Dial {
                         connection,
