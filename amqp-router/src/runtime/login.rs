@@ -262,7 +262,7 @@ impl Judged {
             }),
             Outcome::Rejected { reason } => {
                 let Self { id, host, .. } = &self;
-                warn!(target: "SERVER", "[C{id}] Authentication of {host} failed: {reason}");
+                warn!(target: "SERVER", conn = id, "Authentication of {host} failed: {reason}");
                 let delay = self.source.map(|source| {
                     let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
                     sources.failed(source, Instant::now())

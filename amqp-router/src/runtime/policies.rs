@@ -141,14 +141,14 @@ impl Service {
         let (shown_user, shown_vhost) = (user.escape_debug(), vhost.escape_debug());
         match self.governance.policies.open(&opening) {
             Ok(grant) => {
-                debug!(target: "POLICY", "[C{id}] ALLOW AMQP Open for user '{shown_user}', rhost '{}', vhost '{shown_vhost}'", opening.host);
+                debug!(target: "POLICY", conn = id, "ALLOW AMQP Open for user '{shown_user}', rhost '{}', vhost '{shown_vhost}'", opening.host);
                 self.governance.grant(id, Arc::clone(&grant));
                 self.to_worker(worker.index(), ToWorker::Admit { id, grant });
             }
             Err(denial) => {
                 info!(
                     target: "POLICY",
-                    "[C{id}] DENY AMQP Open for user '{shown_user}', rhost '{}', vhost '{shown_vhost}': {}",
+                    conn = id, "DENY AMQP Open for user '{shown_user}', rhost '{}', vhost '{shown_vhost}': {}",
                     opening.host,
                     denial.0,
                 );
@@ -187,7 +187,7 @@ impl Service {
                 };
                 info!(
                     target: "POLICY",
-                    "[C{connection}] DENY AMQP Attach {role} for user '{}', rhost '{}', vhost '{}' based on {denial}",
+                    conn = connection, "DENY AMQP Attach {role} for user '{}', rhost '{}', vhost '{}' based on {denial}",
                     grant.user.escape_debug(),
                     grant.remote_host,
                     grant.vhost.escape_debug(),
@@ -225,7 +225,7 @@ impl Service {
             }
         }
         for (id, name) in revoked {
-            info!(target: "POLICY", "[C{id}] Closing: '{}' is revoked", name.escape_debug());
+            info!(target: "POLICY", conn = id, "Closing: '{}' is revoked", name.escape_debug());
             self.close_connection(id, Some(disallowed()));
         }
     }

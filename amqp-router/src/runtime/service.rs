@@ -413,7 +413,7 @@ impl Service {
             info!(target: "POLICY", "DENY Connection '{}' based on global connection count", new.peer);
             return;
         }
-        debug!(target: "SERVER", "[C{id}] Accepted connection to {} from {}", new.listener, new.peer);
+        debug!(target: "SERVER", conn = id, "Accepted connection to {} from {}", new.listener, new.peer);
         let host = new.peer.to_string();
         let row = ConnectionRow {
             worker,
@@ -466,7 +466,7 @@ impl Service {
             match self.grant_connector(id, vhost) {
                 Ok(grant) => peer.grant = Some(grant),
                 Err(denial) => {
-                    warn!(target: "POLICY", "[C{id}] The connection is dropped: {}", denial.0);
+                    warn!(target: "POLICY", conn = id, "The connection is dropped: {}", denial.0);
                     return self.closed(id, Some(denial.0), false);
                 }
             }
@@ -630,7 +630,7 @@ impl Service {
             .map(|(&id, _)| id)
             .collect();
         for id in ids {
-            info!(target: "SERVER", "[C{id}] Closing: sslProfile '{profile}' has retired ordinals below {oldest}");
+            info!(target: "SERVER", conn = id, "Closing: sslProfile '{profile}' has retired ordinals below {oldest}");
             let text = format!("TLS credentials older than ordinal {oldest} are no longer valid");
             self.close_connection(id, Some(forced(&text)));
         }
@@ -737,8 +737,8 @@ impl Service {
         };
         info!(
             target: "ROUTER_CORE",
-            "[C{}] Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
-            status.id,
+            conn = status.id,
+            "Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
             if status.peer.incoming { "in" } else { "out" },
             status.peer.host,
             status.peer.tls.as_ref().map_or("no", |tls| tls.protocol.as_str()),
@@ -762,11 +762,11 @@ impl Service {
         let text = reason.as_deref().unwrap_or("closed by the peer");
         self.telemetry.closed(&row, text);
         if row.status.is_some() {
-            info!(target: "ROUTER_CORE", "[C{id}] Connection Closed: {} ({text})", row.host);
+            info!(target: "ROUTER_CORE", conn = id, "Connection Closed: {} ({text})", row.host);
         } else if is_news && row.connector.is_none() {
-            info!(target: "SERVER", "[C{id}] Connection from {} failed: {text}", row.host);
+            info!(target: "SERVER", conn = id, "Connection from {} failed: {text}", row.host);
         } else {
-            debug!(target: "SERVER", "[C{id}] Connection from {} ended before it was open: {text}", row.host);
+            debug!(target: "SERVER", conn = id, "Connection from {} ended before it was open: {text}", row.host);
         }
         if let Some(connector) = row.connector {
             connector.lost(text);

@@ -66,7 +66,7 @@ impl SocketTrace {
 
 fn say(id: u64, wanted: bool, line: &str) {
     match wanted {
-        true => info!(target: "PROTOCOL", "[C{id}]:FRAME: {line}"),
-        false => debug!(target: "PROTOCOL", "[C{id}]:FRAME: {line}"),
+        true => info!(target: "PROTOCOL", conn = id, ":FRAME: {line}"),
+        false => debug!(target: "PROTOCOL", conn = id, ":FRAME: {line}"),
     }
 }

@@ -104,7 +104,12 @@ impl Line {
     }
 
     fn write_content(&self, text: &mut String) {
+        let before = text.len();
         let _ = write!(text, "{}", self.identity);
+        // Frames follow in Proton's form: `[C1]:FRAME`.
+        if text.len() > before && !self.message.starts_with(':') {
+            text.push(' ');
+        }
         push_escaped(text, &self.message);
         for (name, value) in &self.fields {
             if !text.ends_with(' ') {
@@ -219,10 +224,7 @@ impl fmt::Display for Identity {
         if let Some(link) = self.link {
             write!(f, "[L{link}]")?;
         }
-        match (self.conn, self.link) {
-            (None, None) => Ok(()),
-            _ => f.write_str(" "),
-        }
+        Ok(())
     }
 }
 
