@@ -1,6 +1,7 @@
 //! Several routers under the same loads, in alternation, so that what else the machine does falls on
 //! all of them alike.
 
+mod chain;
 mod table;
 mod target;
 
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::report::Report;
 use crate::run::run;
+pub use chain::Chain;
 pub use table::{Summary, markdown, summarize};
 pub use target::{Launch, Target};
 
@@ -18,13 +20,18 @@ pub use target::{Launch, Target};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "router-compare", version)]
 pub struct CompareOptions {
-    /// A running router, as `name=host:port@pid`; without `@pid` its CPU time is not known.
+    /// A running router, as `name=host:port@pid`; without `@pid` its CPU time is not known. Of a
+    /// network, `name=host:port>host:port@pid,pid`: where senders attach, and where receivers do.
     #[arg(long, value_parser = Target::parse)]
     pub target: Vec<Target>,
     /// A router to start and end, as `name=command with {port}`, for a shell. A command of several
     /// parts must `exec` the router last, so that the process seen is the router's.
     #[arg(long, value_parser = Launch::parse)]
     pub launch: Vec<Launch>,
+    /// Interior routers in a line to start and end, as `name=length*daemon`; the daemon takes
+    /// `-c FILE` with a configuration of skrouterd's. Senders are at one end, receivers at the other.
+    #[arg(long, value_parser = Chain::parse)]
+    pub chain: Vec<Chain>,
     /// The one others are compared with; the first by default.
     #[arg(long)]
     pub baseline: Option<String>,
@@ -126,11 +133,11 @@ pub fn compare(
 ) -> Result<Comparison, Error> {
     let cases = options.cases()?;
     // Launched routers live as long as this vector.
-    let launched: Vec<target::Launched> = options
-        .launch
-        .iter()
-        .map(|launch| launch.start(options.start_timeout))
-        .collect::<Result<_, _>>()?;
+    let launches = options.launch.iter();
+    let launches = launches.map(|launch| launch.start(options.start_timeout));
+    let chains = options.chain.iter();
+    let chains = chains.map(|chain| chain.start(options.start_timeout));
+    let launched: Vec<target::Launched> = launches.chain(chains).collect::<Result<_, _>>()?;
     let started = launched.iter().map(|launched| launched.target.clone());
     let targets: Vec<Target> = options.target.iter().cloned().chain(started).collect();
     let baseline = options.baseline(&targets)?;
@@ -172,7 +179,7 @@ impl CompareOptions {
     fn baseline(&self, targets: &[Target]) -> Result<String, Error> {
         let first = targets
             .first()
-            .ok_or_else(|| Error::Usage("no --target, no --launch".into()))?;
+            .ok_or_else(|| Error::Usage("no --target, --launch or --chain".into()))?;
         let name = self.baseline.clone().unwrap_or_else(|| first.name.clone());
         match targets.iter().any(|target| target.name == name) {
             true => Ok(name),
@@ -208,11 +215,11 @@ impl CompareOptions {
             "router-bench --url {} --address {address} --duration {} --warmup {} {}",
             target.address, self.duration, self.warmup, self.with
         );
-        let pid = target
-            .pid
-            .map(|pid| format!("--pid {pid}"))
-            .unwrap_or_default();
-        let arguments = [&own, case.arguments, &pid];
+        let receivers = target.receivers.iter();
+        let receivers = receivers.map(|address| format!("--receivers-url {address}"));
+        let pids = target.pids.iter().map(|pid| format!("--pid {pid}"));
+        let place: Vec<String> = receivers.chain(pids).collect();
+        let arguments = [own.as_str(), case.arguments, &place.join(" ")];
         Options::try_parse_from(arguments.iter().flat_map(|part| part.split_whitespace()))
             .map_err(|error| Error::Usage(error.to_string()))
     }

@@ -16,6 +16,9 @@ pub struct Options {
     /// The router, as `host:port` or `amqp://host:port`.
     #[arg(long, default_value = "127.0.0.1:5672")]
     pub url: String,
+    /// The router that receivers attach to, if it is another one of the same network.
+    #[arg(long)]
+    pub receivers_url: Option<String>,
     /// What to measure.
     #[arg(long, value_enum, default_value_t = Mode::Throughput)]
     pub mode: Mode,
@@ -70,9 +73,9 @@ pub struct Options {
     /// Check content and order of every message received.
     #[arg(long)]
     pub verify: bool,
-    /// Process whose CPU time and memory are the router's.
-    #[arg(long)]
-    pub pid: Option<u32>,
+    /// Process whose CPU time and memory are the router's; several are added up.
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
     /// Seconds without any progress that mean failure.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub stall: f64,
@@ -129,19 +132,14 @@ impl Options {
         )
     }
 
-    /// Where the router listens.
+    /// Where the router listens that senders attach to.
     pub(crate) fn target(&self) -> Result<SocketAddr, Error> {
-        let address = self
-            .url
-            .strip_prefix("amqp://")
-            .unwrap_or(&self.url)
-            .trim_end_matches('/');
-        let mut found = address
-            .to_socket_addrs()
-            .map_err(|error| Error::Usage(format!("{address}: {error}")))?;
-        found
-            .next()
-            .ok_or_else(|| Error::Usage(format!("{address}: no such host")))
+        resolve(&self.url)
+    }
+
+    /// Where the router listens that receivers attach to.
+    pub(crate) fn receivers_target(&self) -> Result<SocketAddr, Error> {
+        resolve(self.receivers_url.as_ref().unwrap_or(&self.url))
     }
 
     /// The addresses of one connection's links.
@@ -175,6 +173,19 @@ impl Options {
         };
         Duration::from_secs_f64(self.timeout.unwrap_or(default))
     }
+}
+
+fn resolve(url: &str) -> Result<SocketAddr, Error> {
+    let address = url
+        .strip_prefix("amqp://")
+        .unwrap_or(url)
+        .trim_end_matches('/');
+    let mut found = address
+        .to_socket_addrs()
+        .map_err(|error| Error::Usage(format!("{address}: {error}")))?;
+    found
+        .next()
+        .ok_or_else(|| Error::Usage(format!("{address}: no such host")))
 }
 
 fn check(holds: bool, message: impl std::fmt::Display) -> Result<(), Error> {

@@ -15,6 +15,19 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// All of them together; nothing if there is none.
+    pub(crate) fn of_all(pids: &[u32]) -> Result<Option<Self>, Error> {
+        let each: Vec<Self> = pids
+            .iter()
+            .copied()
+            .map(Self::of)
+            .collect::<Result<_, _>>()?;
+        Ok(each.into_iter().reduce(|a, b| Usage {
+            cpu: a.cpu + b.cpu,
+            rss: a.rss + b.rss,
+        }))
+    }
+
     pub(crate) fn of(pid: u32) -> Result<Self, Error> {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
@@ -81,7 +94,11 @@ mod tests {
 
     #[test]
     fn this_process_has_memory() {
-        assert!(Usage::of(std::process::id()).unwrap().rss > 0);
+        let own = std::process::id();
+        let (once, twice) = (Usage::of_all(&[own]), Usage::of_all(&[own, own]));
+        let (once, twice) = (once.unwrap().unwrap().rss, twice.unwrap().unwrap().rss);
+        assert!(0 < once && once < twice, "{once} KiB, twice {twice} KiB");
+        assert!(Usage::of_all(&[]).unwrap().is_none());
         assert!(matches!(Usage::of(u32::MAX), Err(Error::Usage(_))));
     }
 }

@@ -24,7 +24,7 @@ use crate::tally::{Phase, Stage, Tally, Totals};
 /// `--timeout`.
 pub fn run(options: &Options) -> Result<Report, Error> {
     options.validate()?;
-    let before = options.pid.map(Usage::of).transpose()?;
+    let before = Usage::of_all(&options.pid)?;
     let mut run = Run::new(options);
     let measured = run.measure();
     let peers = run.finish();
@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
 
     fn measure(&mut self) -> Result<(Sample, Sample), Error> {
         match self.options.mode {
-            Mode::Throughput => self.connect(self.options.target()?)?,
+            Mode::Throughput => self.connect()?,
             Mode::Direct => self.connect_directly()?,
             Mode::Latency => self.connect_coupled()?,
             Mode::Idle => return self.hold_idle(),
@@ -83,6 +83,10 @@ impl<'a> Run<'a> {
 
     fn measure_duration(&mut self) -> Result<(Sample, Sample), Error> {
         self.enter(Phase::WarmUp)?;
+        // A network may take a while to know of a new receiver.
+        self.watch("waiting for the first message", |totals| {
+            totals.received > 0
+        })?;
         self.watch_for("warming up", self.options.warmup)?;
         self.enter(Phase::Measure)?;
         let start = self.sample()?;
@@ -148,11 +152,12 @@ impl<'a> Run<'a> {
     }
 
     /// Receivers first, so that no message finds an address without consumer.
-    fn connect(&mut self, target: SocketAddr) -> Result<(), Error> {
+    fn connect(&mut self) -> Result<(), Error> {
+        let (target, receivers_target) = (self.options.target()?, self.options.receivers_target()?);
         let connections = 0..self.options.connections;
         let receivers: Result<Vec<_>, _> = connections
             .clone()
-            .map(|index| self.receiver(target, index))
+            .map(|index| self.receiver(receivers_target, index))
             .collect();
         let senders: Result<Vec<_>, _> = connections
             .map(|index| self.sender(target, index, None))
@@ -182,7 +187,7 @@ impl<'a> Run<'a> {
     /// One thread for both ends: its wake-ups are then no part of what is measured.
     fn connect_coupled(&mut self) -> Result<(), Error> {
         let target = self.options.target()?;
-        let receiver = self.receiver(target, 0)?;
+        let receiver = self.receiver(self.options.receivers_target()?, 0)?;
         let latency = Latency::new(receiver.tally.clone());
         let sender = self.sender(target, 0, Some(latency))?;
         let peers = vec![
@@ -328,7 +333,7 @@ impl<'a> Run<'a> {
         Ok(Sample {
             at: clock::now(),
             totals: Totals::of(&self.tallies),
-            router: self.options.pid.map(Usage::of).transpose()?,
+            router: Usage::of_all(&self.options.pid)?,
             senders: thread_cpu("bench-send"),
             receivers: thread_cpu("bench-recv"),
         })
