@@ -10,6 +10,8 @@
 //! SIM_SEED=17 cargo test -p amqp-router mesh::simulation -- --nocapture
 //! ```
 
+mod scale;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +38,10 @@ struct Net {
     sent: u64,
     /// When the last message arrives that was sent over a way to a router.
     last: BTreeMap<(usize, usize), Duration>,
+    /// Of the messages sent.
+    octets: u64,
+    /// What engines have used of a processor.
+    busy: Duration,
     /// Messages that get lost, in a hundred.
     loss: u32,
     delay: Duration,
@@ -86,6 +92,8 @@ impl Net {
             ways: Vec::new(),
             flying: BTreeMap::new(),
             sent: 0,
+            octets: 0,
+            busy: Duration::ZERO,
             last: BTreeMap::new(),
             loss: 0,
             delay: Duration::from_millis(5),
@@ -214,7 +222,9 @@ impl Net {
             if let Some(mesh) = &mut self.routers[number].mesh
                 && mesh.poll_timeout().is_some_and(|due| due <= now)
             {
+                let stopwatch = stopwatch();
                 mesh.handle_timeout(now);
+                self.busy += stopwatch.elapsed();
                 let next = mesh.poll_timeout();
                 assert!(next.is_none_or(|next| next > now), "a timer stands still");
                 self.follow(number);
@@ -233,7 +243,9 @@ impl Net {
             Aim::Router(id) => *id == self.routers[here].id,
         };
         if mine && let Some(mesh) = &mut self.routers[here].mesh {
+            let stopwatch = stopwatch();
             mesh.receive(NeighbourId(flight.way as u32), &flight.message, now);
+            self.busy += stopwatch.elapsed();
         }
         let mut trace = flight.trace;
         trace.push(here);
@@ -258,11 +270,7 @@ impl Net {
 
     /// Does what a router's engine wants done.
     fn follow(&mut self, number: usize) {
-        while let Some(output) = self.routers[number]
-            .mesh
-            .as_mut()
-            .and_then(Mesh::poll_output)
-        {
+        while let Some(output) = self.next_output(number) {
             let router = &mut self.routers[number];
             match output {
                 Output::Routes(routes) => router.routes = routes,
@@ -281,6 +289,13 @@ impl Net {
                 Output::Send { to, message } => self.send(number, to, &message),
             }
         }
+    }
+
+    fn next_output(&mut self, number: usize) -> Option<Output> {
+        let stopwatch = stopwatch();
+        let output = self.routers[number].mesh.as_mut()?.poll_output();
+        self.busy += stopwatch.elapsed();
+        output
     }
 
     fn send(&mut self, from: usize, to: To, message: &Bytes) {
@@ -316,6 +331,7 @@ impl Net {
         let late = self.delay.as_micros() as u64;
         let late = Duration::from_micros(self.rng.random_range(late / 2..=late));
         self.sent += 1;
+        self.octets += message.len() as u64;
         // What goes one way stays in order.
         let to = self.other_end(way, from);
         let last = self.last.entry((way, to)).or_default();
@@ -461,6 +477,11 @@ impl Net {
         }
         panic!("after {most:?}: {}", self.fault().unwrap_or_default());
     }
+}
+
+#[allow(clippy::disallowed_methods)] // nothing is decided by what it shows
+fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 /// The router that a message is addressed to.
