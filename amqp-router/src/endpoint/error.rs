@@ -1,6 +1,8 @@
 //! What peers do wrong, and the error conditions that tell them (AMQP 2.8.15–2.8.18).
 
-use crate::codec::{DecodeError, Error, FrameError, SaslCode, condition};
+use std::fmt;
+
+use crate::codec::{DecodeError, Error, FrameError, ProtocolHeader, SaslCode, condition};
 
 /// Why a connection ended from our side.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -15,8 +17,8 @@ pub(crate) enum ConnectionError {
     SlowReader(usize),
     #[error("the peer went away")]
     Eof,
-    #[error("the peer's protocol header is not one we offer")]
-    ProtocolHeader,
+    #[error("the peer began with {0}")]
+    ProtocolHeader(Beginning),
     #[error("SASL: {0}")]
     Sasl(&'static str),
     #[error("authentication failed: {0:?}")]
@@ -48,7 +50,7 @@ impl ConnectionError {
                 condition::RESOURCE_LIMIT_EXCEEDED
             }
             Self::CloseTimeOut | Self::Eof => condition::CONNECTION_FORCED,
-            Self::ProtocolHeader
+            Self::ProtocolHeader(_)
             | Self::Sasl(_)
             | Self::Frame(_)
             | Self::FrameTooLarge { .. }
@@ -62,6 +64,63 @@ impl ConnectionError {
         }
     }
 }
+
+/// What a peer sent where a protocol header was due that we offer (AMQP 2.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Beginning {
+    octets: [u8; ProtocolHeader::LEN],
+    len: usize,
+}
+
+impl Beginning {
+    /// Of at most as many octets as a header has.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let mut octets = [0; ProtocolHeader::LEN];
+        let len = bytes.len().min(octets.len());
+        octets[..len].copy_from_slice(&bytes[..len]);
+        Self { octets, len }
+    }
+}
+
+/// What an operator can make something of.
+impl fmt::Display for Beginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = &self.octets[..self.len];
+        let is_http = |method: &&[u8]| seen.starts_with(method);
+        match *seen {
+            [22, 3, ..] => f.write_str("a TLS handshake, where none is expected (no sslProfile)"),
+            _ if HTTP_METHODS.iter().any(is_http) => {
+                f.write_str("an HTTP request, where AMQP is expected (no 'http: true')")
+            }
+            [b'A', b'M', b'Q', b'P', 0, 1, 0, 0] => f.write_str("AMQP without SASL"),
+            [b'A', b'M', b'Q', b'P', 3, 1, 0, 0] => f.write_str("SASL, which is not offered here"),
+            [b'A', b'M', b'Q', b'P', 2, 1, 0, 0] => {
+                f.write_str("AMQP's own TLS header, which is not offered")
+            }
+            // 0-9-1 has its version behind a zero, and so had 0-9.
+            [b'A', b'M', b'Q', b'P', 0, 0, minor, revision] => {
+                write!(f, "AMQP 0-{minor}-{revision}, and not 1.0")
+            }
+            [b'A', b'M', b'Q', b'P', _, major, minor, _] => {
+                write!(f, "AMQP {major}-{minor}, and not 1.0")
+            }
+            _ => {
+                f.write_str("what is no AMQP header: 0x")?;
+                seen.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+            }
+        }
+    }
+}
+
+const HTTP_METHODS: [&[u8]; 7] = [
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"OPTIONS",
+    b"CONNECT ",
+    b"PRI * HT",
+];
 
 /// Why a session was ended from our side.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -177,3 +236,29 @@ pub(crate) enum LimitReached {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the link cannot start a delivery")]
 pub(crate) struct NoCredit;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_instead_of_a_header_is_named() {
+        for (octets, named) in [
+            (&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], "a TLS handshake"),
+            (b"\x16\x03", "a TLS handshake"),
+            (b"GET / HT", "an HTTP request"),
+            (b"OPTIONS ", "an HTTP request"),
+            (b"PRI * HT", "an HTTP request"),
+            (b"AMQP\0\x01\0\0", "AMQP without SASL"),
+            (b"AMQP\x03\x01\0\0", "SASL, which is not offered"),
+            (b"AMQP\x02\x01\0\0", "AMQP's own TLS header"),
+            (b"AMQP\0\0\x09\x01", "AMQP 0-9-1, and not 1.0"),
+            (b"AMQP\x01\x01\x09\x01", "AMQP 1-9, and not 1.0"),
+            (b"SSH-2.0-", "what is no AMQP header: 0x5353482d322e302d"),
+            (b"\r\n", "what is no AMQP header: 0x0d0a"),
+        ] {
+            let text = Beginning::of(octets).to_string();
+            assert!(text.starts_with(named), "{octets:?}: {text}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::config::{ClientChoice, ClientSasl, Opening, SaslPolicy};
 use super::connection::{Connection, State, Step};
-use super::error::{ConnectionError, Fault};
+use super::error::{Beginning, ConnectionError, Fault};
 use super::event::Event;
 use crate::codec::{
     FrameKind, ProtocolHeader, ProtocolId, Reader, SaslChallenge, SaslCode, SaslFrame, SaslInit,
@@ -140,22 +140,22 @@ impl Connection {
                 .zip(b"AMQP")
                 .any(|(byte, expected)| byte != expected);
             if garbage {
-                self.refuse_header();
+                let beginning = Beginning::of(bytes);
+                self.refuse_header(beginning);
                 return Ok(Step::Again);
             }
             return Ok(Step::Starved);
         };
-        let header = ProtocolHeader::decode(octets).ok();
+        let (header, beginning) = (ProtocolHeader::decode(octets), Beginning::of(octets));
         self.input().skip(ProtocolHeader::LEN);
-        let Some(header) = header else {
-            self.refuse_header();
-            return Ok(Step::Again);
-        };
-        self.on_header(due, header);
+        match header {
+            Ok(header) => self.on_header(due, header, beginning),
+            Err(_) => self.refuse_header(beginning),
+        }
         Ok(Step::Again)
     }
 
-    fn on_header(&mut self, due: HeaderDue, header: ProtocolHeader) {
+    fn on_header(&mut self, due: HeaderDue, header: ProtocolHeader, beginning: Beginning) {
         let (plain, sasl) = match (&self.config.sasl, due) {
             (
                 SaslPolicy::Server {
@@ -180,7 +180,7 @@ impl Connection {
                 self.state = State::Sasl(Sasl::MechanismsDue);
             }
         } else {
-            self.refuse_header();
+            self.refuse_header(beginning);
         }
     }
 
@@ -192,7 +192,7 @@ impl Connection {
     }
 
     /// Answers a header that does not suit us with one that would, and goes (AMQP 2.2).
-    fn refuse_header(&mut self) {
+    fn refuse_header(&mut self, beginning: Beginning) {
         match (&self.config.sasl, &self.state) {
             (SaslPolicy::Server { required: true, .. }, State::Header(HeaderDue::First)) => {
                 self.write_header(ProtocolHeader::SASL);
@@ -202,7 +202,7 @@ impl Connection {
             }
             _ => {}
         }
-        self.drop_peer(ConnectionError::ProtocolHeader);
+        self.drop_peer(ConnectionError::ProtocolHeader(beginning));
     }
 
     pub(super) fn next_sasl_frame(&mut self) -> Result<Step, Fault> {

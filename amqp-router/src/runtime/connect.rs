@@ -19,8 +19,8 @@ use crate::runtime::reconnect::{Reconnect, Server, Status};
 use crate::runtime::scram::client::Credentials;
 use crate::runtime::service::Workers;
 use crate::runtime::stream::Stream;
-use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::LiveConnector;
+use crate::runtime::tls::{TlsInfo, explained};
 
 /// A connector entity made ready to work.
 pub(crate) struct ConnectorPlan {
@@ -204,7 +204,7 @@ async fn dial(
     };
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
     let tls = tls.current(Instant::now());
-    let stream = tls.tls.connect(name, stream).await?;
+    let stream = tls.tls.connect(name, stream).await.map_err(explained)?;
     let info = TlsInfo::of(stream.get_ref().1, &tls);
     Ok((Stream::TlsClient(Box::new(stream)), Some(info)))
 }

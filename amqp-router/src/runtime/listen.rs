@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use crate::runtime::sources::Sources;
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::{LiveAcceptor, Ready};
-use crate::runtime::tls::{TlsInfo, begins_handshake};
+use crate::runtime::tls::{TlsInfo, begins_handshake, explained};
 
 /// How a listener secures what it accepts.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ async fn secure(
                 return Ok((Stream::Tcp(stream), None));
             }
         }
-        let stream = ready.tls.accept(stream).await?;
+        let stream = ready.tls.accept(stream).await.map_err(explained)?;
         let info = TlsInfo::of(stream.get_ref().1, ready);
         Ok((Stream::TlsServer(Box::new(stream)), Some(info)))
     };

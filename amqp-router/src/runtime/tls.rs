@@ -14,6 +14,7 @@ pub(crate) mod pki;
 mod verify;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -246,6 +247,19 @@ impl ClientCertificate {
             (true, false) => Self::Optional,
             (true, true) => Self::Required,
         }
+    }
+}
+
+/// The error of a handshake, said so that an operator knows what to do where rustls would not.
+pub(crate) fn explained(error: io::Error) -> io::Error {
+    let inner = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            io::Error::new(error.kind(), "the peer does not speak TLS")
+        }
+        _ => error,
     }
 }
 

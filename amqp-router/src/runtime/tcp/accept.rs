@@ -17,6 +17,7 @@ use crate::runtime::driver::{NewTcp, Socketed, ToWorker};
 use crate::runtime::listen::Placement;
 use crate::runtime::service::Workers;
 use crate::runtime::stream::Stream;
+use crate::runtime::tls::explained;
 use crate::runtime::tls::live::LiveAcceptor;
 use crate::worker::tcp::TcpClient;
 
@@ -150,6 +151,7 @@ impl Acceptor {
         tokio::time::timeout(HANDSHAKE_TIME_OUT, handshake)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(explained)
     }
 }
 

@@ -13,6 +13,7 @@ use super::prepare;
 use crate::adaptors::tcp::TcpService;
 use crate::control::table::ConnectorId;
 use crate::runtime::stream::Stream;
+use crate::runtime::tls::explained;
 use crate::runtime::tls::live::LiveConnector;
 use crate::vanflow::RecordId;
 use crate::worker::tcp::Dialled;
@@ -116,7 +117,11 @@ impl TcpConnector {
         let name = ServerName::try_from(self.plan.host.clone()).map_err(io::Error::other)?;
         let connector = tls.current(Instant::now()).tls;
         let alpn = alpn.into_iter().map(String::into_bytes).collect();
-        let stream = connector.with_alpn(alpn).connect(name, stream).await?;
+        let stream = connector
+            .with_alpn(alpn)
+            .connect(name, stream)
+            .await
+            .map_err(explained)?;
         dialled.tls = super::protocol(stream.get_ref().1);
         Ok((Stream::TlsClient(Box::new(stream)), dialled))
     }
