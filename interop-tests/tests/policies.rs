@@ -1,6 +1,8 @@
 //! Policy: which connections, links and messages a vhost's groups let through.
 
-use interop_tests::{Job, Peer, Router, RouterBuilder, Shared, clients};
+use interop_tests::{
+    Job, Peer, Router, RouterBuilder, Shared, ask, available, clients, eventually, rows,
+};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -126,4 +128,90 @@ fn start() -> Router {
         .listener("open", json!({}))
         .listener("shut", json!({"policyVhost": "shut"}))
         .start()
+}
+
+/// One neighbour that is revoked goes, and stays away, while the other goes on working.
+#[test]
+fn a_neighbour_is_revoked_and_the_other_is_not() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let everyone = json!({
+        "users": "*",
+        "remoteHosts": "*",
+        "sources": "*",
+        "targets": "*",
+        "allowDynamicSource": true,
+        "allowAnonymousSender": true,
+    });
+    let hub = interior("hub")
+        .entity("policy", json!({"enableVhostPolicy": true}))
+        .entity(
+            "vhost",
+            json!({"hostname": "$default", "groups": {"all": everyone}}),
+        )
+        .listener(
+            "routers",
+            json!({"role": "inter-router", "saslMechanisms": "ANONYMOUS"}),
+        )
+        .start();
+    let site = |id: &str| {
+        let connector = json!({
+            "name": "hub",
+            "host": "127.0.0.1",
+            "port": hub.port("routers").to_string(),
+            "role": "inter-router",
+        });
+        interior(id).entity("connector", connector).start()
+    };
+    let (trusted, stolen) = (site("trusted"), site("stolen"));
+    let neighbours = || {
+        let mut ids: Vec<String> = rows(&hub, "connection")
+            .iter()
+            .filter(|row| row["role"] == "inter-router")
+            .filter_map(|row| Some(row.get("container")?.as_str()?.to_owned()))
+            .collect();
+        ids.sort();
+        ids
+    };
+    eventually("the hub knows both", || {
+        neighbours() == ["stolen", "trusted"]
+    });
+    let receive = Job::receive("kept").count(2);
+    let mut receiving = Peer::Proton.start(&trusted, receive);
+    receiving.expect("attached");
+    let send = || {
+        Peer::Proton
+            .start(&hub, Job::send("kept").count(1))
+            .finish()
+    };
+    send();
+
+    let kind = [
+        ("type", "io.skupper.router.vhost"),
+        ("name", "vhost/$default"),
+    ];
+    let revoked = json!([
+        "map",
+        [[["string", "revoked"], ["string", "router:stolen"]]]
+    ]);
+    let reply = ask(&hub, "UPDATE", &kind, revoked);
+    assert_eq!(
+        reply["application_properties"]["statusCode"], 200,
+        "{reply}"
+    );
+    eventually("the hub is rid of it", || neighbours() == ["trusted"]);
+    send();
+    receiving.finish();
+    // It tries again, in vain.
+    eventually("its next attempt is refused", || {
+        hub.log()
+            .contains("DENY AMQP Open: 'router:stolen' is revoked")
+    });
+    assert_eq!(neighbours(), ["trusted"]);
+    drop(stolen);
+}
+
+fn interior(id: &str) -> RouterBuilder {
+    RouterBuilder::plain().router(json!({"mode": "interior", "id": id}))
 }

@@ -215,11 +215,24 @@ impl Policies {
         }))
     }
 
-    /// Whether a connection that was let in has lost its right since.
+    /// The name by which a connection has lost its right to be, in the vhost that has let it in. A
+    /// router that none has let in, since routers need none, is under the one that it names, or the
+    /// default one.
     pub(crate) fn revoked(&self, peer: &Opening<'_>) -> Option<String> {
-        let admitted = self.admitted.get(&peer.connection)?;
-        let rules = self.vhosts.get(&admitted.vhost)?.rules.as_ref()?;
+        let admitted = self.admitted.get(&peer.connection);
+        let vhost = match admitted {
+            Some(admitted) => admitted.vhost.clone(),
+            None => peer.neighbor.and_then(|_| self.resolve(peer.vhost))?,
+        };
+        let rules = self.vhosts.get(&vhost)?.rules.as_ref()?;
         rules.revokes(peer).map(str::to_owned)
+    }
+
+    /// A router that no vhost had to let in was turned away.
+    pub(crate) fn count_turned_away(&mut self) {
+        self.counts.denied += 1;
+        self.counts.opens_denied += 1;
+        self.counts.total_denials += 1;
     }
 
     /// A connection is over.

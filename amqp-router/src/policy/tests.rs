@@ -237,8 +237,12 @@ fn an_update_concerns_the_next_connection_and_a_revocation_every_one() {
             .contains("'router:R9' is revoked")
     );
     policies.open(&opening(4, "zoe", "::1", "v")).unwrap();
+    // A router that needs no vhost is under one nevertheless, a client is not.
+    assert_eq!(policies.revoked(&neighbor).as_deref(), Some("router:R9"));
+    assert_eq!(policies.revoked(&opening(5, "ann", "::1", "v")), None);
 
     policies.remove("v");
+    assert_eq!(policies.revoked(&neighbor), None);
     assert!(policies.open(&opening(5, "zoe", "::1", "v")).is_err());
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
+use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::{Error, Role, Value, condition};
 use crate::control::links::AttachRequest;
 use crate::control::table::{Direction, LinkRef, WorkerId};
@@ -21,6 +22,8 @@ use crate::runtime::service::{ConnectionRow, Service};
 #[derive(Debug)]
 pub(crate) struct Governance {
     pub(crate) policies: Policies,
+    /// `enableVhostPolicy`.
+    enabled: bool,
     grants: HashMap<u64, Granted>,
     /// Links that count against a grant, by the number of their connection.
     links: HashMap<LinkRef, u64>,
@@ -49,6 +52,7 @@ impl Governance {
                 enable_vhost_name_patterns: policy.flag("enableVhostNamePatterns"),
                 default_vhost: policy.text("defaultVhost").unwrap_or_default().to_owned(),
             }),
+            enabled: policy.flag("enableVhostPolicy"),
             grants: HashMap::new(),
             links: HashMap::new(),
         };
@@ -204,30 +208,54 @@ impl Service {
 
     /// Closes the connections of those who have been revoked.
     pub(crate) fn enforce_revocations(&mut self) {
-        let mut revoked = Vec::new();
-        for (&id, row) in &self.connections {
-            let Some(granted) = self.governance.grants.get(&id) else {
-                continue;
-            };
-            let container = row.status.as_ref().map(|status| status.container.clone());
-            let container = container.unwrap_or_default();
-            let certificate = row.names();
-            let peer = Opening {
-                connection: id,
-                user: &granted.grant.user,
-                host: row.remote_host(),
-                vhost: &granted.grant.vhost,
-                certificate: &certificate,
-                neighbor: row.is_router.then_some(&container),
-            };
-            if let Some(name) = self.governance.policies.revoked(&peer) {
-                revoked.push((id, name));
-            }
-        }
+        let revoked: Vec<_> = self
+            .connections
+            .iter()
+            .filter_map(|(&id, row)| Some((id, self.revocation(id, row, row.status.as_deref())?)))
+            .collect();
         for (id, name) in revoked {
             info!(target: "POLICY", conn = id, "Closing: '{}' is revoked", name.escape_debug());
             self.close_connection(id, Some(disallowed()));
         }
+    }
+
+    /// Turns away a router that is revoked and that no vhost had to let in. True if it is.
+    pub(crate) fn turn_away(&mut self, status: &ConnectionStatus) -> bool {
+        let id = status.id;
+        let row = self.connections.get(&id);
+        let Some(name) = row.and_then(|row| self.revocation(id, row, Some(status))) else {
+            return false;
+        };
+        info!(target: "POLICY", conn = id, "DENY AMQP Open: '{}' is revoked", name.escape_debug());
+        self.governance.policies.count_turned_away();
+        self.close_connection(id, Some(disallowed()));
+        true
+    }
+
+    /// The name by which a connection is revoked.
+    fn revocation(
+        &self,
+        id: u64,
+        row: &ConnectionRow,
+        status: Option<&ConnectionStatus>,
+    ) -> Option<String> {
+        if !self.governance.enabled {
+            return None;
+        }
+        let granted = self.governance.grants.get(&id);
+        let user = granted.map(|granted| granted.grant.user.as_str());
+        let user = user.or_else(|| status?.peer.user.as_deref());
+        let certificate = row.names();
+        self.governance.policies.revoked(&Opening {
+            connection: id,
+            user: user.unwrap_or("anonymous"),
+            host: row.remote_host(),
+            vhost: granted.map_or("", |granted| &granted.grant.vhost),
+            certificate: &certificate,
+            neighbor: row
+                .is_router
+                .then(|| status.map_or("", |status| &status.container)),
+        })
     }
 
     /// The statistics of the `policy` entity.

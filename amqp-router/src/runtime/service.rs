@@ -721,6 +721,9 @@ impl Service {
     }
 
     fn opened(&mut self, worker: WorkerId, status: Box<ConnectionStatus>) {
+        if self.turn_away(&status) {
+            return;
+        }
         let row = self.connections.get(&status.id);
         let connector = row.and_then(|row| row.connector.as_ref());
         let connector = connector.map(|connector| connector.name().to_owned());
