@@ -96,6 +96,11 @@ pub fn websocket(bytes: &[u8]) {
     crate::runtime::fuzzing::websocket(bytes);
 }
 
+/// What a client and a service say to each other: the first octet says how what follows is cut.
+pub fn observer(bytes: &[u8]) {
+    crate::observers::fuzz(bytes);
+}
+
 /// A configuration, in either of its forms.
 pub fn conf(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {

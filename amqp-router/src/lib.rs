@@ -127,6 +127,7 @@ mod forwarding;
 pub mod fuzzing;
 mod management;
 mod mesh;
+mod observers;
 mod policy;
 pub mod runtime;
 #[cfg(test)]

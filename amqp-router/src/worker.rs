@@ -4,10 +4,11 @@
 //! what other workers and the control plane sent, and the time; then ends the turn, writes what
 //! connections have to write, and sleeps until the next deadline.
 
-mod flows;
+pub(crate) mod flows;
 mod local;
 mod login;
 mod readers;
+mod requests;
 pub(crate) mod tcp;
 mod trunk;
 
@@ -22,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus, PeerInfo};
 use crate::adaptors::connections::{Connections, NO_LINK, Peer, link_of, token_of};
 use crate::adaptors::local::{LocalEvent, LocalLinkId};
-use crate::adaptors::tcp::TcpStatus;
+use crate::adaptors::tcp::{Census, TcpStatus};
 use crate::codec::{
     Attach, Error, ReceiverSettleMode, Role, RouterAnnotations, SenderSettleMode, Target,
 };
@@ -145,7 +146,7 @@ pub(crate) struct WorkerFigures {
     pub(crate) counts: WorkerCounts,
     pub(crate) backlog: Backlog,
     /// TCP connections that are open.
-    pub(crate) tcp: usize,
+    pub(crate) tcp: Census,
     /// AMQP peers that were cut off because they did not read.
     pub(crate) cut_off: u64,
 }
@@ -246,6 +247,7 @@ impl Worker {
                 if let Some(service) = &tcp.service {
                     service.counts.closed.fetch_add(1, Ordering::Relaxed);
                 }
+                self.flows.finish_observing(&mut tcp, &mut self.waits, now);
                 self.end_flow(&mut tcp, now);
             }
             _ => {}
@@ -453,16 +455,19 @@ impl Worker {
     }
 
     pub(crate) fn figures(&self, now: Instant) -> WorkerFigures {
-        let open = |peer: &Peer| matches!(peer, Peer::Tcp(tcp) if tcp.opened.is_some());
+        let mut open = Census::default();
+        for (_, peer) in self.connections.iter() {
+            if let Peer::Tcp(tcp) = peer
+                && tcp.opened.is_some()
+            {
+                open.count(tcp.protocol());
+            }
+        }
         WorkerFigures {
             addresses: self.forwarder.address_counts().collect(),
             counts: self.counts(),
             backlog: self.backlog(now),
-            tcp: self
-                .connections
-                .iter()
-                .filter(|(_, peer)| open(peer))
-                .count(),
+            tcp: open,
             cut_off: self.cut_off,
         }
     }

@@ -7,6 +7,7 @@
 pub(crate) mod amqp;
 pub(crate) mod connections;
 pub(crate) mod local;
+pub(crate) mod observed;
 pub(crate) mod reading;
 pub(crate) mod tcp;
 pub(crate) mod trunk;

@@ -9,15 +9,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::adaptors::observed::Observed;
 use crate::codec::{DeliveryState, Error, Progress, StreamHead};
 use crate::control::table::{ConnectorId, Direction, LinkLoad, Slot};
 use crate::endpoint::OutBuf;
 use crate::forwarding::wire::{Allowance, Head};
+use crate::observers::{Protocol, Speaker, Watch};
 use crate::vanflow::{Flow, RecordId};
 
 /// What the connections of one `tcpListener` or `tcpConnector` have in common.
@@ -30,6 +32,19 @@ pub(crate) struct TcpService {
     pub(crate) counts: TcpCounts,
     /// A connector's record in telemetry.
     pub(crate) record: Option<RecordId>,
+    /// What a listener looks for in the connections that come.
+    pub(crate) watch: AtomicU8,
+}
+
+impl TcpService {
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::of_number(self.watch.load(Ordering::Relaxed))
+    }
+
+    /// Connections that come from now on are looked at so.
+    pub(crate) fn set_watch(&self, watch: Watch) {
+        self.watch.store(watch as u8, Ordering::Relaxed);
+    }
 }
 
 /// What has been counted of a service's connections.
@@ -42,6 +57,46 @@ pub(crate) struct TcpCounts {
     pub(crate) octets_out: AtomicU64,
     /// Connections that could not be made, or whose stream found nobody to take it.
     pub(crate) failed: AtomicU64,
+    /// Answers of HTTP services, by the first digit of the status: the first is of 1.
+    pub(crate) responses: [AtomicU64; 5],
+}
+
+impl TcpCounts {
+    /// A service has answered a request.
+    pub(crate) fn responded(&self, status: u16) {
+        let class = usize::from(status / 100).checked_sub(1);
+        if let Some(count) = class.and_then(|class| self.responses.get(class)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How many TCP connections are open, by what they have turned out to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) http1: usize,
+    pub(crate) http2: usize,
+    pub(crate) other: usize,
+}
+
+impl Census {
+    pub(crate) fn count(&mut self, protocol: Option<Protocol>) {
+        *match protocol {
+            Some(Protocol::Http1) => &mut self.http1,
+            Some(Protocol::Http2) => &mut self.http2,
+            None => &mut self.other,
+        } += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.http1 += other.http1;
+        self.http2 += other.http2;
+        self.other += other.other;
+    }
+
+    pub(crate) fn all(self) -> usize {
+        self.http1 + self.http2 + self.other
+    }
 }
 
 /// One TCP connection, or the making of one.
@@ -63,6 +118,8 @@ pub(crate) struct TcpConnection {
     pub(crate) linger_until: Option<Instant>,
     /// What is told of it in telemetry, unless there is too much to tell.
     pub(crate) flow: Option<Box<Flow>>,
+    /// What looks for requests in what passes, while there is something to see.
+    pub(crate) observed: Option<Box<Observed>>,
     /// The link by which goes what the socket sends.
     pub(crate) incoming: Option<Slot>,
     /// The link by which comes what it is to be sent.
@@ -223,6 +280,7 @@ pub(crate) struct TcpStatus {
     pub(crate) opened: Option<Instant>,
     pub(crate) octets_in: u64,
     pub(crate) octets_out: u64,
+    pub(crate) protocol: Option<Protocol>,
 }
 
 impl TcpConnection {
@@ -241,6 +299,7 @@ impl TcpConnection {
             answered: false,
         };
         let mut connection = Self::new(id, side, Stage::Open);
+        connection.observed = Observed::new(service.watch());
         connection.service = Some(service);
         connection.host = host;
         connection.opened = Some(now);
@@ -272,6 +331,7 @@ impl TcpConnection {
             stage,
             linger_until: None,
             flow: None,
+            observed: None,
             incoming: None,
             outgoing: None,
             source: Source {
@@ -315,6 +375,9 @@ impl TcpConnection {
         }
         source.waiting += octets.len();
         source.pieces.push_back(octets.len() as u32);
+        if let Some(observed) = &mut self.observed {
+            observed.pass(Speaker::Client, octets);
+        }
         if let Some(service) = &self.service {
             let counted = &service.counts.octets_in;
             counted.fetch_add(octets.len() as u64, Ordering::Relaxed);
@@ -415,6 +478,13 @@ impl TcpConnection {
         incoming.into_iter().chain(outgoing).collect()
     }
 
+    /// What the connection has turned out to be, besides TCP.
+    pub(crate) fn protocol(&self) -> Option<Protocol> {
+        self.observed
+            .as_ref()
+            .and_then(|observed| observed.protocol())
+    }
+
     pub(crate) fn status(&self) -> TcpStatus {
         let service = self.service.as_ref();
         TcpStatus {
@@ -430,6 +500,7 @@ impl TcpConnection {
             opened: self.opened,
             octets_in: self.source.octets,
             octets_out: self.written(),
+            protocol: self.protocol(),
         }
     }
 
@@ -506,6 +577,9 @@ impl TcpConnection {
             counted.fetch_add(payload.len() as u64, Ordering::Relaxed);
         }
         if !payload.is_empty() {
+            if let Some(observed) = &mut self.observed {
+                observed.pass(Speaker::Service, &payload);
+            }
             self.out.push_payload(payload);
         }
         self.sink.complete |= !more;

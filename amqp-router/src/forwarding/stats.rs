@@ -214,16 +214,19 @@ impl WorkerCounts {
         self.containers.add(&other.containers);
         self.waits.connect.add(&other.waits.connect);
         self.waits.first_octet.add(&other.waits.first_octet);
+        self.waits.http_answer.add(&other.waits.http_answer);
     }
 }
 
-/// How long TCP connections waited.
+/// How long TCP connections, and requests in them, waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waits {
     /// For a service to take the connection.
     pub(crate) connect: Latency,
     /// A client, from when it was accepted, for its service's first octet.
     pub(crate) first_octet: Latency,
+    /// A request of HTTP, for the beginning of its answer.
+    pub(crate) http_answer: Latency,
 }
 
 /// What one worker's links to AMQP peers and local programs have before them at a moment.

@@ -240,7 +240,7 @@ impl Driver {
             ToWorker::Figures(reply) => {
                 let _ = reply.send(self.worker.figures(now));
             }
-            ToWorker::CountFlows(counts) => self.worker.count_flows(counts),
+            ToWorker::Wanted(wanted) => self.worker.set_wanted(wanted),
             ToWorker::Admit { id, grant } => self.worker.admit(id, grant, now),
             ToWorker::Close { id, error } => self.worker.close_by_id(id, error, now),
             ToWorker::Trace { id, on } => self.trace(id, on),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::adaptors::tcp::Census;
 use crate::adaptors::tcp::TcpService;
 use crate::forwarding::stats::{AddressCounts, Backlog, LATENCY_BOUNDS, WorkerCounts};
 use crate::management::{Config, Exposition, Metric};
@@ -19,7 +20,8 @@ use crate::runtime::sources::SourceCounts;
 pub(crate) struct Totals {
     pub(crate) counts: WorkerCounts,
     pub(crate) amqp_connections: usize,
-    pub(crate) tcp_connections: usize,
+    /// TCP connections that are open.
+    pub(crate) tcp: Census,
     pub(crate) links: usize,
     pub(crate) addresses: usize,
     /// Routers of the network besides this one.
@@ -68,7 +70,9 @@ impl Manager<'_> {
         for status in &self.statuses {
             totals.counts.add(&status.counts);
             totals.backlog.add(&status.backlog);
-            totals.tcp_connections += status.tcp.len();
+            for connection in &status.tcp {
+                totals.tcp.count(connection.protocol);
+            }
         }
         totals
     }
@@ -147,7 +151,7 @@ impl Figures {
     fn expose_router(&self, out: &mut Exposition) {
         let totals = &self.totals;
         let outcomes = &totals.counts.outcomes;
-        let connections = totals.amqp_connections + totals.tcp_connections;
+        let connections = totals.amqp_connections + totals.tcp.all();
         let backlog = &totals.backlog;
         out.gauge("qdr_connections_total", "Connections.", connections);
         out.gauge("qdr_links_total", "Links.", totals.links);
@@ -234,8 +238,8 @@ impl Figures {
         for (name, help, count) in [
             (
                 "qdr_tcp_service_connections",
-                "Connections of TCP clients and services.",
-                totals.tcp_connections,
+                "Connections of TCP clients and services, but for those of HTTP.",
+                totals.tcp.other,
             ),
             (
                 "qdr_amqp_service_connections",
@@ -244,13 +248,13 @@ impl Figures {
             ),
             (
                 "qdr_http1_service_connections",
-                "Connections of an HTTP adaptor, which this router does not have.",
-                0,
+                "Connections of TCP clients that have sent requests of HTTP/1.",
+                totals.tcp.http1,
             ),
             (
                 "qdr_http2_service_connections",
-                "Connections of an HTTP adaptor, which this router does not have.",
-                0,
+                "Connections of TCP clients that have sent requests of HTTP/2.",
+                totals.tcp.http2,
             ),
         ] {
             out.gauge(name, help, count);
@@ -302,6 +306,11 @@ impl Figures {
                 "amqp_router_tcp_first_octet_seconds",
                 "From when a TCP listener took a client's connection until its service's first octet.",
                 &waits.first_octet,
+            ),
+            (
+                "amqp_router_http_answer_seconds",
+                "From a request in a connection of a TCP listener, where that is HTTP, until its answer began.",
+                &waits.http_answer,
             ),
         ] {
             out.family(Metric::Histogram, name, help).histogram(
@@ -453,6 +462,23 @@ impl Figures {
                     ("direction", direction),
                 ];
                 octets.sample(&labels, count.load(Ordering::Relaxed));
+            }
+        }
+        let mut responses = out.family(
+            Metric::Counter,
+            "amqp_router_http_responses_total",
+            "Answers in connections of TCP listeners, where those are HTTP, by the class of their status.",
+        );
+        for (kind, service, _) in &services {
+            let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+            let counts = service.counts.responses.each_ref();
+            let counts = counts.map(|count| count.load(Ordering::Relaxed));
+            // Most services are not HTTP.
+            if counts.iter().any(|count| *count > 0) {
+                for (class, count) in classes.into_iter().zip(counts) {
+                    let labels = [("kind", *kind), ("name", &service.name), ("class", class)];
+                    responses.sample(&labels, count);
+                }
             }
         }
     }

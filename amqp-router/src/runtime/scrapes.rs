@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::adaptors::tcp::Census;
 use crate::control::table::AddressId;
 use crate::forwarding::stats::{AddressCounts, Backlog, WorkerCounts};
 use crate::runtime::driver::ToWorker;
@@ -78,7 +79,7 @@ async fn gather(control: &WeakUnboundedSender<Request>) -> Option<String> {
     let mut figures = overview.figures;
     figures.totals.counts = total.counts;
     figures.totals.backlog = total.backlog;
-    figures.totals.tcp_connections = total.tcp;
+    figures.totals.tcp = total.tcp;
     figures.cut_off = total.cut_off;
     figures.other_addresses = total.others;
     let (ids, counts): (Vec<_>, Vec<_>) = total.addresses.into_iter().unzip();
@@ -107,7 +108,7 @@ async fn ask<T>(
 struct Total {
     counts: WorkerCounts,
     backlog: Backlog,
-    tcp: usize,
+    tcp: Census,
     cut_off: u64,
     addresses: Vec<(AddressId, AddressCounts)>,
     others: AddressCounts,
@@ -120,7 +121,7 @@ fn busiest(workers: Vec<WorkerFigures>) -> Total {
     for worker in workers {
         total.counts.add(&worker.counts);
         total.backlog.add(&worker.backlog);
-        total.tcp += worker.tcp;
+        total.tcp.add(worker.tcp);
         total.cut_off += worker.cut_off;
         for (id, counts) in worker.addresses {
             if counts != AddressCounts::default() {

@@ -27,6 +27,7 @@ use self::accept::{Acceptor, HOME};
 use crate::adaptors::tcp::TcpService;
 use crate::control::address::AddressKey;
 use crate::control::links::Control;
+use crate::observers::Watch;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindAddress;
 use crate::runtime::service::Workers;
@@ -41,6 +42,7 @@ pub(crate) struct TcpListenerPlan {
     /// Its own address, where it has no others.
     pub(crate) address: Option<String>,
     pub(crate) tls: Option<Arc<ServerTls>>,
+    pub(crate) watch: Watch,
 }
 
 /// What TCP services work with.
@@ -91,6 +93,7 @@ impl TcpServices {
             name: plan.name.clone(),
             ..TcpService::default()
         };
+        service.set_watch(plan.watch);
         let acceptor = Acceptor {
             service: Arc::new(service),
             targets: Arc::new(Mutex::new(Targets::new(plan.strategy))),
@@ -113,6 +116,13 @@ impl TcpServices {
                 value: 0,
             };
             self.add_target(target, around);
+        }
+    }
+
+    /// Has a listener look for something else in the connections that come.
+    pub(crate) fn set_watch(&self, listener: &str, watch: Watch) {
+        if let Some(listening) = self.listeners.get(listener) {
+            listening.acceptor.service.set_watch(watch);
         }
     }
 

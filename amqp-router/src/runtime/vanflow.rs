@@ -31,6 +31,7 @@ use crate::vanflow::{
     Addresses, Attribute, FlowEvent, LogLine, Origin, Output, RecordId, RecordType, Settings,
     Source, Update, VanFlow, Watched, subject, updates,
 };
+use crate::worker::flows::Wanted;
 
 /// The telemetry of a router, as its control plane keeps it.
 pub(crate) struct Telemetry {
@@ -45,8 +46,8 @@ pub(crate) struct Telemetry {
     /// Lines of the log that have been looked at.
     seen: u64,
     ticks: u32,
-    /// Workers tell how many octets pass.
-    counts: bool,
+    /// What workers are to tell.
+    wanted: Wanted,
 }
 
 /// What has come for telemetry.
@@ -102,7 +103,7 @@ impl Telemetry {
             log: None,
             seen: 0,
             ticks: 0,
-            counts: false,
+            wanted: Wanted::default(),
         };
         (telemetry, inbox)
     }
@@ -149,14 +150,25 @@ impl Telemetry {
         {
             self.seen = log.since(u64::MAX, |_| false).1;
         }
-        let of_counts = [Watched::Entities, Watched::Flows];
-        let counts = of_counts.iter().any(|one| self.vanflow.is_usable(*one));
-        if std::mem::replace(&mut self.counts, counts) != counts {
+        self.review(workers);
+        self.pump();
+    }
+
+    /// Has the log and the workers tell what somebody wants to know.
+    pub(crate) fn review(&mut self, workers: &Workers) {
+        let logs = enabled!(target: "FLOW_LOG", TracingLevel::INFO);
+        let logs_requests = enabled!(target: "FLOW_LOG", TracingLevel::DEBUG);
+        self.vanflow.set_logs(logs, logs_requests);
+        let flows = self.vanflow.is_usable(Watched::Flows);
+        let wanted = Wanted {
+            octets: flows || self.vanflow.is_usable(Watched::Entities),
+            requests: flows || logs_requests,
+        };
+        if std::mem::replace(&mut self.wanted, wanted) != wanted {
             for worker in workers.iter() {
-                let _ = worker.inbox.send(ToWorker::CountFlows(counts));
+                let _ = worker.inbox.send(ToWorker::Wanted(wanted));
             }
         }
-        self.pump();
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -164,13 +176,12 @@ impl Telemetry {
     }
 
     /// Does what is due.
-    pub(crate) fn handle_timeout(&mut self, tcp: &TcpServices, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, tcp: &TcpServices, workers: &Workers, now: Instant) {
         if self.vanflow.poll_timeout().is_none_or(|due| due > now) {
             return;
         }
         if self.vanflow.ticks(now) {
-            self.vanflow
-                .set_logs(enabled!(target: "FLOW_LOG", TracingLevel::INFO));
+            self.review(workers);
             self.take_log();
             self.ticks = (self.ticks + 1) % TICKS_PER_COUNT;
             if self.ticks == 0 && self.vanflow.is_usable(Watched::Entities) {
@@ -226,7 +237,7 @@ impl Telemetry {
             // Whether it has ended or not, the router stops.
             let _ = tokio::time::timeout(FAREWELL, task).await;
         }
-        if self.counts {
+        if self.wanted.octets {
             // Connections are about to be closed: what has been sent is to leave by them before.
             tokio::time::sleep(LAST_TURN).await;
         }
@@ -404,6 +415,7 @@ impl Telemetry {
                     }
                 }
                 Some(Output::Line(line)) => info!(target: "FLOW_LOG", "{line}"),
+                Some(Output::Detail(line)) => debug!(target: "FLOW_LOG", "{line}"),
                 None => return,
             }
         }
@@ -464,12 +476,18 @@ impl Service {
     pub(crate) fn start_telemetry(&mut self, log: Option<Log>) {
         let worker = self.workers.get(0).inbox.clone();
         self.telemetry.start(&mut self.control, worker, log);
+        self.review_telemetry();
         self.send_commands();
+    }
+
+    /// The log is to have other lines than before.
+    pub(crate) fn review_telemetry(&mut self) {
+        self.telemetry.review(&self.workers);
     }
 
     /// Does what is due in telemetry.
     pub(crate) fn handle_telemetry(&mut self, now: Instant) {
-        self.telemetry.handle_timeout(&self.tcp, now);
+        self.telemetry.handle_timeout(&self.tcp, &self.workers, now);
     }
 
     /// Takes what has come for telemetry.

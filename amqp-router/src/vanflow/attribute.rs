@@ -19,6 +19,8 @@ pub(crate) enum RecordType {
     RouterAccess = 0x0f,
     /// A TCP connection, from its client to its service.
     BiflowTport = 0x10,
+    /// A request in it, and its answer.
+    BiflowApp = 0x11,
 }
 
 /// Where records of a type are published.
@@ -46,12 +48,18 @@ impl RecordType {
             Self::Log => "LOG",
             Self::RouterAccess => "ROUTER_ACCESS",
             Self::BiflowTport => "BIFLOW_TPORT",
+            Self::BiflowApp => "BIFLOW_APP",
         }
+    }
+
+    /// Whether there may be only so many, as they are of what passes.
+    pub(crate) fn is_discretionary(self) -> bool {
+        self.channel() == Channel::Flows
     }
 
     pub(crate) fn channel(self) -> Channel {
         match self {
-            Self::BiflowTport => Channel::Flows,
+            Self::BiflowTport | Self::BiflowApp => Channel::Flows,
             Self::Log => Channel::Logs,
             _ => Channel::Entities,
         }
@@ -240,6 +248,12 @@ impl From<u64> for Datum {
 impl From<&str> for Datum {
     fn from(text: &str) -> Self {
         Self::Text(text.into())
+    }
+}
+
+impl From<Box<str>> for Datum {
+    fn from(text: Box<str>) -> Self {
+        Self::Text(text)
     }
 }
 

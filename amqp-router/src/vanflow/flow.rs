@@ -1,4 +1,4 @@
-//! What workers tell of TCP connections.
+//! What workers tell of TCP connections, and of requests in them.
 //!
 //! A worker tells when a connection begins, when something is known of it that was not before, and
 //! when it ends; never when octets pass. How many have passed it says once a second, and only while
@@ -17,6 +17,13 @@ pub(crate) enum FlowEvent {
         record: RecordId,
         /// The record of the listener's way to the address.
         listener: RecordId,
+        at: Instant,
+    },
+    /// A request has been sent in a client's connection.
+    Asked {
+        record: RecordId,
+        /// The record of the connection.
+        connection: RecordId,
         at: Instant,
     },
     /// A stream has come for a service of this router, and has a record.

@@ -55,8 +55,9 @@ pub(crate) struct VanFlow {
     /// Heartbeats since the last beacon.
     beats: u32,
     next_message: i64,
-    /// Connections without a record as the log was told of them, and when it may be told again.
-    unrecorded: (u64, Instant),
+    /// Connections and requests without a record as the log was told of them, and when it may be
+    /// told again.
+    unrecorded: [(u64, Instant); 2],
     /// A moment, by both clocks.
     clocks: (Instant, Duration),
     outputs: VecDeque<Output>,
@@ -108,6 +109,8 @@ pub(crate) enum Output {
     Send(Bytes),
     /// A line for the log.
     Line(String),
+    /// A line for a log that is to have details.
+    Detail(String),
 }
 
 impl Output {
@@ -157,7 +160,7 @@ impl VanFlow {
             heartbeat: None,
             beats: 0,
             next_message: 0,
-            unrecorded: (0, now),
+            unrecorded: [(0, now); 2],
             clocks: (now, since_1970),
             outputs: VecDeque::new(),
         };
@@ -286,15 +289,12 @@ impl VanFlow {
                 record,
                 listener,
                 at,
-            } => {
-                self.insert(
-                    record,
-                    Record::new(RecordType::BiflowTport, Some(listener)),
-                    at,
-                );
-                self.set(record, Attribute::Octets, 0);
-                self.set(record, Attribute::OctetsReverse, 0);
-            }
+            } => self.begin_flow(record, RecordType::BiflowTport, listener, at),
+            FlowEvent::Asked {
+                record,
+                connection,
+                at,
+            } => self.begin_flow(record, RecordType::BiflowApp, connection, at),
             FlowEvent::Joined(identity) => self.store.begin_co_record(identity),
             FlowEvent::Says(FlowKey::Own(id), attribute, datum) => {
                 self.store.set(id, attribute, datum);
@@ -305,6 +305,12 @@ impl VanFlow {
             FlowEvent::Ended(FlowKey::Own(id), at) => self.end(id, at),
             FlowEvent::Ended(FlowKey::Of(identity), _) => self.store.end_co_record(identity),
         }
+    }
+
+    fn begin_flow(&mut self, id: RecordId, kind: RecordType, parent: RecordId, at: Instant) {
+        self.insert(id, Record::new(kind, Some(parent)), at);
+        self.set(id, Attribute::Octets, 0);
+        self.set(id, Attribute::OctetsReverse, 0);
     }
 
     /// Takes what another router knows of a connection of this one's.
@@ -344,9 +350,10 @@ impl VanFlow {
         self.usable[watched as usize]
     }
 
-    /// Whether the log is to have a line of each record that begins and ends.
-    pub(crate) fn set_logs(&mut self, logs: bool) {
+    /// Whether the log is to have a line of each record that begins and ends, and of each request.
+    pub(crate) fn set_logs(&mut self, logs: bool, requests: bool) {
         self.store.logs = logs;
+        self.store.logs_requests = requests;
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
@@ -406,17 +413,20 @@ impl VanFlow {
         self.store.records().count() + self.store.co_record_count() + self.outputs.len()
     }
 
-    /// Says in the log how many connections have no record, now and then while there are more.
+    /// Says in the log how many connections and requests have no record, now and then while there
+    /// are more.
     fn report_unrecorded(&mut self, now: Instant) {
-        let (before, next) = self.unrecorded;
-        let unrecorded = self.origin.refused();
-        if unrecorded > before && now >= next {
-            self.unrecorded = (unrecorded, now + UNRECORDED_EVERY);
-            let text = format!(
-                "Too many connections at once: {} more of their ends are not recorded",
-                unrecorded - before
-            );
-            self.outputs.push_back(Output::Line(text));
+        let what = [
+            (self.origin.refused(), "connections", " of their ends"),
+            (self.origin.refused_requests(), "requests", ""),
+        ];
+        for ((unrecorded, of, ends), (before, next)) in what.into_iter().zip(&mut self.unrecorded) {
+            if unrecorded > *before && now >= *next {
+                let more = unrecorded - *before;
+                (*before, *next) = (unrecorded, now + UNRECORDED_EVERY);
+                let text = format!("Too many {of} at once: {more} more{ends} are not recorded");
+                self.outputs.push_back(Output::Line(text));
+            }
         }
     }
 
@@ -471,9 +481,7 @@ impl VanFlow {
                 send_records(&mut self.next_message, &mut self.outputs, &to, batch);
             }
         }
-        let mut lines = Vec::new();
-        self.store.done(due, &mut lines);
-        self.outputs.extend(lines.into_iter().map(Output::Line));
+        self.store.done(due, &mut self.outputs);
     }
 
     fn send_heartbeat(&mut self, since_1970: Duration) {

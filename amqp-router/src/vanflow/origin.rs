@@ -6,7 +6,7 @@ use super::identity::{Identity, RecordId, Source};
 
 /// What a router's threads share so that each can name records, and none makes too many.
 ///
-/// The number of *discretionary* records, those of connections, is bounded: at
+/// The number of *discretionary* records, those of connections and requests, is bounded: at
 /// [`MOST`](Self::MOST) no more are made until [`ENOUGH`](Self::ENOUGH) are left
 /// (`reference/router/vanflow.md` §4). A connection without a record works like any other.
 #[derive(Debug)]
@@ -16,11 +16,15 @@ pub(crate) struct Origin {
     live: AtomicU32,
     shut: AtomicBool,
     refused: AtomicU64,
+    refused_requests: AtomicU64,
 }
 
 impl Origin {
     /// Discretionary records at which no more are made.
     pub(crate) const MOST: u32 = 5000;
+    /// Discretionary records at which requests get none: there are far more of them than of
+    /// connections, which are not to go without because of that.
+    pub(crate) const MOST_WITH_REQUESTS: u32 = 4000;
     /// Discretionary records at which more are made again.
     pub(crate) const ENOUGH: u32 = 4990;
 
@@ -31,6 +35,7 @@ impl Origin {
             live: AtomicU32::new(0),
             shut: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            refused_requests: AtomicU64::new(0),
         }
     }
 
@@ -66,6 +71,16 @@ impl Origin {
         admitted
     }
 
+    /// The same, for the record of a request.
+    pub(crate) fn admit_request(&self) -> bool {
+        let room = self.live.load(Ordering::Relaxed) < Self::MOST_WITH_REQUESTS;
+        let admitted = room && self.take_place();
+        if !admitted {
+            self.refused_requests.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
     fn take_place(&self) -> bool {
         let before = self.live.fetch_add(1, Ordering::Relaxed);
         if before >= Self::MOST {
@@ -93,9 +108,14 @@ impl Origin {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// Discretionary records that were not made because there were too many.
+    /// Records of connections that were not made because there were too many.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Likewise of requests.
+    pub(crate) fn refused_requests(&self) -> u64 {
+        self.refused_requests.load(Ordering::Relaxed)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::Output;
 use super::attribute::{Attribute, Channel, Datum, RecordType};
 use super::identity::{Identity, RecordId};
 use super::message::{Entry, Update};
@@ -26,6 +27,8 @@ pub(super) struct Store {
     early: VecDeque<(u64, Update)>,
     /// The log wants lines.
     pub(super) logs: bool,
+    /// And lines of requests.
+    pub(super) logs_requests: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +68,7 @@ impl Store {
             ending: VecDeque::new(),
             early: VecDeque::new(),
             logs: false,
+            logs_requests: false,
         }
     }
 
@@ -244,17 +248,19 @@ impl Store {
 
     /// What was due has been told, or there was nobody to tell. What has ended is forgotten; the
     /// log gets lines.
-    pub(super) fn done(&mut self, due: Due, lines: &mut Vec<String>) {
+    pub(super) fn done(&mut self, due: Due, lines: &mut VecDeque<Output>) {
         for id in due.records {
-            let name = self.logs.then(|| self.name(id));
+            let name = self.is_logged(id).then(|| self.name(id));
             let Some(record) = self.records.get_mut(&id) else {
                 continue;
             };
             record.place = Place::Idle;
             if record.ended || record.to_log {
-                // A line of the log is there already.
-                let name = name.filter(|_| record.kind != RecordType::Log);
-                lines.extend(name.map(|name| record.line(&name)));
+                let line = name.map(|name| record.line(&name));
+                lines.extend(line.map(match record.kind {
+                    RecordType::BiflowApp => Output::Detail,
+                    _ => Output::Line,
+                }));
                 record.logged = true;
                 record.to_log = false;
             }
@@ -300,9 +306,19 @@ impl Store {
         }
     }
 
+    /// Whether the log is to have lines of a record.
+    fn is_logged(&self, id: RecordId) -> bool {
+        match self.records.get(&id).map(|record| record.kind) {
+            // It has them already.
+            Some(RecordType::Log) | None => false,
+            Some(RecordType::BiflowApp) => self.logs_requests,
+            Some(_) => self.logs,
+        }
+    }
+
     fn forget(&mut self, id: RecordId) {
         let record = self.records.remove(&id);
-        if record.is_some_and(|record| record.kind == RecordType::BiflowTport) {
+        if record.is_some_and(|record| record.kind.is_discretionary()) {
             self.origin.release(1);
         }
     }
@@ -314,6 +330,7 @@ impl Store {
             return;
         };
         if let Some(parent) = record.parent
+            && (record.kind != RecordType::BiflowApp || self.logs_requests)
             && let Some(above) = self.records.get_mut(&parent)
             && !above.logged
             && !above.to_log
@@ -331,6 +348,10 @@ impl Store {
             }
         } else if record.place == Place::Idle {
             record.place = Place::Slot;
+            if record.to_log {
+                // The next one, so that its line is ahead of its child's.
+                record.slot = Some(self.current);
+            }
             let slot = *record.slot.get_or_insert(self.current);
             self.slots[slot].records.push(id);
         }

@@ -14,19 +14,30 @@ use crate::adaptors::tcp::{Side, TcpConnection};
 use crate::codec::StreamHead;
 use crate::vanflow::{Attribute, Flow, FlowEvent, FlowKey, Identity, Origin, RecordId};
 
+/// What somebody wants to know of TCP connections besides that they are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// How many octets pass.
+    pub(crate) octets: bool,
+    /// What requests pass, where that is HTTP.
+    pub(crate) requests: bool,
+}
+
 /// What a worker has to tell.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     /// Where records get their numbers; none: nothing is told.
-    origin: Option<Arc<Origin>>,
+    pub(super) origin: Option<Arc<Origin>>,
     events: Vec<FlowEvent>,
     pub(super) due: Option<Instant>,
     /// Somebody wants to know how many octets pass.
     counts: bool,
+    /// Somebody wants to know what requests pass.
+    pub(super) requests: bool,
 }
 
 impl Flows {
-    fn tell(&mut self, event: FlowEvent, now: Instant) {
+    pub(super) fn tell(&mut self, event: FlowEvent, now: Instant) {
         self.due.get_or_insert(now + DELAY);
         self.events.push(event);
     }
@@ -66,9 +77,10 @@ impl Worker {
         self.flows.origin = Some(origin);
     }
 
-    /// Whether anybody wants to know how many octets pass.
-    pub(crate) fn count_flows(&mut self, counts: bool) {
-        self.flows.counts = counts;
+    /// What somebody wants to know from now on.
+    pub(crate) fn set_wanted(&mut self, wanted: Wanted) {
+        self.flows.counts = wanted.octets;
+        self.flows.requests = wanted.requests;
     }
 
     /// A client has connected to a listener.

@@ -371,6 +371,7 @@ impl Worker {
             self.flows.cut_off(tcp, now);
         }
         self.flows.time(tcp, now);
+        self.flows.observe(tcp, &mut self.waits, now);
         if let Some(news) = tcp.sink.news.take() {
             self.stream_started(connection, news, now);
             worked = true;

@@ -16,6 +16,7 @@ use crate::forwarding::mailbox::Mail;
 use crate::policy::Grant;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
+use crate::worker::flows::Wanted;
 use crate::worker::tcp::{Dialled, TcpClient};
 use crate::worker::{Authentication, ConnectionId, WorkerFigures, WorkerStatus};
 
@@ -37,8 +38,8 @@ pub(crate) enum ToWorker {
     Status(oneshot::Sender<WorkerStatus>),
     /// Report your totals.
     Figures(oneshot::Sender<WorkerFigures>),
-    /// Tell once a second how many octets pass, or no longer.
-    CountFlows(bool),
+    /// Tell this of TCP connections.
+    Wanted(Wanted),
     /// Let in the connection that management knows as `id`.
     Admit {
         id: u64,

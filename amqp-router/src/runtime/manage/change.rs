@@ -8,6 +8,7 @@ use crate::codec::{Error, Value};
 use crate::control::links::Scope;
 use crate::management::agent::Refusal;
 use crate::management::{Entity, unsupported};
+use crate::observers::Watch;
 use crate::runtime::log::{Levels, Log, Module, Settings};
 use crate::runtime::plan::{Listening, Planner, address_rule, auto_link, profile_source, proxy};
 
@@ -70,6 +71,7 @@ impl Manager<'_> {
                     ));
                 };
                 configure_log(log, &updated)?;
+                self.service.review_telemetry();
             }
             "sslProfile" => {
                 let source = profile_source(&updated);
@@ -79,6 +81,11 @@ impl Manager<'_> {
                 let oldest = updated.integer("oldestValidOrdinal").unwrap_or(0);
                 let oldest = u64::try_from(oldest).unwrap_or(0);
                 self.service.retire_ordinals(updated.name(), oldest);
+            }
+            "tcpListener" => {
+                let watch = Watch::of(updated.text("observer"));
+                self.service.tcp.set_watch(updated.name(), watch);
+                self.config.replace(updated.clone());
             }
             "proxyProfile" => {
                 let proxy = Arc::new(proxy(&updated)?);

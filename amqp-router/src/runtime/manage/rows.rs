@@ -219,17 +219,22 @@ impl Manager<'_> {
         entity.set("identity", "1");
         entity.set("id", router.get("id").clone());
         entity.set("version", VERSION);
-        let (amqp, tcp) = (totals.amqp_connections, totals.tcp_connections);
+        let (amqp, tcp) = (totals.amqp_connections, totals.tcp);
         for (attribute, count) in [
             ("addrCount", totals.addresses),
             ("linkCount", totals.links),
             ("nodeCount", totals.routers),
             ("autoLinkCount", self.service.control.auto_link_count()),
-            ("connectionCount", amqp + tcp),
+            ("connectionCount", amqp + tcp.all()),
         ] {
             entity.set(attribute, count as i64);
         }
-        let connections = [("tcp", tcp), ("amqp", amqp), ("http1", 0), ("http2", 0)];
+        let connections = [
+            ("tcp", tcp.other),
+            ("amqp", amqp),
+            ("http1", tcp.http1),
+            ("http2", tcp.http2),
+        ];
         let connections =
             connections.map(|(kind, count)| (kind.into(), Value::Ulong(count as u64)));
         entity.set("connectionCounters", Value::Map(connections.into()));

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{ALPN, Around, ServerTls, Strategy, TargetPlan, TcpConnectorPlan, TcpListenerPlan};
 use crate::adaptors::tcp::{TcpService, TcpStatus};
 use crate::management::{Entity, Invalid};
+use crate::observers::Watch;
 use crate::runtime::listener::{BindAddress, port_number};
 use crate::runtime::plan::{Planner, wrong};
 use crate::runtime::service::Service;
@@ -58,6 +59,7 @@ impl Planner<'_> {
             strategy: Strategy::of(entity.text("multiAddressStrategy")),
             address: entity.word("address").map(|address| self.tenanted(address)),
             tls,
+            watch: Watch::of(entity.text("observer")),
         })
     }
 

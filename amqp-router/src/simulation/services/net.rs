@@ -22,8 +22,10 @@ use crate::forwarding::Settings;
 use crate::forwarding::mailbox::Mail;
 use crate::forwarding::replies::Replies;
 use crate::mesh::{self, Mesh};
+use crate::observers::Watch;
 use crate::simulation::wire::{Manner, Wire};
 use crate::vanflow::RecordId;
+use crate::worker::flows::Wanted;
 use crate::worker::tcp::{Dial, Dialled, TcpClient};
 use crate::worker::{ConnectionId, Worker, WorkerEvent};
 
@@ -206,8 +208,11 @@ impl Net {
             );
         }
         let worker = self.rng.random_range(0..self.routers[router].workers.len());
+        let service = TcpService::default();
+        service.set_watch(Watch::Auto);
+        let service = Arc::new(service);
         let client = TcpClient {
-            service: Arc::default(),
+            service,
             address: address.into(),
             host: format!("client:{session}"),
             // Comes out again where the service is: so it is known whose connection that is.
@@ -528,7 +533,10 @@ impl Router {
             };
             let mut worker = Worker::new(settings, Arc::clone(&ids), now);
             worker.tell_flows(Arc::clone(&told.origin));
-            worker.count_flows(true);
+            worker.set_wanted(Wanted {
+                octets: true,
+                requests: true,
+            });
             worker
         };
         Self {

@@ -34,7 +34,9 @@ impl Told {
     pub(super) fn hear(&mut self, events: Vec<FlowEvent>) {
         for event in events {
             match event {
-                FlowEvent::Began { record, .. } => self.own.entry(record).or_default().began += 1,
+                FlowEvent::Began { record, .. } | FlowEvent::Asked { record, .. } => {
+                    self.own.entry(record).or_default().began += 1
+                }
                 FlowEvent::Joined(identity) => {
                     self.of_others.entry(identity).or_default().began += 1;
                 }

@@ -103,7 +103,7 @@ impl Story {
         while let Some(output) = self.vanflow.poll_output() {
             match output {
                 Output::Send(octets) => heard.push(read(octets, self.at.as_millis() as u64)),
-                Output::Line(line) => self.lines.push(line),
+                Output::Line(line) | Output::Detail(line) => self.lines.push(line),
             }
         }
     }

@@ -27,6 +27,19 @@ impl Story {
         Some(record)
     }
 
+    /// A request is sent in a connection, if there may be a record of it.
+    fn request(&mut self, connection: RecordId) -> Option<RecordId> {
+        let origin = self.vanflow.origin();
+        let record = origin.admit_request().then(|| origin.next_id())?;
+        let at = self.now();
+        self.vanflow.flow(FlowEvent::Asked {
+            record,
+            connection,
+            at,
+        });
+        Some(record)
+    }
+
     fn says(&mut self, key: FlowKey, attribute: Attribute, datum: u64) {
         let event = FlowEvent::Says(key, attribute, datum.into());
         self.vanflow.flow(event);
@@ -118,6 +131,90 @@ fn two_routers_tell_a_connection_together() {
     assert_eq!(service_side.vanflow.origin().live(), 0);
     service_side.vanflow.flush();
     assert!(service_side.run(3000).is_empty());
+}
+
+#[test]
+fn a_request_is_told_below_its_connection_and_ends_at_once() {
+    let mut story = Story::collected();
+    let listener = story.listener();
+    let client = story.client(listener).unwrap();
+    let request = story.request(client).unwrap();
+    let key = FlowKey::Own(request);
+    let method = FlowEvent::Says(key, Attribute::Method, "GET".into());
+    story.vanflow.flow(method);
+    let heard = story.run(1000);
+    let records = told(&heard, FLOWS);
+    let began = only(&records, "abcde:3");
+    assert_eq!(
+        (&began[&0], &began[&2]),
+        (&Value::Uint(17), &"abcde:2".into())
+    );
+    assert_eq!(began[&27], "GET".into());
+    assert_eq!(
+        (&began[&23], &began[&58]),
+        (&Value::Ulong(0), &Value::Ulong(0))
+    );
+    assert_eq!(story.vanflow.origin().live(), 2);
+    story.says(key, Attribute::Latency, 70);
+    story.ends(key);
+    let records = told(&story.run(1000), FLOWS);
+    let ended = only(&records, "abcde:3");
+    assert_eq!(ended.keys().copied().collect::<Vec<_>>(), [0, 1, 4, 24]);
+    assert_eq!(story.vanflow.origin().live(), 1);
+    // Nobody elsewhere has anything to say of it.
+    let next = story.request(client).unwrap();
+    story.vanflow.update(crate::vanflow::Update {
+        identity: foreign(next),
+        attributes: vec![(Attribute::Trace, "0/B".into())],
+    });
+    let records = told(&story.run(1000), FLOWS);
+    assert!(!only(&records, "abcde:4").contains_key(&31));
+}
+
+#[test]
+fn requests_leave_room_for_connections() {
+    let mut story = Story::collected();
+    let listener = story.listener();
+    let client = story.client(listener).unwrap();
+    let requests = (0..6000).filter(|_| story.request(client).is_some());
+    assert_eq!(requests.count(), 3999);
+    assert_eq!(story.vanflow.origin().refused_requests(), 2001);
+    let clients = (0..6000).filter(|_| story.client(listener).is_some());
+    assert_eq!(clients.count(), 1000);
+    story.run(1000);
+    let said = |of: &str| story.lines.iter().any(|line| line == of);
+    assert!(said(
+        "Too many requests at once: 2001 more are not recorded"
+    ));
+    assert!(said(
+        "Too many connections at once: 5000 more of their ends are not recorded"
+    ));
+}
+
+#[test]
+fn the_log_has_requests_only_if_it_is_to_have_details() {
+    for details in [false, true] {
+        let mut story = Story::new();
+        story.vanflow.set_logs(true, details);
+        let listener = story.listener();
+        let client = story.client(listener).unwrap();
+        story.run(3000);
+        let request = story.request(client).unwrap();
+        story.ends(FlowKey::Own(request));
+        story.run(1500);
+        let mut lines = story
+            .lines
+            .iter()
+            .map(|line| line.split(' ').next().unwrap());
+        let connection = lines.any(|kind| kind == "BIFLOW_TPORT");
+        let request = lines.any(|kind| kind == "BIFLOW_APP");
+        assert_eq!(
+            (connection, request),
+            (details, details),
+            "{:?}",
+            story.lines
+        );
+    }
 }
 
 /// A router of another name, without collectors.

@@ -242,7 +242,7 @@ fn lines_of_the_log_are_records_while_somebody_collects_them() {
         at: 1_700_000_001_000_000,
     };
     let mut story = Story::new();
-    story.vanflow.set_logs(true);
+    story.vanflow.set_logs(true, false);
     story.vanflow.log(line);
     story.usable(Watched::Logs, true);
     story.run(3000);
@@ -268,7 +268,7 @@ fn lines_of_the_log_are_records_while_somebody_collects_them() {
 #[test]
 fn the_log_has_a_line_of_each_beginning_and_end_after_the_parents() {
     let mut story = Story::new();
-    story.vanflow.set_logs(true);
+    story.vanflow.set_logs(true, false);
     let now = story.now();
     let link = story.vanflow.begin(RecordType::Link, now);
     story.vanflow.set(link, Attribute::Name, "a");
