@@ -20,23 +20,27 @@
 #![allow(clippy::disallowed_methods)]
 
 mod certificates;
+mod collector;
 mod fe2o3;
 mod install;
 mod job;
 mod manage;
 mod message;
 mod peer;
+mod programs;
 mod router;
 mod running;
 mod scrape;
 mod services;
 
 pub use certificates::Certificates;
+pub use collector::Collector;
 pub use install::browser_client;
 pub use job::{Job, Outcome, Request, Sasl, Tls};
 pub use manage::{ask, ask_at, create, delete, eventually, rows};
 pub use message::{body, fields, hex, sha256_hex, unhex};
 pub use peer::{PEERS, Peer, available};
+pub use programs::Program;
 pub use router::{Listener, Router, RouterBuilder, Shared, skip, write_user};
 pub use running::{Event, Running, Transcript};
 pub use scrape::{Scrape, get};

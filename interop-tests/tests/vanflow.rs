@@ -2,78 +2,15 @@
 
 #![allow(clippy::disallowed_methods)] // tests wait for what takes time
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use interop_tests::{
-    Event, Job, Peer, Request, Router, RouterBuilder, Running, available, fields, free_port,
+    Collector, Job, Peer, Request, Router, RouterBuilder, available, fields, free_port,
 };
-use serde_json::{Map, Value, json};
-
-/// What a collector has understood so far.
-struct Collector {
-    running: Running,
-    /// By identity: what every attribute says now, by its code.
-    records: BTreeMap<String, Map<String, Value>>,
-    heard: Vec<Event>,
-}
-
-impl Collector {
-    fn start(router: &Router) -> Self {
-        Self {
-            running: Peer::Proton.start(router, Job::collect()),
-            records: BTreeMap::new(),
-            heard: Vec::new(),
-        }
-    }
-
-    /// Listens until a record fits; gives its identity and all that it says.
-    #[track_caller]
-    fn record(
-        &mut self,
-        kind: u32,
-        fits: impl Fn(&Map<String, Value>) -> bool,
-    ) -> (String, Map<String, Value>) {
-        self.until(|collector| {
-            let records = collector.records.iter();
-            let mut fitting = records.filter(|(_, r)| r["0"] == kind && fits(r));
-            fitting.next().map(|(name, r)| (name.clone(), r.clone()))
-        })
-    }
-
-    #[track_caller]
-    fn until<T>(&mut self, found: impl Fn(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(found) = found(self) {
-                return found;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "the collector knows {:#?}",
-                self.records
-            );
-            let Some(event) = self.running.poll(100) else {
-                continue;
-            };
-            assert_ne!(event["event"], "failed", "{event}");
-            if let Some(record) = event["record"].as_object() {
-                let name = record["1"].as_str().expect("an identity").to_owned();
-                let known = self.records.entry(name).or_default();
-                known.extend(record.clone());
-            }
-            self.heard.push(event);
-        }
-    }
-
-    fn named(&self, name: &str) -> Vec<&Event> {
-        let events = self.heard.iter();
-        events.filter(|event| event["event"] == name).collect()
-    }
-}
+use serde_json::{Value, json};
 
 fn interior(id: &str) -> RouterBuilder {
     RouterBuilder::plain()

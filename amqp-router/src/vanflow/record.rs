@@ -48,8 +48,12 @@ impl Attributes {
 
     /// What has changed since it was last [`told`](Self::told).
     pub(super) fn news(&self) -> impl Iterator<Item = (Attribute, &Datum)> {
-        self.all()
-            .filter(|(attribute, _)| self.changed & bit(*attribute) != 0)
+        self.all().filter(|(attribute, _)| self.is_news(*attribute))
+    }
+
+    /// Whether this has changed since it was last told.
+    fn is_news(&self, attribute: Attribute) -> bool {
+        self.changed & bit(attribute) != 0
     }
 
     /// All that there is to say has been said.
@@ -119,6 +123,11 @@ impl Record {
             logged: false,
             to_log: false,
         }
+    }
+
+    /// Whether somebody has been told of it, or would have been.
+    pub(super) fn is_told(&self) -> bool {
+        !self.attributes.is_news(Attribute::StartTime)
     }
 
     /// A line for the log, of a record of this name.

@@ -214,6 +214,7 @@ impl Store {
             let record = self.records.get(id);
             record.is_some_and(|record| record.place == Place::Slot)
         });
+        due.records.retain(|id| !self.waits_for_its_connection(*id));
         while let Some((tick, id)) = self.ending.front()
             && (*tick <= self.tick || all)
         {
@@ -222,6 +223,20 @@ impl Store {
         }
         self.current = (self.current + 1) % SLOTS;
         due
+    }
+
+    /// A request is not told ahead of its connection: if that one has ended before anything was
+    /// told of it, both are told when it is.
+    fn waits_for_its_connection(&mut self, id: RecordId) -> bool {
+        let record = self.records.get(&id);
+        let requested = record.filter(|record| record.kind == RecordType::BiflowApp);
+        let parent = requested.and_then(|record| self.records.get(&record.parent?));
+        let waits = parent.is_some_and(|parent| parent.place == Place::Ending && !parent.is_told());
+        if waits && let Some(record) = self.records.get_mut(&id) {
+            record.place = Place::Ending;
+            self.ending.push_back((self.tick + ENDING_TICKS, id));
+        }
+        waits
     }
 
     /// A record as it goes to collectors, if it has news.

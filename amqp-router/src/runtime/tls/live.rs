@@ -111,7 +111,9 @@ impl Profiles {
     /// # Errors
     /// Something that the profile names cannot be used; nothing has changed.
     pub(crate) fn update(&self, name: &str, source: Source, now: Instant) -> Result<(), Invalid> {
-        match self.lock().profiles.get(name).cloned() {
+        // Whoever makes a new one takes the lock, too.
+        let known = self.lock().profiles.get(name).cloned();
+        match known {
             Some(profile) => profile.update(source, now),
             None => self.get_or_load(name, source, now).map(drop),
         }

@@ -172,6 +172,35 @@ fn a_request_is_told_below_its_connection_and_ends_at_once() {
 }
 
 #[test]
+fn requests_of_a_short_connection_are_told_after_it() {
+    let mut story = Story::collected();
+    let listener = story.listener();
+    let client = story.client(listener).unwrap();
+    let request = story.request(client).unwrap();
+    story.ends(FlowKey::Own(request));
+    story.ends(FlowKey::Own(client));
+    assert!(told(&story.run(4800), FLOWS).is_empty());
+    let records = told(&story.run(1400), FLOWS);
+    let names: Vec<_> = records.iter().map(|record| record[&1].clone()).collect();
+    assert_eq!(names, ["abcde:2".into(), "abcde:3".into()]);
+    assert!(records.iter().all(|record| record.contains_key(&4)));
+    assert_eq!(story.vanflow.origin().live(), 0);
+
+    // A router that stops tells them in that order, too.
+    let client = story.client(listener).unwrap();
+    let request = story.request(client).unwrap();
+    story.ends(FlowKey::Own(request));
+    story.ends(FlowKey::Own(client));
+    let now = story.now();
+    story.vanflow.shut_down(now);
+    let mut heard = Vec::new();
+    story.listen(&mut heard);
+    let records = told(&heard, FLOWS);
+    let names: Vec<_> = records.iter().map(|record| record[&1].clone()).collect();
+    assert_eq!(names, ["abcde:4".into(), "abcde:5".into()]);
+}
+
+#[test]
 fn requests_leave_room_for_connections() {
     let mut story = Story::collected();
     let listener = story.listener();
