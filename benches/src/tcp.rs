@@ -33,6 +33,10 @@ pub struct Options {
     #[arg(long)]
     way: Vec<String>,
 
+    /// Only loads that have this in their name; may be repeated.
+    #[arg(long)]
+    load: Vec<String>,
+
     /// A way that exists already, to a service that `--service-port` says where to run:
     /// `name=port@pid,pid`.
     #[arg(long)]
@@ -58,29 +62,34 @@ pub fn run(options: &Options) -> io::Result<()> {
         ways.retain(wanted);
     }
     let duration = Duration::from_secs_f64(options.duration);
-    let mut results: Vec<Vec<Vec<Measured>>> = vec![vec![Vec::new(); Load::ALL.len()]; ways.len()];
+    let wanted = |load: &Load| {
+        let name = load.name();
+        options.load.is_empty() || options.load.iter().any(|word| name.contains(word))
+    };
+    let loads: Vec<Load> = Load::ALL.into_iter().filter(wanted).collect();
+    let mut results: Vec<Vec<Vec<Measured>>> = vec![vec![Vec::new(); loads.len()]; ways.len()];
     for round in 0..options.rounds {
-        for (load_number, load) in Load::ALL.into_iter().enumerate() {
+        for (load_number, load) in loads.iter().enumerate() {
             let mut order: Vec<usize> = (0..ways.len()).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
             for way in order {
-                let measured = ways[way].measure(load, duration)?;
+                let measured = ways[way].measure(*load, duration)?;
                 results[way][load_number].push(measured);
             }
         }
     }
-    print(&ways, &results);
+    print(&ways, &loads, &results);
     Ok(())
 }
 
-fn print(ways: &[Way], results: &[Vec<Vec<Measured>>]) {
-    let names = Load::ALL.map(Load::name);
+fn print(ways: &[Way], loads: &[Load], results: &[Vec<Vec<Measured>>]) {
+    let names: Vec<String> = loads.iter().map(|load| load.name()).collect();
     println!("| way | {} |", names.join(" | "));
     println!("|---|{}", "---|".repeat(names.len()));
-    for (way, loads) in ways.iter().zip(results) {
-        let cells = Load::ALL.into_iter().zip(loads);
+    for (way, measured) in ways.iter().zip(results) {
+        let cells = loads.iter().zip(measured);
         let cells: Vec<String> = cells.map(|(load, all)| load.describe(all)).collect();
         println!("| {} | {} |", way.name, cells.join(" | "));
     }

@@ -50,6 +50,12 @@ impl Observed {
         self.observer.finish(now);
     }
 
+    /// Whether there is nothing to look at.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unseen.is_empty()
+    }
+
     /// What there is to tell.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         self.observer.take_events()

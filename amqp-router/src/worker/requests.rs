@@ -17,7 +17,9 @@ impl Flows {
     /// Looks at what has passed in this turn.
     #[inline]
     pub(super) fn observe(&mut self, tcp: &mut TcpConnection, waits: &mut Waits, now: Instant) {
-        if tcp.observed.is_some() {
+        if let Some(observed) = &tcp.observed
+            && (!observed.is_idle() || tcp.sink.complete)
+        {
             self.look(tcp, waits, now);
         }
     }

@@ -168,10 +168,11 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         while stream.read(&mut buffer)? > 0 {}
         return stream.write_all(&[STREAM]);
     }
-    stream.read_exact(&mut buffer[1..REQUEST])?;
+    stream.read_exact(&mut buffer[1..REQUEST.len()])?;
+    let answer = [ANSWER_HEAD, &[b' '; ANSWER - ANSWER_HEAD.len()]].concat();
     loop {
-        stream.write_all(&[REQUESTS; ANSWER])?;
-        if stream.read_exact(&mut buffer[..REQUEST]).is_err() {
+        stream.write_all(&answer)?;
+        if stream.read_exact(&mut buffer[..REQUEST.len()]).is_err() {
             return Ok(());
         }
     }
@@ -212,7 +213,7 @@ fn stream(port: u16, streams: usize, duration: Duration) -> io::Result<Measured>
 }
 
 fn exchange(stream: &mut TcpStream) -> io::Result<()> {
-    stream.write_all(&[REQUESTS; REQUEST])?;
+    stream.write_all(REQUEST)?;
     stream.read_exact(&mut [0; ANSWER])
 }
 
@@ -259,9 +260,12 @@ fn histogram() -> Histogram<u64> {
 }
 
 const STREAM: u8 = b'S';
-const REQUESTS: u8 = b'R';
-/// Octets of a request and its answer.
-const REQUEST: usize = 100;
+/// A request of HTTP, which is what most services get.
+const REQUEST: &[u8; 100] = b"GET /items/1234567 HTTP/1.1\r\nHost: service.example\r\n\
+    Accept: application/json\r\nX: xxxxxxxxxxxxxxx\r\n\r\n";
+const ANSWER_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 128\r\n\r\n";
+/// Octets of an answer.
 const ANSWER: usize = 200;
 /// Clients that connect anew for every request.
 const CONNECTING: usize = 20;
