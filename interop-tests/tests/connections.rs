@@ -1,6 +1,10 @@
 //! Opening connections.
 
-use interop_tests::{Job, Peer, Router, clients};
+use std::io::Write;
+
+use interop_tests::{
+    Job, Peer, Router, RouterBuilder, ask, available, clients, connect, eventually, rows,
+};
 use serde_json::json;
 
 clients!(a_connection_opens_with_sasl_anonymous);
@@ -54,4 +58,37 @@ fn they_may_come_at_once_behind_sasl(peer: Peer) {
         "pipelined",
         "{attached}"
     );
+}
+
+/// A peer that does not answer the close is still there for a while, and shown so.
+#[test]
+fn a_connection_that_waits_for_its_peers_close_is_shown_as_closing() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let router = RouterBuilder::plain().start();
+    let mut stream = connect(router.listener().port);
+    let open = [
+        0, 0, 0, 17, 2, 0, 0, 0, 0, 0x53, 0x10, 0xc0, 4, 1, 0xa1, 1, b'x',
+    ];
+    let said = [b"AMQP\0\x01\0\0", &open[..]].concat();
+    stream.write_all(&said).expect("it is taken");
+    let row = || {
+        let rows = rows(&router, "connection");
+        rows.into_iter().find(|row| row["container"] == "x")
+    };
+    eventually("an open connection", || {
+        row().is_some_and(|row| row["operStatus"] == "up")
+    });
+    let row_id = row().expect("it was there")["identity"].clone();
+    let entity = [
+        ("type", "io.skupper.router.connection"),
+        ("identity", row_id.as_str().expect("a text")),
+    ];
+    let deleted = json!(["map", [[["string", "adminStatus"], ["string", "deleted"]]]]);
+    ask(&router, "UPDATE", &entity, deleted);
+    assert_eq!(row().expect("it is still there")["operStatus"], "closing");
+    let close = [0, 0, 0, 12, 2, 0, 0, 0, 0, 0x53, 0x18, 0x45];
+    stream.write_all(&close).expect("it is taken");
+    eventually("no connection", || row().is_none());
 }

@@ -103,6 +103,8 @@ pub(crate) struct ConnectionStatus {
     pub(crate) peer: PeerInfo,
     /// When there was a delivery, to a second.
     pub(crate) delivered: Option<Instant>,
+    /// This end has closed it, and the peer has not yet.
+    pub(crate) closing: bool,
 }
 
 impl AmqpConnection {
@@ -191,6 +193,7 @@ impl AmqpConnection {
             properties: open.map(|open| open.properties.clone()).unwrap_or_default(),
             peer: (*self.peer).clone(),
             delivered: self.delivered,
+            closing: self.endpoint.is_closing(),
         }
     }
 

@@ -281,6 +281,8 @@ pub(crate) struct TcpStatus {
     pub(crate) octets_in: u64,
     pub(crate) octets_out: u64,
     pub(crate) protocol: Option<Protocol>,
+    /// It is over, but what it has to write has not been taken.
+    pub(crate) closing: bool,
 }
 
 impl TcpConnection {
@@ -501,6 +503,7 @@ impl TcpConnection {
             octets_in: self.source.octets,
             octets_out: self.written(),
             protocol: self.protocol(),
+            closing: self.is_over(),
         }
     }
 

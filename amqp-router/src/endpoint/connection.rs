@@ -208,6 +208,11 @@ impl Connection {
         matches!(self.state, State::Finished)
     }
 
+    /// The close has been sent: whatever the peer says until it answers is thrown away.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing | State::Finished)
+    }
+
     /// When `handle_timeout` is to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()

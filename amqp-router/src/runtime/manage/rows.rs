@@ -288,7 +288,8 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     entity.set("name", format!("connection/{}", row.host));
     entity.set("identity", id.to_string());
     entity.set("adminStatus", "enabled");
-    entity.set("operStatus", "up");
+    let closing = status.is_some_and(|status| status.closing);
+    entity.set("operStatus", if closing { "closing" } else { "up" });
     entity.set("protocol", "amqp");
     entity.set("host", row.host.as_str());
     entity.set("opened", row.status.is_some());

@@ -220,7 +220,7 @@ pub(crate) fn show_connection(entity: &mut Entity, status: &TcpStatus, now: Inst
     entity.set("name", format!("connection/{}", status.host));
     entity.set("identity", status.id.to_string());
     entity.set("adminStatus", "enabled");
-    entity.set("operStatus", "up");
+    entity.set("operStatus", if status.closing { "closing" } else { "up" });
     entity.set("protocol", "tcp");
     entity.set("opened", true);
     entity.set("host", status.host.as_str());
