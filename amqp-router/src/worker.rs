@@ -354,6 +354,9 @@ impl Worker {
                 address,
             } => self.open_proxy(link, leads_to, address.as_deref()),
             Command::Detach { link } => self.detach_proxy(link),
+            Command::Close { connection, error } => {
+                self.close_by_id(connection, Some(error), now);
+            }
             Command::Tell { link, message } => {
                 self.forwarder
                     .tell(&mut self.connections, now, link.slot, message);

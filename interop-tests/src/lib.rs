@@ -37,7 +37,7 @@ pub use certificates::Certificates;
 pub use collector::Collector;
 pub use install::browser_client;
 pub use job::{Job, Outcome, Request, Sasl, Tls};
-pub use manage::{ask, ask_at, create, delete, eventually, rows};
+pub use manage::{ask, ask_at, create, delete, eventually, rows, update};
 pub use message::{body, fields, hex, sha256_hex, unhex};
 pub use peer::{PEERS, Peer, available};
 pub use programs::Program;

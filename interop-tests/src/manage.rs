@@ -49,17 +49,17 @@ pub fn ask_at(
 ///
 /// When there is no answer.
 pub fn create(router: &Router, kind: &str, attributes: &Value) -> i64 {
-    let kind = format!("io.skupper.router.{kind}");
-    let pairs = attributes.as_object().expect("attributes").iter();
-    let pairs: Vec<Value> = pairs
-        .map(|(name, value)| json!([["string", name], ["string", value]]))
-        .collect();
     let name = attributes["name"].as_str().expect("a name");
-    let properties = [("type", &*kind), ("name", name)];
-    let reply = ask(router, "CREATE", &properties, json!(["map", pairs]));
-    reply["application_properties"]["statusCode"]
-        .as_i64()
-        .expect("a status")
+    change(router, "CREATE", kind, name, attributes)
+}
+
+/// Changes attributes of an entity; returns the status code.
+///
+/// # Panics
+///
+/// When there is no answer.
+pub fn update(router: &Router, kind: &str, name: &str, attributes: &Value) -> i64 {
+    change(router, "UPDATE", kind, name, attributes)
 }
 
 /// Deletes an entity; returns the status code.
@@ -68,9 +68,20 @@ pub fn create(router: &Router, kind: &str, attributes: &Value) -> i64 {
 ///
 /// When there is no answer.
 pub fn delete(router: &Router, kind: &str, name: &str) -> i64 {
+    change(router, "DELETE", kind, name, &json!({}))
+}
+
+fn change(router: &Router, operation: &str, kind: &str, name: &str, attributes: &Value) -> i64 {
     let kind = format!("io.skupper.router.{kind}");
+    let pairs = attributes.as_object().expect("attributes").iter();
+    let pairs: Vec<Value> = pairs
+        .map(|(name, value)| match value.as_str() {
+            Some(text) => json!([["string", name], ["string", text]]),
+            None => json!([["string", name], ["string", value.to_string()]]),
+        })
+        .collect();
     let properties = [("type", &*kind), ("name", name)];
-    let reply = ask(router, "DELETE", &properties, json!(["map", []]));
+    let reply = ask(router, operation, &properties, json!(["map", pairs]));
     reply["application_properties"]["statusCode"]
         .as_i64()
         .expect("a status")

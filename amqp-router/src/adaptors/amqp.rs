@@ -8,8 +8,9 @@ use bytes::Bytes;
 use crate::adaptors::reading::Reading;
 use crate::adaptors::trunk::Trunk;
 use crate::codec::Fields;
-use crate::control::role::{Role, peer_cost};
+use crate::control::role::{Role, peer_cost, trunking};
 use crate::control::table::{Direction, Slot};
+use crate::control::trunks::Group;
 use crate::endpoint::{Connection, Departure, LinkId};
 use crate::forwarding::wire::{Allowance, Head};
 use crate::policy::Grant;
@@ -60,6 +61,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) governed: bool,
     /// The vhost that decides in place of the one that the peer names.
     pub(crate) policy_vhost: Option<String>,
+    /// What a connector's connections to a neighbour have in common.
+    pub(crate) group: Option<Group>,
     pub(crate) endpoint: Arc<crate::endpoint::Config>,
 }
 
@@ -105,6 +108,10 @@ pub(crate) struct ConnectionStatus {
     pub(crate) delivered: Option<Instant>,
     /// This end has closed it, and the peer has not yet.
     pub(crate) closing: bool,
+    /// What it has in common with other connections to a neighbour.
+    pub(crate) group: Option<Group>,
+    /// The peer takes messages that take long by connections of their own.
+    pub(crate) trunking: bool,
 }
 
 impl AmqpConnection {
@@ -194,6 +201,13 @@ impl AmqpConnection {
             peer: (*self.peer).clone(),
             delivered: self.delivered,
             closing: self.endpoint.is_closing(),
+            group: match self.role {
+                Role::InterRouter | Role::InterRouterData if self.peer.incoming => {
+                    open.and_then(|open| Group::of_peer(&open.properties))
+                }
+                _ => self.settings.group.clone(),
+            },
+            trunking: open.is_some_and(|open| open.offered_capabilities.contains(&trunking())),
         }
     }
 

@@ -48,6 +48,17 @@ impl Trunk {
         Ok(trunk)
     }
 
+    /// Begins the session of a connection for messages that take long.
+    pub(crate) fn begin_data(endpoint: &mut Connection) -> Result<Self, LimitReached> {
+        let session = endpoint.begin()?;
+        Ok(Self {
+            container: endpoint.config().container_id.clone(),
+            proxies: Some(session),
+            streams: Some(session),
+            ..Self::default()
+        })
+    }
+
     /// Begins the sessions of a connection between an edge router, which connects, and an interior
     /// router.
     pub(crate) fn begin_edge(
@@ -143,7 +154,9 @@ impl Trunk {
     ) -> Result<(SessionId, LinkId), LimitReached> {
         let session = self.streams.ok_or(LimitReached::NoSession)?;
         let attach = self.attach_with(Role::Sender, self.stream_capabilities.clone());
-        Ok((session, endpoint.attach(session, attach)?))
+        let link = endpoint.attach(session, attach)?;
+        self.attaching(link, Purpose::Stream);
+        Ok((session, link))
     }
 
     fn attach_with(&mut self, role: Role, capabilities: Vec<Symbol>) -> Attach {

@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Detach { link: LinkRef },
     /// Send a neighbour a message on its control link.
     Tell { link: LinkRef, message: Bytes },
+    /// Close the connection of this identity.
+    Close { connection: u64, error: Error },
 }
 
 /// The two ends of a link, as its attach is answered.
@@ -589,7 +591,8 @@ impl Control {
         let (kind, priority) = match link.purpose {
             Purpose::Control => (LinkKind::RouterControl, 9),
             Purpose::Data(priority) => (LinkKind::RouterData, priority),
-            Purpose::Stream => (LinkKind::RouterData, 4),
+            Purpose::Stream if self.is_trunk(link.connection) => (LinkKind::RouterData, 4),
+            Purpose::Stream => (LinkKind::Endpoint, 4),
             Purpose::Proxy(_) => (LinkKind::Endpoint, 4),
         };
         self.link_ids.insert(link.link, id);

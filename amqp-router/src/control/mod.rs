@@ -4,7 +4,7 @@
 //! attaches and detaches as [`ControlEvent`](links::ControlEvent)s; the control plane answers with
 //! [`Command`](links::Command)s and publishes, address by address, what [`table`] describes.
 //!
-//! [`network`] and [`trunk`] are its part in a network of interior routers, [`edges`] what it does
+//! [`network`] and [`trunks`] are its part in a network of interior routers, [`edges`] what it does
 //! for edge routers, [`uplink`] what it does as one. [`auto_links`] are its links to brokers.
 
 pub(crate) mod address;
@@ -19,4 +19,5 @@ pub(crate) mod services;
 pub(crate) mod table;
 pub(crate) mod topology;
 pub(crate) mod trunk;
+pub(crate) mod trunks;
 pub(crate) mod uplink;

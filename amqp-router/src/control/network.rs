@@ -5,39 +5,69 @@
 //! Here its messages find their way (`reference/router/inter-router-protocol.md` §4, §5), and what
 //! it learns becomes addresses and a [`Topology`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::codec::{Error, MessageView, Progress, RouterAnnotations, Source, Symbol, Target};
+use crate::adaptors::amqp::ConnectionStatus;
+use crate::codec::{
+    Attach, Error, MessageView, Progress, Role, RouterAnnotations, Source, Symbol, Target,
+    TargetNode,
+};
 use crate::control::address::{AddressKey, Identity};
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
-use crate::control::role::{Role, control_capability, data_capability};
-use crate::control::table::{
-    Direction, LinkLoad, LinkRef, Remote, TableUpdate, Treatment, WorkerId,
-};
+use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
+use crate::control::table::{LinkLoad, LinkRef, Remote, TableUpdate, Treatment, WorkerId};
 use crate::control::topology::{
     Hop, Ingress, NeighbourIndex, RouterIndex, RouterRow, RouterSet, Topology,
 };
-use crate::control::trunk::{Purpose, RouterLink, Trunk};
+use crate::control::trunk::{Purpose, RouterLink, Ticket, Trunk};
+use crate::control::trunks::{Change, Group, TrunkNotice, Trunks};
 use crate::mesh::{
     LocalAddress, Mesh, NeighbourId, Notice, Output, RemoteAddress, RouterStatus, Routes, To,
 };
 
 /// A connection that has just been opened.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Opened {
     pub(crate) connection: u64,
     pub(crate) worker: WorkerId,
-    pub(crate) role: Role,
+    pub(crate) role: ConnectionRole,
     pub(crate) cost: u32,
     /// What the peer calls itself.
     pub(crate) container: String,
+    /// Who the peer has shown to be.
+    pub(crate) user: Option<String>,
     /// The connector that has made it.
     pub(crate) connector: Option<String>,
+    /// What it has in common with other connections to a neighbour.
+    pub(crate) group: Option<Group>,
+    /// The peer takes messages that take long by connections of their own.
+    pub(crate) trunking: bool,
+    /// Of the certificate that secures it.
+    pub(crate) ordinal: u64,
+}
+
+impl Opened {
+    /// As far as a worker can tell.
+    pub(crate) fn of(status: &ConnectionStatus, worker: WorkerId) -> Self {
+        Self {
+            connection: status.id,
+            worker,
+            role: status.role,
+            cost: status.cost,
+            container: status.container.clone(),
+            user: status.peer.user.clone(),
+            connector: None,
+            group: status.group.clone(),
+            trunking: status.trunking,
+            ordinal: 0,
+        }
+    }
 }
 
 /// The network, seen from this router.
@@ -47,10 +77,7 @@ pub(super) struct Network {
     /// `0/<id>`.
     me: Arc<str>,
     mesh: Mesh,
-    /// By the identity of their connections.
-    trunks: BTreeMap<u64, Trunk>,
-    /// The connection of each neighbour.
-    neighbours: Vec<Option<u64>>,
+    trunks: Trunks,
     topology: Arc<Topology>,
     /// What goes ahead of this router's own messages.
     heading: Bytes,
@@ -60,6 +87,7 @@ pub(super) struct Network {
     recent: Recent,
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
+    trunk_notices: VecDeque<TrunkNotice>,
 }
 
 /// What the network asks of the control plane around it.
@@ -69,6 +97,8 @@ enum Effect {
         link: LinkRef,
         message: Bytes,
     },
+    Detach(LinkRef),
+    Close(WorkerId, u64, Error),
     Topology(Arc<Topology>),
     Remote(RouterIndex, AddressKey, Option<RemoteAddress>),
     /// A router can be reached, or no longer.
@@ -88,8 +118,7 @@ impl Network {
             identity,
             me,
             mesh,
-            trunks: BTreeMap::new(),
-            neighbours: Vec::new(),
+            trunks: Trunks::default(),
             topology: Arc::default(),
             heading: heading.freeze(),
             routes: Arc::default(),
@@ -97,83 +126,44 @@ impl Network {
             recent: Recent::default(),
             effects: VecDeque::new(),
             notices: VecDeque::new(),
+            trunk_notices: VecDeque::new(),
         };
         network.publish();
         network
     }
 
-    fn opened(&mut self, opened: &Opened) {
-        if opened.role != Role::InterRouter {
-            return;
+    /// Carries out what follows from what has happened to connections.
+    fn follow_trunks(&mut self, now: Instant) {
+        let mut publishes = false;
+        while let Some(change) = self.trunks.poll_change() {
+            match change {
+                Change::Up(neighbour, cost) => self.mesh.neighbour_up(of(neighbour), cost, now),
+                Change::Down(neighbour) => self.mesh.neighbour_down(of(neighbour), now),
+                Change::Ways => publishes = true,
+                Change::Detach(link) => self.effects.push_back(Effect::Detach(link)),
+                Change::Close(worker, connection, text) => {
+                    let error = Error::new("amqp:connection:forced", text);
+                    let effect = Effect::Close(worker, connection, error);
+                    self.effects.push_back(effect);
+                }
+                Change::Notice(notice) => self.trunk_notices.push_back(notice),
+            }
         }
-        let free = self.neighbours.iter().position(Option::is_none);
-        let at = free.unwrap_or(self.neighbours.len());
-        if at == self.neighbours.len() {
-            self.neighbours.push(None);
-        }
-        self.neighbours[at] = Some(opened.connection);
-        let neighbour = NeighbourIndex(at as u32);
-        let trunk = Trunk::new(neighbour, opened.worker, opened.cost);
-        self.trunks.insert(opened.connection, trunk);
-    }
-
-    fn closed(&mut self, connection: u64, now: Instant) {
-        let Some(trunk) = self.trunks.remove(&connection) else {
-            return;
-        };
-        if trunk.up {
-            self.mesh.neighbour_down(of(trunk.neighbour), now);
-        }
-        self.neighbours[trunk.neighbour.0 as usize] = None;
         self.changed(now);
-        self.publish();
-    }
-
-    /// A link to a neighbour is there.
-    fn add_link(
-        &mut self,
-        connection: u64,
-        link: LinkRef,
-        purpose: Purpose,
-        capacity: u32,
-        now: Instant,
-    ) {
-        let Some(trunk) = self.trunks.get_mut(&connection) else {
-            return;
-        };
-        let was_up = trunk.up;
-        trunk.add(link, purpose, capacity);
-        if trunk.up && !was_up {
-            let (neighbour, cost) = (of(trunk.neighbour), trunk.cost);
-            self.mesh.neighbour_up(neighbour, cost, now);
-            self.changed(now);
-        }
-        if matches!(purpose, Purpose::Data(_)) && link.direction == Direction::Outgoing {
+        if publishes {
             self.publish();
         }
     }
 
     /// A link that serves no address is gone.
     pub(super) fn link_lost(&mut self, connection: u64, link: LinkRef, now: Instant) {
-        let Some(trunk) = self.trunks.get_mut(&connection) else {
-            return;
-        };
-        let was_up = trunk.up;
-        let before = trunk.row().is_some();
-        trunk.remove(link);
-        if was_up && !trunk.up {
-            let neighbour = of(trunk.neighbour);
-            self.mesh.neighbour_down(neighbour, now);
-        }
-        if was_up || before {
-            self.changed(now);
-            self.publish();
-        }
+        self.trunks.link_lost(connection, link);
+        self.follow_trunks(now);
     }
 
     /// A neighbour says something.
     fn heard(&mut self, connection: u64, message: &Bytes, now: Instant) {
-        let Some(trunk) = self.trunks.get(&connection) else {
+        let Some(trunk) = self.trunks.get(connection) else {
             return;
         };
         let from = trunk.neighbour;
@@ -285,11 +275,7 @@ impl Network {
     }
 
     fn tell(&mut self, neighbour: NeighbourIndex, message: Bytes) {
-        let connection = self.neighbours.get(neighbour.0 as usize).copied().flatten();
-        let link = connection
-            .and_then(|connection| self.trunks.get(&connection))
-            .and_then(Trunk::control_out);
-        if let Some(link) = link {
+        if let Some(link) = self.trunks.control_out(neighbour) {
             self.effects.push_back(Effect::Tell { link, message });
         }
     }
@@ -338,12 +324,9 @@ impl Network {
         let mut topology = Topology {
             me: Arc::clone(&self.me),
             radius: routes.radius,
+            neighbours: self.trunks.rows().collect(),
             ..Topology::default()
         };
-        for connection in &self.neighbours {
-            let trunk = connection.and_then(|connection| self.trunks.get(&connection));
-            topology.neighbours.push(trunk.and_then(Trunk::row));
-        }
         let mut reachable = BTreeSet::new();
         for (index, route) in routes.iter() {
             let index = RouterIndex(index.0);
@@ -408,18 +391,62 @@ impl Control {
     }
 
     /// A connection has been opened.
-    pub(crate) fn opened(&mut self, opened: &Opened) {
-        if let Some(network) = &mut self.network {
-            network.opened(opened);
+    pub(crate) fn opened(&mut self, opened: &Opened, now: Instant) {
+        match opened.role {
+            ConnectionRole::InterRouter => self.trunk_opened(opened, now),
+            ConnectionRole::InterRouterData => self.data_opened(opened),
+            _ => {
+                self.uplink_opened(opened);
+                self.container_opened(opened);
+            }
         }
-        self.uplink_opened(opened);
-        self.container_opened(opened);
+    }
+
+    fn trunk_opened(&mut self, opened: &Opened, now: Instant) {
+        if let Some(network) = &mut self.network {
+            network.trunks.open(opened);
+            network.follow_trunks(now);
+        }
+        self.follow_network();
+    }
+
+    /// A connection for messages that take long: it needs a first link.
+    fn data_opened(&mut self, opened: &Opened) {
+        let ticket = self.take_ticket();
+        let network = self.network.as_mut();
+        if network.is_some_and(|network| network.trunks.open_data(opened, ticket)) {
+            let attach = Attach {
+                role: Role::Sender,
+                source: Some(Source::default()),
+                target: Some(Target::Node(TargetNode::default())),
+                ..Attach::default()
+            };
+            let command = Command::Attach {
+                connection: opened.connection,
+                ticket,
+                attach: Box::new(attach),
+            };
+            self.commands
+                .push_back((Recipient::Worker(opened.worker), command));
+        }
+    }
+
+    /// Whether a link that a peer has accepted is the first of a connection for messages that take
+    /// long.
+    fn data_attached(&mut self, ticket: Ticket, link: &RouterLink, now: Instant) -> bool {
+        let Some(network) = &mut self.network else {
+            return false;
+        };
+        let known = network.trunks.data_attached(ticket, link);
+        network.follow_trunks(now);
+        known
     }
 
     /// A connection is gone, and all its links before it.
     pub(crate) fn closed(&mut self, connection: u64, now: Instant) {
         if let Some(network) = &mut self.network {
-            network.closed(connection, now);
+            network.trunks.closed(connection);
+            network.follow_trunks(now);
         }
         self.uplink_closed(connection);
         self.container_closed(connection);
@@ -433,11 +460,16 @@ impl Control {
             return self.follow_network();
         }
         self.add_router_link(link);
-        if let Some(ticket) = ticket {
-            return self.proxy_attached(ticket, link);
-        }
-        if let Some(network) = &mut self.network {
-            network.add_link(link.connection, link.link, link.purpose, link.capacity, now);
+        match ticket {
+            None => {
+                if let Some(network) = &mut self.network {
+                    let trunks = &mut network.trunks;
+                    trunks.add_link(link.connection, link.link, link.purpose, link.capacity);
+                    network.follow_trunks(now);
+                }
+            }
+            Some(ticket) if self.data_attached(ticket, link, now) => {}
+            Some(ticket) => self.proxy_attached(ticket, link),
         }
         self.follow_network();
     }
@@ -483,6 +515,11 @@ impl Control {
         self.network.as_mut()?.notices.pop_front()
     }
 
+    /// Something about the connections to neighbours that an operator wants to read.
+    pub(crate) fn poll_trunk_notice(&mut self) -> Option<TrunkNotice> {
+        self.network.as_mut()?.trunk_notices.pop_front()
+    }
+
     /// When the network last changed, as this router knows it.
     pub(crate) fn last_change(&self) -> Option<Instant> {
         self.network.as_ref()?.mesh.last_change()
@@ -515,9 +552,9 @@ impl Control {
     ) -> Option<Result<Accepted, Error>> {
         let control = has_capability(request, &control_capability());
         if !control && !has_capability(request, &data_capability()) {
-            let premature = request.role == Role::InterRouter
+            let premature = request.role == ConnectionRole::InterRouter
                 && !self.network.as_ref().is_some_and(|network| {
-                    let trunk = network.trunks.get(&request.connection);
+                    let trunk = network.trunks.get(request.connection);
                     trunk.is_some_and(Trunk::has_control)
                 });
             let error = || Error::new("qd:connection-role", "this connection is for routers");
@@ -526,8 +563,8 @@ impl Control {
         let trunk = self
             .network
             .as_mut()
-            .filter(|_| request.role == Role::InterRouter)
-            .and_then(|network| network.trunks.get_mut(&request.connection));
+            .filter(|_| request.role == ConnectionRole::InterRouter)
+            .and_then(|network| network.trunks.get_mut(request.connection));
         let Some(trunk) = trunk else {
             let text = "links of routers are for connections of the role inter-router";
             return Some(Err(Error::new("qd:forbidden", text)));
@@ -537,13 +574,9 @@ impl Control {
             false => trunk.next_data(request.link.direction),
         };
         if let Some(network) = &mut self.network {
-            network.add_link(
-                request.connection,
-                request.link,
-                purpose,
-                request.capacity,
-                now,
-            );
+            let trunks = &mut network.trunks;
+            trunks.add_link(request.connection, request.link, purpose, request.capacity);
+            network.follow_trunks(now);
         }
         Some(Ok(Accepted {
             source: request.attach.source.clone(),
@@ -554,6 +587,12 @@ impl Control {
                 Purpose::Data(_) | Purpose::Stream | Purpose::Proxy(_) => LinkKind::RouterData,
             },
         }))
+    }
+
+    /// Whether routers speak by a connection.
+    pub(super) fn is_trunk(&self, connection: u64) -> bool {
+        let network = self.network.as_ref();
+        network.is_some_and(|network| network.trunks.get(connection).is_some())
     }
 
     /// Tells the network whether this router has consumers of an address.
@@ -592,6 +631,12 @@ impl Control {
                     let command = Command::Tell { link, message };
                     self.commands
                         .push_back((Recipient::Worker(link.worker), command));
+                }
+                Effect::Detach(link) => self.detach_own(link),
+                Effect::Close(worker, connection, error) => {
+                    let command = Command::Close { connection, error };
+                    self.commands
+                        .push_back((Recipient::Worker(worker), command));
                 }
                 Effect::Topology(topology) => {
                     let update = Command::Table(TableUpdate::Topology(topology));

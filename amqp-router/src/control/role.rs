@@ -80,6 +80,11 @@ pub(crate) fn peer_cost(properties: &Fields) -> u32 {
     }
 }
 
+/// The capability under which a router takes messages that take long by connections of their own.
+pub(crate) fn trunking() -> Symbol {
+    Symbol::from_static("qd.connection_trunking")
+}
+
 /// The capability of the links that routers speak to each other by.
 pub(crate) fn control_capability() -> Symbol {
     Symbol::from_static("qd.router")

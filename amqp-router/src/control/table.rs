@@ -17,7 +17,7 @@ use crate::control::topology::{RouterIndex, Topology};
 pub(crate) const DEFAULT_LINK_CAPACITY: u32 = 250;
 
 /// The worker that owns a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct WorkerId(pub(crate) u16);
 
 impl WorkerId {

@@ -64,6 +64,9 @@ pub(crate) struct NeighbourRow {
     /// The links for messages of each priority.
     pub(crate) links: [Slot; PRIORITIES],
     pub(crate) capacity: u32,
+    /// Of each further connection, for messages that take long, the link that others are attached
+    /// beside.
+    pub(crate) streams: Arc<[(WorkerId, Slot)]>,
 }
 
 /// Where a message entered the network.

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::control::network::Opened;
 use crate::control::table::{Direction, LinkLoad, LinkRef, Slot, WorkerId};
 use crate::control::topology::{NeighbourIndex, NeighbourRow, PRIORITIES};
+use crate::control::trunks::{Group, Party};
 
 /// What a link between routers is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,13 @@ pub(crate) struct RouterLink {
 /// A connection between routers.
 #[derive(Debug)]
 pub(super) struct Trunk {
+    pub(super) connection: u64,
     pub(super) neighbour: NeighbourIndex,
+    /// The connector's that has made it, here or there.
+    pub(super) group: Option<Group>,
+    pub(super) party: Party,
+    /// This router has connected.
+    pub(super) is_ours: bool,
     pub(super) worker: WorkerId,
     pub(super) cost: u32,
     control: [Option<LinkRef>; 2],
@@ -53,11 +61,15 @@ pub(super) struct Trunk {
 }
 
 impl Trunk {
-    pub(super) fn new(neighbour: NeighbourIndex, worker: WorkerId, cost: u32) -> Self {
+    pub(super) fn new(neighbour: NeighbourIndex, opened: &Opened) -> Self {
         Self {
+            connection: opened.connection,
             neighbour,
-            worker,
-            cost,
+            group: opened.group.clone(),
+            party: Party::of(opened),
+            is_ours: opened.connector.is_some(),
+            worker: opened.worker,
+            cost: opened.cost,
             control: [None; 2],
             data: [None; PRIORITIES],
             attached: [0; 2],
@@ -81,6 +93,16 @@ impl Trunk {
         self.control.iter().any(Option::is_some)
     }
 
+    /// Of the certificate that it was made with.
+    pub(super) fn ordinal(&self) -> u64 {
+        self.group.as_ref().map_or(0, |group| group.ordinal)
+    }
+
+    /// The links by which routers speak.
+    pub(super) fn control(&self) -> impl Iterator<Item = LinkRef> + use<> {
+        self.control.into_iter().flatten()
+    }
+
     /// The link to tell the neighbour things by.
     pub(super) fn control_out(&self) -> Option<LinkRef> {
         self.control[1]
@@ -99,16 +121,19 @@ impl Trunk {
         self.up = self.control.iter().all(Option::is_some);
     }
 
-    pub(super) fn remove(&mut self, link: LinkRef) {
+    /// A link is gone. True if it was one of those that the connection is to have.
+    pub(super) fn remove(&mut self, link: LinkRef) -> bool {
+        let mut known = false;
         for control in &mut self.control {
-            control.take_if(|control| *control == link);
+            known |= control.take_if(|control| *control == link).is_some();
         }
         if link.direction == Direction::Outgoing {
             for data in &mut self.data {
-                data.take_if(|slot| *slot == link.slot);
+                known |= data.take_if(|slot| *slot == link.slot).is_some();
             }
         }
         self.up = self.control.iter().all(Option::is_some);
+        known
     }
 
     /// The trunk as workers see it, once messages can be sent by it. A priority without a link
@@ -125,6 +150,7 @@ impl Trunk {
             worker: self.worker,
             links,
             capacity: self.capacity,
+            streams: Arc::default(),
         })
     }
 }
@@ -142,7 +168,7 @@ mod tests {
     }
 
     fn trunk() -> Trunk {
-        Trunk::new(NeighbourIndex(0), WorkerId(0), 1)
+        Trunk::new(NeighbourIndex(0), &Opened::default())
     }
 
     #[test]

@@ -17,6 +17,16 @@ use crate::forwarding::treatment::{self, Chosen, Journey};
 pub(super) struct Addresses {
     by_key: HashMap<AddressKey, AddressId>,
     rows: Vec<Option<Row>>,
+    /// How many streams have left for neighbours.
+    streams: usize,
+}
+
+/// By which of a neighbour's links a delivery may leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    pub(super) priority: u8,
+    /// The worker that has it, if it goes on for as long as it likes.
+    pub(super) stream: Option<WorkerId>,
 }
 
 #[derive(Debug)]
@@ -52,14 +62,20 @@ impl Choice {
         }
     }
 
-    fn neighbour(row: &NeighbourRow, priority: u8, load: Option<&Arc<LinkLoad>>) -> Self {
+    fn neighbour(
+        row: &NeighbourRow,
+        lane: Lane,
+        streams: &mut usize,
+        load: Option<&Arc<LinkLoad>>,
+    ) -> Self {
         if let Some(load) = load {
             load.add();
         }
+        let (worker, link) = lane.of(row, streams);
         Self {
             outlet: Outlet::Link {
-                worker: row.worker,
-                link: row.links[usize::from(priority)],
+                worker,
+                link,
                 to_router: true,
             },
             load: load.cloned(),
@@ -82,6 +98,24 @@ impl Choice {
     /// Whether it leads to a router.
     pub(super) fn is_to_router(&self) -> bool {
         matches!(self.outlet, Outlet::Link { to_router, .. } if to_router)
+    }
+}
+
+impl Lane {
+    /// The link to a neighbour that a delivery leaves by. Streams have connections of their own,
+    /// if there are any, in turn; but what can stay on its worker does.
+    fn of(self, row: &NeighbourRow, streams: &mut usize) -> (WorkerId, Slot) {
+        let shared = (row.worker, row.links[usize::from(self.priority)]);
+        let Some(here) = self.stream.filter(|_| !row.streams.is_empty()) else {
+            return shared;
+        };
+        let ways = || row.streams.iter().filter(|(worker, _)| *worker == here);
+        *streams = streams.wrapping_add(1);
+        match ways().count() {
+            0 if row.worker == here => shared,
+            0 => row.streams[*streams % row.streams.len()],
+            count => ways().nth(*streams % count).copied().unwrap_or(shared),
+        }
     }
 }
 
@@ -156,7 +190,7 @@ impl Addresses {
         &mut self,
         id: AddressId,
         journey: &Journey<'_>,
-        priority: u8,
+        lane: Lane,
         chosen: &mut Vec<Choice>,
     ) {
         chosen.clear();
@@ -185,7 +219,8 @@ impl Addresses {
                 chosen.extend(destinations.map(|one| Choice::local(one, false)));
                 let branches = treatment::branches(entry, journey).into_iter();
                 let branches = branches.filter_map(|to| journey.topology.neighbour(to));
-                chosen.extend(branches.map(|row| Choice::neighbour(row, priority, None)));
+                let streams = &mut self.streams;
+                chosen.extend(branches.map(|row| Choice::neighbour(row, lane, streams, None)));
                 None
             }
         };
@@ -195,7 +230,8 @@ impl Addresses {
             }
             Some(Chosen::Neighbour(neighbour, load)) => {
                 let row = journey.topology.neighbour(neighbour);
-                chosen.extend(row.map(|row| Choice::neighbour(row, priority, Some(load))));
+                let streams = &mut self.streams;
+                chosen.extend(row.map(|row| Choice::neighbour(row, lane, streams, Some(load))));
             }
             None => {}
         }

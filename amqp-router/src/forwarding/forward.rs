@@ -11,7 +11,7 @@ use crate::codec::{DeliveryState, Progress, RouterAnnotations};
 use crate::control::address::Identity;
 use crate::control::table::{AddressId, Direction, LinkLoad, Outlet, Slot, Treatment, WorkerId};
 use crate::control::topology::{Ingress, Topology};
-use crate::forwarding::addresses::{Addresses, Choice};
+use crate::forwarding::addresses::{Addresses, Choice, Lane};
 use crate::forwarding::aim::{Aim, rejected};
 use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
 use crate::forwarding::inspect::{self, Inspected};
@@ -333,15 +333,18 @@ impl Forwarder {
             side: incoming.side,
             leads_up: self.leads_up(incoming),
         };
-        let (address, priority) = (envelope.address, envelope.priority);
+        let address = envelope.address;
+        let lane = Lane {
+            priority: envelope.priority,
+            stream: envelope.is_stream.then_some(self.settings.worker),
+        };
         match aim {
             Aim::Link { worker, link } => {
                 chosen.clear();
                 chosen.push(Choice::direct(worker, link, &self.direct));
             }
             Aim::Address(address) => {
-                self.addresses
-                    .choose(address, &journey, priority, &mut chosen);
+                self.addresses.choose(address, &journey, lane, &mut chosen);
             }
         }
         if !from_router {

@@ -30,6 +30,8 @@ struct Script {
     next: u32,
     /// Links opened for messages that are not complete.
     streams: u32,
+    /// Beside which link each of them was opened.
+    beside: Vec<u32>,
     /// Bytes that the session's window lets through before it closes.
     window: Option<usize>,
     /// Octets that leave at once.
@@ -130,6 +132,7 @@ impl Wire for Script {
         self.streams += 1;
         let link = 100 + self.streams;
         self.say(format!("{link}: open"));
+        self.beside.push(beside.link);
         Some(Terminal { link, ..beside })
     }
 

@@ -308,6 +308,7 @@ mod tests {
             worker: WorkerId(0),
             links: [LINK; PRIORITIES],
             capacity: 250,
+            streams: Arc::default(),
         };
         Topology {
             routers: routers.iter().map(row).collect(),

@@ -8,7 +8,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Value};
@@ -33,6 +33,8 @@ pub(crate) struct ConnectorPlan {
     pub(crate) family: Option<AddressFamily>,
     /// For SCRAM.
     pub(crate) credentials: Option<Arc<Credentials>>,
+    /// How many connections it makes besides, for messages that take long.
+    pub(crate) data_connections: usize,
 }
 
 /// A connection that a connector has made.
@@ -53,24 +55,42 @@ pub(crate) struct Connected {
 pub(crate) struct ConnectorState {
     name: String,
     for_routers: bool,
+    /// 0 for the connection by which the peers speak; others are for messages that take long.
+    number: usize,
     reconnect: Mutex<Reconnect>,
     proxy: Mutex<Option<Arc<Proxy>>>,
     changed: Notify,
 }
 
 impl ConnectorState {
-    pub(crate) fn new(plan: &ConnectorPlan) -> Self {
+    pub(crate) fn new(plan: &ConnectorPlan, proxy: Option<Arc<Proxy>>, number: usize) -> Self {
         Self {
             name: plan.name.clone(),
             for_routers: plan.settings.role.is_annotated(),
+            number,
             reconnect: Mutex::new(Reconnect::new(plan.server.clone(), Instant::now())),
-            proxy: Mutex::new(plan.proxy.clone()),
+            proxy: Mutex::new(proxy),
             changed: Notify::new(),
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is for messages that take long.
+    pub(crate) fn is_data(&self) -> bool {
+        self.number > 0
+    }
+
+    /// Has it connect no more, once the connection is lost that there is. True if there is none.
+    pub(crate) fn retire(&self) -> bool {
+        self.with(Reconnect::retire)
+    }
+
+    /// Whether there is no connection, and will be none.
+    pub(crate) fn is_over(&self) -> bool {
+        self.with(|reconnect| reconnect.is_over())
     }
 
     /// Whether it is to be a connection of the network.
@@ -89,7 +109,9 @@ impl ConnectorState {
     /// The connection is lost, or the attempt has failed.
     pub(crate) fn lost(&self, reason: &str) {
         let is_news = self.with(|reconnect| reconnect.lost(reason, Instant::now()));
-        if is_news {
+        if is_news && self.is_data() {
+            debug!(target: "SERVER", "Connector '{}', data connection {}: {reason}", self.name, self.number);
+        } else if is_news {
             warn!(target: "SERVER", "Connector '{}': {reason}", self.name);
         }
         self.changed.notify_one();
@@ -133,14 +155,15 @@ impl ConnectorState {
     }
 }
 
-/// Connects whenever an attempt is due, for ever.
+/// Connects whenever an attempt is due, until there is to be none any more.
 pub(crate) async fn run_connector(
-    plan: ConnectorPlan,
+    plan: Arc<ConnectorPlan>,
+    settings: Arc<ConnectionSettings>,
     state: Arc<ConnectorState>,
     workers: Workers,
     connected: UnboundedSender<Connected>,
 ) {
-    loop {
+    while !state.is_over() {
         let now = Instant::now();
         let attempt = state.with(|reconnect| reconnect.poll_attempt(now).cloned());
         let Some(server) = attempt else {
@@ -151,7 +174,11 @@ pub(crate) async fn run_connector(
             }
             continue;
         };
-        let (worker, runtime) = workers.place();
+        let (worker, runtime) = match state.number {
+            0 => workers.place(),
+            // Each on another, so that every worker has one of its own if there are enough.
+            number => workers.nth(number),
+        };
         let (tls, proxy, family) = (plan.tls.clone(), state.proxy(), plan.family);
         let host = format!("{}:{}", server.host, server.port);
         // The socket belongs to the runtime of the worker that will drive it.
@@ -168,13 +195,19 @@ pub(crate) async fn run_connector(
             .unwrap_or_else(|error| Err(io::Error::other(error)))
         {
             Ok((stream, tls)) => {
-                info!(target: "SERVER", "Connector '{}' connected to {host}", plan.name);
+                match state.number {
+                    0 => info!(target: "SERVER", "Connector '{}' connected to {host}", plan.name),
+                    number => {
+                        debug!(target: "SERVER", "Connector '{}' connected to {host}, data connection {number}", plan.name);
+                    }
+                }
+                let settings = labelled(&settings, tls.as_ref());
                 let new = Connected {
                     worker,
                     stream,
                     host,
                     tls,
-                    settings: Arc::clone(&plan.settings),
+                    settings,
                     state: Arc::clone(&state),
                     credentials: plan.credentials.clone(),
                 };
@@ -185,6 +218,20 @@ pub(crate) async fn run_connector(
             Err(error) => state.lost(&format!("Connection to {host} failed: {error}")),
         }
     }
+}
+
+/// What a connection of a group is made with: it says by which of a profile's certificates.
+fn labelled(settings: &Arc<ConnectionSettings>, tls: Option<&TlsInfo>) -> Arc<ConnectionSettings> {
+    let (Some(_), Some(tls)) = (&settings.group, tls) else {
+        return Arc::clone(settings);
+    };
+    let mut settings = ConnectionSettings::clone(settings);
+    if let Some(group) = &mut settings.group {
+        group.ordinal = tls.ordinal;
+    }
+    let endpoint = Arc::make_mut(&mut settings.endpoint);
+    endpoint.properties.insert("qd.group-ordinal", tls.ordinal);
+    Arc::new(settings)
 }
 
 async fn dial(

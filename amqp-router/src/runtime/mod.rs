@@ -8,6 +8,7 @@
 
 mod budget;
 mod connect;
+mod connectors;
 mod driver;
 pub(crate) mod files;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -11,9 +11,11 @@ use crate::codec::{Fields, Symbol, Value};
 use crate::control::address::Identity;
 use crate::control::auto_links::{AutoLinkRule, Peer};
 use crate::control::links::{AddressRule, anonymous_relay};
-use crate::control::role::Role;
+use crate::control::role::{Role, trunking};
 use crate::control::table::{DEFAULT_LINK_CAPACITY, Direction, Treatment};
+use crate::control::trunks::Group;
 use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
+use crate::management::config::discriminator;
 use crate::management::{Config, Entity, Invalid};
 use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
@@ -225,18 +227,38 @@ impl<'a> Planner<'a> {
             choices,
             hostname: Some(host.clone()),
         });
+        let mut settings = self.settings(entity, SaslPolicy::Client(sasl));
+        let routers = settings.role == Role::InterRouter;
+        if routers {
+            let correlator = discriminator();
+            let properties = &mut Arc::make_mut(&mut settings.endpoint).properties;
+            properties.insert("qd.group-correlator", correlator.as_str());
+            settings.group = Some(Group {
+                correlator: correlator.into(),
+                ordinal: 0,
+            });
+        }
         Ok(ConnectorPlan {
             name: entity.name().to_owned(),
             server: Server {
                 host,
                 port: entity.text("port").unwrap_or("amqp").to_owned(),
             },
-            settings: Arc::new(self.settings(entity, SaslPolicy::Client(sasl))),
+            settings: Arc::new(settings),
+            data_connections: if routers { self.data_connections() } else { 0 },
             proxy: self.proxy(entity)?,
             family: family(entity),
             tls,
             credentials,
         })
+    }
+
+    /// How many connections a connector makes to an interior router for messages that take long:
+    /// for every other worker one, unless the router entity says otherwise.
+    fn data_connections(&self) -> usize {
+        let count = self.config.singleton("router").word("dataConnectionCount");
+        let count = count.and_then(|count| count.parse().ok());
+        count.unwrap_or_else(|| (usize::from(self.config.worker_threads()) + 1) / 2)
     }
 
     /// Reads the files of every sslProfile.
@@ -313,6 +335,7 @@ impl<'a> Planner<'a> {
         let mut capabilities = vec![anonymous_relay()];
         if role.is_annotated() {
             capabilities.push(Symbol::from_static("qd.streaming-links"));
+            capabilities.push(trunking());
             if cost > 1 {
                 properties.insert(
                     "qd.inter-router-cost",
@@ -349,6 +372,7 @@ impl<'a> Planner<'a> {
             // Neighbours are, where their listener says by which vhost.
             governed: enabled && listens && (!neighbor || policy_vhost.is_some()),
             policy_vhost: policy_vhost.filter(|_| enabled),
+            group: None,
             name: entity.name().to_owned(),
             role,
             cost,

@@ -23,6 +23,8 @@ pub(crate) struct Reconnect {
     /// Attempts in a row that failed.
     failures: u32,
     state: State,
+    /// This connection is the last.
+    retired: bool,
     message: String,
 }
 
@@ -31,6 +33,7 @@ enum State {
     Waiting { until: Instant, failed: bool },
     Connecting,
     Open,
+    Over,
 }
 
 impl Reconnect {
@@ -45,6 +48,7 @@ impl Reconnect {
                 until: now,
                 failed: false,
             },
+            retired: false,
             message: String::new(),
         }
     }
@@ -112,14 +116,31 @@ impl Reconnect {
             self.current = (self.current + 1) % self.servers.len();
             self.tries = 0;
         }
-        self.state = State::Waiting {
-            until: now + delay,
-            failed: true,
+        self.state = match self.retired {
+            true => State::Over,
+            false => State::Waiting {
+                until: now + delay,
+                failed: true,
+            },
         };
         let reason = reason.into();
         let is_news = self.message != reason;
         self.message = reason;
         is_news
+    }
+
+    /// No attempt is made any more. True if there is no connection, so that all is over.
+    pub(crate) fn retire(&mut self) -> bool {
+        self.retired = true;
+        if !matches!(self.state, State::Open) {
+            self.state = State::Over;
+        }
+        self.is_over()
+    }
+
+    /// Whether there is no connection, and will be none.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
     }
 
     /// The server that is, or will be, connected to.
@@ -131,7 +152,7 @@ impl Reconnect {
     pub(crate) fn status(&self) -> Status {
         match self.state {
             State::Open => Status::Success,
-            State::Waiting { failed: true, .. } => Status::Failed,
+            State::Waiting { failed: true, .. } | State::Over => Status::Failed,
             State::Waiting { .. } | State::Connecting => Status::Connecting,
         }
     }
@@ -280,6 +301,30 @@ mod tests {
         connector.opened("opened", vec![server("d")]);
         assert_eq!(connector.server(), &server("b"));
         assert_eq!(connector.failover_urls().unwrap(), "b:5672, d:5672");
+    }
+
+    #[test]
+    fn a_retired_connection_is_not_made_again() {
+        let (mut connector, now) = connector();
+        connector.poll_attempt(now);
+        connector.opened("opened", vec![]);
+        assert!(!connector.retire(), "what it carries goes on");
+        assert_eq!(connector.status(), Status::Success);
+        connector.lost("closed", now);
+        assert!(connector.is_over());
+        assert_eq!(connector.poll_timeout(), None);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(connector.poll_attempt(later), None);
+    }
+
+    #[test]
+    fn who_is_not_connected_is_retired_at_once() {
+        let (mut waiting, now) = connector();
+        assert!(waiting.retire());
+        assert_eq!(waiting.poll_attempt(now), None);
+        let (mut connecting, now) = connector();
+        connecting.poll_attempt(now);
+        assert!(connecting.retire() && connecting.is_over());
     }
 
     #[test]

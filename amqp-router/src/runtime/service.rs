@@ -19,12 +19,14 @@ use crate::adaptors::amqp::{self, ConnectionSettings, ConnectionStatus, PeerInfo
 use crate::codec::{Error, Symbol};
 use crate::control::links::{Command, Control, Recipient};
 use crate::control::network::Opened;
+use crate::control::role::Role;
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
 use crate::management::Entity;
 use crate::mesh::Notice;
 use crate::runtime::budget::Budget;
-use crate::runtime::connect::{Connected, ConnectorPlan, ConnectorState, run_connector};
+use crate::runtime::connect::{Connected, ConnectorState};
+use crate::runtime::connectors::Connector;
 use crate::runtime::driver::{Load, NewConnection, ToWorker};
 use crate::runtime::http::HttpListener;
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
@@ -33,7 +35,6 @@ use crate::runtime::login::Login;
 use crate::runtime::pages::RouterPages;
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::policies::Governance;
-use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Status as ConnectorStatus;
 use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism};
@@ -68,6 +69,12 @@ impl Workers {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &WorkerHandle> {
         self.0.iter()
+    }
+
+    /// A worker by any number.
+    pub(crate) fn nth(&self, number: usize) -> (usize, Handle) {
+        let worker = number % self.0.len();
+        (worker, self.0[worker].runtime.clone())
     }
 
     pub(crate) fn get(&self, worker: usize) -> &WorkerHandle {
@@ -119,14 +126,6 @@ struct Listener {
     record: Option<RecordId>,
 }
 
-/// A connector at work.
-struct Connector {
-    state: Arc<ConnectorState>,
-    task: JoinHandle<()>,
-    /// What it is in telemetry.
-    record: Option<RecordId>,
-}
-
 /// A connection, as the control plane keeps it.
 #[derive(Debug)]
 pub(crate) struct ConnectionRow {
@@ -158,9 +157,9 @@ pub(crate) struct Service {
     next_connection: Arc<AtomicU64>,
     pub(crate) tcp: TcpServices,
     listeners: BTreeMap<String, Listener>,
-    connectors: BTreeMap<String, Connector>,
+    pub(super) connectors: BTreeMap<String, Connector>,
     accepted: UnboundedSender<(usize, Accepted)>,
-    connected: UnboundedSender<Connected>,
+    pub(super) connected: UnboundedSender<Connected>,
     pub(crate) started: Instant,
     /// The same moment by the calendar.
     pub(crate) started_at: SystemTime,
@@ -350,51 +349,6 @@ impl Service {
             .map(|(name, listener)| (&**name, &*listener.addresses))
     }
 
-    /// Starts to connect, and to connect again when the connection is lost.
-    pub(crate) fn connect(&mut self, plan: ConnectorPlan) {
-        let state = Arc::new(ConnectorState::new(&plan));
-        let record = self.telemetry.begin_link(&plan);
-        let name = plan.name.clone();
-        let task = tokio::spawn(run_connector(
-            plan,
-            Arc::clone(&state),
-            self.workers.clone(),
-            self.connected.clone(),
-        ));
-        let connector = Connector {
-            state,
-            task,
-            record,
-        };
-        self.connectors.insert(name, connector);
-    }
-
-    /// Stops connecting and closes the connection.
-    pub(crate) fn stop_connecting(&mut self, name: &str) {
-        let Some(connector) = self.connectors.remove(name) else {
-            return;
-        };
-        connector.task.abort();
-        self.telemetry.end(connector.record);
-        let ids: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|(_, row)| {
-                row.connector
-                    .as_ref()
-                    .is_some_and(|state| Arc::ptr_eq(state, &connector.state))
-            })
-            .map(|(&id, _)| id)
-            .collect();
-        for id in ids {
-            self.close_connection(id, Some(forced("the connector was deleted")));
-        }
-    }
-
-    pub(crate) fn connector(&self, name: &str) -> Option<&ConnectorState> {
-        self.connectors.get(name).map(|connector| &*connector.state)
-    }
-
     /// Takes a connection that a listener has accepted.
     pub(crate) fn adopt_accepted(&mut self, worker: usize, new: Accepted) {
         let Some(listener) = self.listeners.get_mut(&*new.listener) else {
@@ -443,9 +397,10 @@ impl Service {
 
     /// Takes a connection that a connector has made.
     pub(crate) fn adopt_connected(&mut self, new: Connected) {
+        let Some(record) = self.record_of(&new) else {
+            return;
+        };
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        let connector = self.connectors.get(&new.settings.name);
-        let record = connector.and_then(|connector| connector.record);
         let row = ConnectionRow {
             worker: new.worker,
             host: new.host.clone(),
@@ -553,6 +508,12 @@ impl Service {
         while let Some(notice) = self.control.poll_notice() {
             log_notice(&notice);
         }
+        while let Some(notice) = self.control.poll_trunk_notice() {
+            match notice.is_trouble() {
+                true => warn!(target: "ROUTER_CORE", "{notice}"),
+                false => info!(target: "ROUTER_CORE", "{notice}"),
+            }
+        }
         while let Some(notice) = self.control.poll_auto_link_notice() {
             info!(target: "ROUTER_CORE", "{notice}");
         }
@@ -610,32 +571,6 @@ impl Service {
         true
     }
 
-    /// Has connectors use a proxy as it is now, from their next attempt on.
-    pub(crate) fn update_proxy(&self, proxy: &Arc<Proxy>) {
-        for connector in self.connectors.values() {
-            connector.state.update_proxy(proxy);
-        }
-    }
-
-    /// Closes the connections that an sslProfile secured when its ordinal was below `oldest`.
-    pub(crate) fn retire_ordinals(&mut self, profile: &str, oldest: u64) {
-        let retired = |row: &ConnectionRow| {
-            row.tls
-                .as_ref()
-                .is_some_and(|tls| *tls.profile == *profile && tls.ordinal < oldest)
-        };
-        let rows = self.connections.iter();
-        let ids: Vec<u64> = rows
-            .filter(|(_, row)| retired(row))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in ids {
-            info!(target: "SERVER", conn = id, "Closing: sslProfile '{profile}' has retired ordinals below {oldest}");
-            let text = format!("TLS credentials older than ordinal {oldest} are no longer valid");
-            self.close_connection(id, Some(forced(&text)));
-        }
-    }
-
     pub(crate) fn source_counts(&self) -> SourceCounts {
         self.lock_sources().counts()
     }
@@ -655,9 +590,8 @@ impl Service {
         missing.extend(
             troubles.map(|(name, why)| format!("tcpListener '{name}' does not listen: {why}")),
         );
-        let connectors = self.connectors.iter().map(|(name, one)| (name, &one.state));
-        let ways = connectors.filter(|(_, state)| state.is_for_routers());
-        let ways: Vec<_> = ways.collect();
+        let ways = self.connector_reports();
+        let ways: Vec<_> = ways.filter(|(_, state)| state.is_for_routers()).collect();
         let is_up = |state: &ConnectorState| state.status() == ConnectorStatus::Success;
         if !ways.iter().any(|(_, state)| is_up(state)) {
             missing.extend(ways.iter().map(|(name, state)| {
@@ -665,15 +599,6 @@ impl Service {
             }));
         }
         missing
-    }
-
-    /// Every connector's name, and whether its connection is open.
-    pub(crate) fn connector_states(&self) -> impl Iterator<Item = (String, bool)> {
-        let connectors = self.connectors.iter();
-        connectors.map(|(name, one)| {
-            let is_up = one.state.status() == ConnectorStatus::Success;
-            (name.clone(), is_up)
-        })
     }
 
     /// Asks every worker to report itself; whoever awaits the answers need not be this task.
@@ -705,7 +630,7 @@ impl Service {
         }
         self.tcp.shut_down();
         for connector in std::mem::take(&mut self.connectors).into_values() {
-            connector.task.abort();
+            connector.abort();
         }
         let error = forced("the router is stopping");
         for worker in self.workers.iter() {
@@ -727,14 +652,13 @@ impl Service {
         let row = self.connections.get(&status.id);
         let connector = row.and_then(|row| row.connector.as_ref());
         let connector = connector.map(|connector| connector.name().to_owned());
-        self.control.opened(&Opened {
-            connection: status.id,
-            worker,
-            role: status.role,
-            cost: status.cost,
-            container: status.container.clone(),
+        let tls = row.and_then(|row| row.tls.as_ref());
+        let opened = Opened {
             connector,
-        });
+            ordinal: tls.map_or(0, |tls| tls.ordinal),
+            ..Opened::of(&status, worker)
+        };
+        self.control.opened(&opened, Instant::now());
         let Some(row) = self.connections.get_mut(&status.id) else {
             return;
         };
@@ -763,7 +687,9 @@ impl Service {
         };
         self.governance.closed(id, row.connector.is_none());
         let text = reason.as_deref().unwrap_or("closed by the peer");
-        self.telemetry.closed(&row, text);
+        let mut others = self.connections.values();
+        let others = others.any(|other| other.record == row.record && other.carries_record());
+        self.telemetry.closed(&row, others, text);
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", conn = id, "Connection Closed: {} ({text})", row.host);
         } else if is_news && row.connector.is_none() {
@@ -773,7 +699,24 @@ impl Service {
         }
         if let Some(connector) = row.connector {
             connector.lost(text);
+            if connector.is_over() {
+                self.forget_members(&connector);
+            }
         }
+    }
+}
+
+impl ConnectionRow {
+    /// Whether a connector's attempts have made this connection.
+    pub(super) fn is_of(&self, state: &Arc<ConnectorState>) -> bool {
+        let own = self.connector.as_ref();
+        own.is_some_and(|own| Arc::ptr_eq(own, state))
+    }
+
+    /// Whether its listener or connector is up by this connection.
+    pub(crate) fn carries_record(&self) -> bool {
+        let status = self.status.as_ref();
+        status.is_some_and(|status| status.role != Role::InterRouterData)
     }
 }
 
@@ -821,7 +764,7 @@ fn peer_info(host: String, incoming: bool, tls: Option<&TlsInfo>) -> PeerInfo {
     }
 }
 
-fn forced(text: &str) -> Error {
+pub(super) fn forced(text: &str) -> Error {
     Error::new("amqp:connection:forced", text)
 }
 

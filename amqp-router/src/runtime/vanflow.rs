@@ -331,14 +331,17 @@ impl Telemetry {
             let counts = status.role != Role::InterRouterData;
             return vanflow.add(id, Attribute::LinkCount, i64::from(counts));
         }
+        if status.role == Role::InterRouterData {
+            return;
+        }
         vanflow.set(id, Attribute::OperStatus, "up");
         vanflow.stamp(id, Attribute::UpTimeStamp, now);
         let peer = status.properties.get("qd.access-id");
         vanflow.set_some(id, Attribute::Peer, peer.and_then(|peer| peer.as_str()));
     }
 
-    /// A connection is gone.
-    pub(crate) fn closed(&mut self, row: &ConnectionRow, reason: &str) {
+    /// A connection is gone; its connector may have `others` that keep it up.
+    pub(crate) fn closed(&mut self, row: &ConnectionRow, others: bool, reason: &str) {
         let (Some(id), Some(status)) = (row.record, &row.status) else {
             return;
         };
@@ -346,6 +349,9 @@ impl Telemetry {
         if status.peer.incoming {
             let counts = status.role != Role::InterRouterData;
             return vanflow.add(id, Attribute::LinkCount, -i64::from(counts));
+        }
+        if others || !row.carries_record() {
+            return;
         }
         let (condition, description) = split_reason(reason);
         vanflow.set(id, Attribute::OperStatus, "down");

@@ -157,6 +157,7 @@ impl World {
             link_capacity: climate.link_capacity,
             governed: false,
             policy_vhost: None,
+            group: None,
             max_message_size: None,
             endpoint: Arc::new(climate.endpoint.clone()),
         };

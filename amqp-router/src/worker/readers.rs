@@ -127,6 +127,7 @@ mod tests {
             link_capacity: 250,
             governed: false,
             policy_vhost: None,
+            group: None,
             max_message_size: None,
             endpoint: Arc::clone(&endpoint),
         };

@@ -23,6 +23,7 @@ impl Worker {
         let connector = !amqp.peer.incoming;
         let begun = match amqp.role {
             ConnectionRole::InterRouter => Trunk::begin(&mut amqp.endpoint, connector),
+            ConnectionRole::InterRouterData => Trunk::begin_data(&mut amqp.endpoint),
             ConnectionRole::Edge => Trunk::begin_edge(&mut amqp.endpoint, connector),
             ConnectionRole::RouteContainer => Ok(Trunk::to_container(&amqp.endpoint)),
             _ => return,

@@ -50,14 +50,14 @@ impl Scene {
     }
 
     fn open(&mut self, connection: u64, container: &str, connector: Option<&str>) {
-        self.control.opened(&Opened {
+        let opened = Opened {
             connection,
-            worker: WorkerId(0),
             role: ConnectionRole::RouteContainer,
-            cost: 1,
             container: container.into(),
             connector: connector.map(str::to_owned),
-        });
+            ..Opened::default()
+        };
+        self.control.opened(&opened, Instant::now());
         self.turn();
     }
 

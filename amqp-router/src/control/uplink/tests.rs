@@ -53,14 +53,13 @@ impl Net {
             now: Instant::now(),
         };
         for interior in 0..interiors {
-            net.edge.opened(&Opened {
+            let opened = Opened {
                 connection: u64::from(interior) + 1,
-                worker: WorkerId(0),
                 role: ConnectionRole::Edge,
-                cost: 1,
-                connector: None,
                 container: format!("I{interior}"),
-            });
+                ..Opened::default()
+            };
+            net.edge.opened(&opened, net.now);
         }
         net
     }

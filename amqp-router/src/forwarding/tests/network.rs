@@ -50,6 +50,8 @@ struct Net {
     load: Arc<LinkLoad>,
     /// The link to the neighbour.
     out: Slot,
+    /// Those of connections for messages that take long.
+    streams: Vec<(WorkerId, Slot)>,
 }
 
 impl Net {
@@ -64,7 +66,12 @@ impl Net {
         let (out, _) = scene.forwarder.add_outgoing(terminal, traits);
         scene.script.credit.insert(terminal.link, credit);
         let load = Arc::new(LinkLoad::default());
-        let mut net = Self { scene, load, out };
+        let mut net = Self {
+            scene,
+            load,
+            out,
+            streams: Vec::new(),
+        };
         net.connect(&[RouterIndex(1)]);
         net.address();
         net
@@ -84,6 +91,7 @@ impl Net {
             worker: WORKER,
             links: [self.out; PRIORITIES],
             capacity: 250,
+            streams: Arc::from(&*self.streams),
         };
         let topology = Topology {
             me: "0/R".into(),
@@ -128,6 +136,17 @@ impl Net {
         let target = Target::Address(AddressId(7));
         self.scene.forwarder.open_incoming(slot, target, Some("7"));
         slot
+    }
+
+    /// The first link of a connection for messages that take long.
+    fn home(&mut self) -> Slot {
+        let terminal = self.scene.terminal();
+        let traits = OutgoingTraits {
+            capacity: 250,
+            to_router: true,
+            ..OutgoingTraits::default()
+        };
+        self.scene.forwarder.add_outgoing(terminal, traits).0
     }
 
     /// A link from a router.
@@ -316,6 +335,45 @@ fn a_stream_does_not_wait_to_be_complete() {
     );
     let said = net.scene.turn();
     assert_eq!(said, ["101: start 7|0/C|0/C,0/R a…", "2: release 1"]);
+}
+
+/// Beside which links streams from another router are sent on.
+fn ways_of_streams(net: &mut Net, streams: u32) -> Vec<u32> {
+    let before = net.scene.script.beside.len();
+    for number in 1..=streams {
+        let link = net.trunk();
+        net.scene.turn();
+        let ahead = annotated("7", "0/C", &["0/C"], RouterAnnotations::STREAMING);
+        net.arrive(link, number, &ahead, "a", true);
+        net.scene.turn();
+    }
+    net.scene.script.beside.split_off(before)
+}
+
+#[test]
+fn streams_take_turns_on_connections_of_their_own() {
+    let mut net = Net::new(10);
+    let homes = [net.home(), net.home()];
+    net.streams = homes.map(|home| (WORKER, home)).to_vec();
+    net.connect(&[RouterIndex(1)]);
+    assert_eq!(ways_of_streams(&mut net, 4), [3, 2, 3, 2]);
+}
+
+#[test]
+fn what_can_stay_on_its_worker_does() {
+    let mut net = Net::new(10);
+    let home = net.home();
+    net.streams = vec![(WorkerId(9), home)];
+    net.connect(&[RouterIndex(1)]);
+    assert_eq!(ways_of_streams(&mut net, 1), [1]);
+    net.streams.push((WORKER, home));
+    net.connect(&[RouterIndex(1)]);
+    assert_eq!(ways_of_streams(&mut net, 1), [2]);
+    let producer = net.producer();
+    net.scene.turn();
+    net.scene.send(producer, 2, "x");
+    let said = net.scene.turn();
+    assert!(said[0].starts_with("1: start"), "{said:?}");
 }
 
 #[test]

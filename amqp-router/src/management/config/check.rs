@@ -80,9 +80,11 @@ fn router(entity: &Entity) -> Result<(), String> {
     }
     within(entity, "maxMemoryMegabytes", 0, MAX)?;
     let connections = entity.word("dataConnectionCount").unwrap_or("auto");
-    if connections != "auto" && connections.parse::<u16>().is_err() {
+    let sensible = |count: u16| count <= DATA_CONNECTIONS_MAX;
+    if connections != "auto" && !connections.parse().is_ok_and(sensible) {
         return Err(format!(
-            "the attribute 'dataConnectionCount' is '{connections}', but must be auto or a number"
+            "the attribute 'dataConnectionCount' is '{connections}', but must be auto or 0 to \
+             {DATA_CONNECTIONS_MAX}"
         ));
     }
     for interval in [
@@ -220,6 +222,9 @@ fn within(entity: &Entity, attribute: &str, low: i64, high: i64) -> Result<(), S
 
 /// The largest number of most attributes.
 const MAX: i64 = i32::MAX as i64;
+
+/// More than any machine has use for.
+const DATA_CONNECTIONS_MAX: u16 = 128;
 
 /// Properties that routers set, besides those that start with `qd.` or `x-opt-qd.`.
 const RESERVED: &[&str] = &[

@@ -110,7 +110,7 @@ fn every_rule_has_its_words() {
         (
             "router",
             " dataConnectionCount: many",
-            "router: the attribute 'dataConnectionCount' is 'many', but must be auto or a number",
+            "router: the attribute 'dataConnectionCount' is 'many', but must be auto or 0 to 128",
         ),
         (
             "router",

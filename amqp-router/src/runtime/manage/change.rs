@@ -78,6 +78,7 @@ impl Manager<'_> {
                 let profiles = &self.service.profiles;
                 profiles.update(updated.name(), source, Instant::now())?;
                 self.config.replace(updated.clone());
+                self.service.renew_connectors(updated.name());
                 let oldest = updated.integer("oldestValidOrdinal").unwrap_or(0);
                 let oldest = u64::try_from(oldest).unwrap_or(0);
                 self.service.retire_ordinals(updated.name(), oldest);

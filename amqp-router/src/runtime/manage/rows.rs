@@ -297,6 +297,10 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     let ordinal = row.tls.as_ref().map(|tls| integer(tls.ordinal));
     entity.set("tlsOrdinal", ordinal);
     let Some(status) = status else { return entity };
+    if let Some(group) = &status.group {
+        entity.set("groupCorrelationId", &*group.correlator);
+        entity.set("groupOrdinal", group.ordinal);
+    }
     let peer = &status.peer;
     let delivered = status.delivered.map(|at| seconds(now, at));
     entity.set("lastDlvSeconds", delivered);

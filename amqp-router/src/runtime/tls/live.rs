@@ -253,6 +253,11 @@ impl<T: Clone> Derived<T> {
         })
     }
 
+    /// The name of the profile.
+    pub(crate) fn profile(&self) -> &str {
+        &self.profile.name
+    }
+
     /// What the next connection is secured with.
     pub(crate) fn current(&self, now: Instant) -> Ready<T> {
         let (generation, loaded, ordinal) = self.profile.current(now);

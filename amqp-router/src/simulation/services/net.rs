@@ -15,8 +15,9 @@ use crate::codec::Symbol;
 use crate::control::address::Identity;
 use crate::control::links::{Control, Recipient};
 use crate::control::network::Opened;
-use crate::control::role::Role;
+use crate::control::role::{Role, trunking};
 use crate::control::table::{ConnectorId, Treatment, WorkerId};
+use crate::control::trunks::Group;
 use crate::endpoint::{Config, Connection, SaslPolicy};
 use crate::forwarding::Settings;
 use crate::forwarding::mailbox::Mail;
@@ -35,6 +36,7 @@ pub(super) struct Net {
     origin: Instant,
     pub(super) at: Duration,
     pub(super) routers: Vec<Router>,
+    ways: Vec<Way>,
     trunks: Vec<Trunk>,
     pub(super) sockets: Vec<Socket>,
     pub(super) services: Vec<Service>,
@@ -53,13 +55,31 @@ pub(super) struct Router {
     pub(super) told: Told,
 }
 
+/// What a connector of one router makes to another.
+struct Way {
+    from: usize,
+    to: usize,
+    manner: Manner,
+    /// Connections besides the first, for messages that take long.
+    data: usize,
+    ordinal: u64,
+    /// Those of the present ordinal, and older ones.
+    trunks: Vec<usize>,
+    older: Vec<usize>,
+}
+
 /// A connection between two routers.
 struct Trunk {
-    ends: [(usize, ConnectionId); 2],
-    /// The ends that are still there; their numbers may be others' later.
-    open: [bool; 2],
+    ends: [End; 2],
     wires: [Wire; 2],
-    up: bool,
+}
+
+struct End {
+    router: usize,
+    worker: usize,
+    connection: ConnectionId,
+    /// It is still there; its number may be another's later.
+    open: bool,
 }
 
 /// A TCP connection between a program and a router.
@@ -99,6 +119,7 @@ impl Net {
             routers: (0..routers + edges)
                 .map(|number| Router::new(number, number >= routers, workers, origin))
                 .collect(),
+            ways: Vec::new(),
             trunks: Vec::new(),
             sockets: Vec::new(),
             services: Vec::new(),
@@ -115,64 +136,138 @@ impl Net {
 
     /// Connects a router to an interior router.
     pub(super) fn join(&mut self, from: usize, to: usize, manner: Manner) -> usize {
-        let now = self.now();
-        let role = match self.routers[from].is_edge {
-            true => Role::Edge,
-            false => Role::InterRouter,
-        };
-        let mut end = |router: usize, server: bool| {
-            self.next_id += 1;
-            let endpoint = Config {
-                container_id: name(router),
-                max_frame_size: 16_384,
-                sasl: match server {
-                    true => SaslPolicy::default(),
-                    false => SaslPolicy::Client(None),
-                },
-                offered_capabilities: capabilities(),
-                desired_capabilities: capabilities(),
-                ..Config::default()
-            };
-            let endpoint = Arc::new(endpoint);
-            let connection = match server {
-                true => Connection::server(Arc::clone(&endpoint), now),
-                false => Connection::client(Arc::clone(&endpoint), now),
-            };
-            let settings = ConnectionSettings {
-                name: "trunk".into(),
-                role,
-                cost: 1,
-                link_capacity: 250,
-                governed: false,
-                policy_vhost: None,
-                max_message_size: None,
-                endpoint,
-            };
-            // Trunks live on the last worker, sockets on any.
-            let workers = &mut self.routers[router].workers;
-            let worker = workers.last_mut().expect("a router has workers");
-            let peer = PeerInfo {
-                incoming: server,
-                ..PeerInfo::default()
-            };
-            worker.add_connection(self.next_id, connection, Arc::new(settings), peer)
-        };
-        let (a, b) = (end(from, false), end(to, true));
-        self.trunks.push(Trunk {
-            ends: [(from, a), (to, b)],
-            open: [true; 2],
-            wires: [Wire::new(manner), Wire::new(manner)],
-            up: true,
-        });
-        self.trunks.len() - 1
+        self.join_with(from, to, manner, 0)
     }
 
-    /// Cuts a connection between routers.
-    pub(super) fn cut(&mut self, trunk: usize) {
+    /// Connects a router to an interior router, with further connections for messages that take
+    /// long.
+    pub(super) fn join_with(
+        &mut self,
+        from: usize,
+        to: usize,
+        manner: Manner,
+        data: usize,
+    ) -> usize {
+        self.ways.push(Way {
+            from,
+            to,
+            manner,
+            data,
+            ordinal: 0,
+            trunks: Vec::new(),
+            older: Vec::new(),
+        });
+        self.connect(self.ways.len() - 1);
+        self.ways.len() - 1
+    }
+
+    /// The connector makes its connections anew, with a higher ordinal.
+    pub(super) fn renew(&mut self, way: usize) {
+        let of = &mut self.ways[way];
+        of.ordinal += 1;
+        of.older.append(&mut of.trunks);
+        self.connect(way);
+    }
+
+    /// Closes the connections that have been succeeded.
+    pub(super) fn retire(&mut self, way: usize) {
+        for trunk in std::mem::take(&mut self.ways[way].older) {
+            self.cut_trunk(trunk);
+        }
+    }
+
+    /// Cuts all that a connector has made.
+    pub(super) fn cut(&mut self, way: usize) {
+        self.retire(way);
+        for trunk in std::mem::take(&mut self.ways[way].trunks) {
+            self.cut_trunk(trunk);
+        }
+    }
+
+    fn cut_trunk(&mut self, trunk: usize) {
         for wire in &mut self.trunks[trunk].wires {
             wire.cut(&mut self.rng);
         }
-        self.trunks[trunk].up = false;
+    }
+
+    fn connect(&mut self, way: usize) {
+        for number in 0..=self.ways[way].data {
+            let ends = [false, true].map(|server| self.end(way, number, server));
+            let manner = self.ways[way].manner;
+            self.trunks.push(Trunk {
+                ends,
+                wires: [Wire::new(manner), Wire::new(manner)],
+            });
+            self.ways[way].trunks.push(self.trunks.len() - 1);
+        }
+    }
+
+    /// One end of a connection between routers.
+    fn end(&mut self, way: usize, number: usize, server: bool) -> End {
+        let now = self.now();
+        let of = &self.ways[way];
+        let router = if server { of.to } else { of.from };
+        let role = match self.routers[of.from].is_edge {
+            true => Role::Edge,
+            false if number > 0 && !server => Role::InterRouterData,
+            false => Role::InterRouter,
+        };
+        let mut endpoint = Config {
+            container_id: name(router),
+            max_frame_size: 16_384,
+            sasl: match server {
+                true => SaslPolicy::default(),
+                false => SaslPolicy::Client(None),
+            },
+            offered_capabilities: capabilities(),
+            desired_capabilities: capabilities(),
+            ..Config::default()
+        };
+        let correlator = format!("way{way}");
+        let group = (!server && role != Role::Edge).then(|| {
+            let properties = &mut endpoint.properties;
+            properties.insert("qd.group-correlator", &*correlator);
+            properties.insert("qd.group-ordinal", of.ordinal);
+            if number > 0 {
+                properties.insert("qd.inter-router-role", 4);
+            }
+            Group {
+                correlator: (&*correlator).into(),
+                ordinal: of.ordinal,
+            }
+        });
+        let endpoint = Arc::new(endpoint);
+        let connection = match server {
+            true => Connection::server(Arc::clone(&endpoint), now),
+            false => Connection::client(Arc::clone(&endpoint), now),
+        };
+        let settings = ConnectionSettings {
+            name: "trunk".into(),
+            role,
+            cost: 1,
+            link_capacity: 250,
+            governed: false,
+            policy_vhost: None,
+            group,
+            max_message_size: None,
+            endpoint,
+        };
+        let peer = PeerInfo {
+            incoming: server,
+            ..PeerInfo::default()
+        };
+        // Routers speak on the last worker; the others are spread, as sockets are.
+        let workers = &mut self.routers[router].workers;
+        let worker = (workers.len() - 1 + number) % workers.len();
+        self.next_id += 1;
+        let settings = Arc::new(settings);
+        let connection = workers[worker].add_connection(self.next_id, connection, settings, peer);
+        End {
+            router,
+            worker,
+            connection,
+            open: true,
+        }
     }
 
     /// Has a router connect to a service for an address.
@@ -291,23 +386,19 @@ impl Net {
     /// Bytes between routers.
     fn pump_trunk(&mut self, number: usize) -> bool {
         let (now, at) = (self.now(), self.at);
-        let trunk = &mut self.trunks[number];
+        let Trunk { ends, wires } = &mut self.trunks[number];
         let mut moved = false;
-        for (end, (router, connection)) in trunk.ends.into_iter().enumerate() {
-            let Some(worker) = self.routers[router].workers.last_mut() else {
-                continue;
-            };
-            if !trunk.open[end] {
-                continue;
-            }
-            if let Some(octets) = trunk.wires[1 - end].take(at, &mut self.rng) {
+        for (side, end) in ends.iter_mut().enumerate().filter(|(_, end)| end.open) {
+            let worker = &mut self.routers[end.router].workers[end.worker];
+            let connection = end.connection;
+            if let Some(octets) = wires[1 - side].take(at, &mut self.rng) {
                 worker.input(connection, octets, now);
                 moved = true;
-            } else if trunk.wires[1 - end].is_at_end() {
+            } else if wires[1 - side].is_at_end() {
                 worker.eof(connection, false, now);
                 worker.remove(connection, now);
-                trunk.open[end] = false;
-                trunk.wires[end].finish();
+                end.open = false;
+                wires[side].finish();
                 moved = true;
                 continue;
             }
@@ -317,7 +408,7 @@ impl Net {
                     "{} octets wait for a trunk",
                     out.len()
                 );
-                if trunk.wires[end].carry(out, at, &mut self.rng) {
+                if wires[side].carry(out, at, &mut self.rng) {
                     worker.written(connection, now);
                     moved = true;
                 }
@@ -553,14 +644,14 @@ impl Router {
         match event {
             WorkerEvent::Dial(dial) => return Some(dial),
             WorkerEvent::Flows(events) => self.told.hear(events),
-            WorkerEvent::Opened(status) => self.control.opened(&Opened {
-                connection: status.id,
-                worker,
-                role: status.role,
-                cost: status.cost,
-                container: status.container.clone(),
-                connector: None,
-            }),
+            WorkerEvent::Opened(status) => {
+                let connector = (!status.peer.incoming).then(|| "trunk".to_owned());
+                let opened = Opened {
+                    connector,
+                    ..Opened::of(&status, worker)
+                };
+                self.control.opened(&opened, now);
+            }
             WorkerEvent::Closed { id, .. } => self.control.closed(id, now),
             WorkerEvent::Attach(request) => self.control.attach(*request, now),
             WorkerEvent::Attached(link) => self.control.attached(&link, now),
@@ -580,6 +671,7 @@ fn capabilities() -> Vec<Symbol> {
     vec![
         Symbol::from("ANONYMOUS-RELAY"),
         Symbol::from("qd.streaming-links"),
+        trunking(),
     ]
 }
 

@@ -58,6 +58,9 @@ fn play(seed: u64) {
         sessions.push(net.open(router, "svc", [habits[0], server], manner));
         // One after the other, so that it is known whose connection the service gets.
         net.pass(Duration::from_secs(1));
+        if routers > 1 && net.rng.random_bool(0.2) {
+            net.renew(0);
+        }
     }
     let disturbed = net.rng.random_bool(0.2) && routers > 1;
     if disturbed {
@@ -132,7 +135,11 @@ fn random_net(seed: u64) -> Net {
             grain: [Grain::Fine, Grain::Whole][net.rng.random_range(0..2)],
             ..Manner::random(&mut net.rng)
         };
-        net.join(router, to, manner);
+        let data = match router < routers {
+            true => net.rng.random_range(0..3),
+            false => 0,
+        };
+        net.join_with(router, to, manner, data);
     }
     net
 }
@@ -159,6 +166,34 @@ fn octets_cross_three_routers_both_ways() {
     net.pass(Duration::from_secs(5));
     check(&net, session, false);
     net.check_empty();
+}
+
+#[test]
+fn connections_are_made_anew_below_what_passes() {
+    for workers in [1, 2] {
+        let mut net = Net::new(2, 0, workers, 1);
+        let way = net.join_with(0, 1, Manner::CALM, 2);
+        net.serve(1, "svc", false);
+        net.pass(Duration::from_secs(3));
+        let long = Habit {
+            dozes: Duration::from_secs(10),
+            ..Habit::calm(9_000_000)
+        };
+        let old = net.open(0, "svc", [Habit::calm(2_000_000), long], Manner::CALM);
+        net.pass(Duration::from_secs(1));
+        net.renew(way);
+        let new = calm(&mut net, 0, [1_000_000, 1_000_000]);
+        net.pass(Duration::from_secs(20));
+        check(&net, new, false);
+        check(&net, old, false);
+        // Nothing goes by what has been succeeded: nobody misses it.
+        let late = net.open(0, "svc", [long, Habit::calm(1)], Manner::CALM);
+        net.pass(Duration::from_secs(1));
+        net.retire(way);
+        net.pass(Duration::from_secs(20));
+        check(&net, late, false);
+        net.check_empty();
+    }
 }
 
 #[test]
