@@ -354,6 +354,7 @@ impl Worker {
                 address,
             } => self.open_proxy(link, leads_to, address.as_deref()),
             Command::Detach { link } => self.detach_proxy(link),
+            Command::Finish { link } => self.finish_link(link, now),
             Command::Close { connection, error } => {
                 self.close_by_id(connection, Some(error), now);
             }

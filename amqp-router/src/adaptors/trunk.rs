@@ -59,15 +59,15 @@ impl Trunk {
         })
     }
 
-    /// Begins the sessions of a connection between an edge router, which connects, and an interior
-    /// router.
+    /// Begins the sessions of a connection of an edge router: to an interior router, where the edge
+    /// router attaches links for itself, or to another edge router, where both do.
     pub(crate) fn begin_edge(
         endpoint: &mut Connection,
-        connector: bool,
+        attaches: bool,
     ) -> Result<Self, LimitReached> {
         Ok(Self {
             container: endpoint.config().container_id.clone(),
-            proxies: connector.then(|| endpoint.begin()).transpose()?,
+            proxies: attaches.then(|| endpoint.begin()).transpose()?,
             streams: Some(endpoint.begin()?),
             ..Self::default()
         })

@@ -59,6 +59,11 @@ impl AddressKey {
         &self.0
     }
 
+    /// Of whatever is beyond an edge router.
+    pub(crate) fn uplink() -> Self {
+        Self::local(&UPLINK[1..])
+    }
+
     /// The letter of the class.
     pub(crate) fn class(&self) -> char {
         self.0.chars().next().unwrap_or('M')
@@ -151,7 +156,7 @@ impl Identity {
             Some("all") if all => AddressKey::of_class('T', text),
             Some(AREA) if all => AddressKey::of_class('T', text),
             Some(AREA) if router == Some(&self.id) => AddressKey::local(text),
-            _ if self.edge => AddressKey::local(&UPLINK[1..]),
+            _ if self.edge => AddressKey::uplink(),
             Some(AREA) => AddressKey::of_class('R', router.unwrap_or_default()),
             other => AddressKey::of_class('A', other.unwrap_or_default()),
         }
@@ -160,7 +165,6 @@ impl Identity {
     fn edge(&self, router: Option<&str>, text: &str) -> AddressKey {
         match router {
             Some(id) if id == self.id => AddressKey::local(text),
-            _ if self.edge => AddressKey::local(&UPLINK[1..]),
             other => AddressKey::of_class('H', other.unwrap_or_default()),
         }
     }
@@ -171,7 +175,7 @@ impl Identity {
 
     fn foreign(&self, network: &str) -> AddressKey {
         if self.edge {
-            AddressKey::local(&UPLINK[1..])
+            AddressKey::uplink()
         } else {
             AddressKey::of_class('N', network)
         }
@@ -262,7 +266,7 @@ mod tests {
             &edge,
             &[
                 ("_edge/E1/x", "Lx"),
-                ("_edge/E2/x", "L_edge"),
+                ("_edge/E2/x", "HE2"),
                 ("_topo/0/R1/x", "L_edge"),
             ],
         );

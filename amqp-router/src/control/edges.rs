@@ -1,16 +1,20 @@
 //! Edge routers that are connected to this one, and what they want to know
 //! (`reference/router/inter-router-protocol.md` §7).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::codec::{Body, Error, Header, Message, RouterAnnotations, Source, Value};
+use crate::codec::{Body, Error, Header, Message, RouterAnnotations, Source, Target, Value};
 use crate::control::address::AddressKey;
-use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
+use crate::control::edge_mesh::{DISCOVERY, MeshId, NEGOTIATION};
+use crate::control::links::{
+    Accepted, Address, AttachRequest, Command, Control, LinkKind, Recipient,
+};
 use crate::control::role::Role;
 use crate::control::table::{AddressEntry, AddressId, Direction, LinkRef, Side, Treatment};
-use crate::control::uplink::{TRACKING, downlink_capability};
+use crate::control::uplink::{TRACKING, downlink_capability, inter_edge_capability};
 
 /// What is kept of edge routers.
 #[derive(Debug, Default)]
@@ -19,6 +23,8 @@ pub(super) struct Edges {
     tracking: HashMap<u64, LinkRef>,
     /// Links by which edge routers send to an address.
     senders: HashMap<AddressId, Vec<Sender>>,
+    /// The mesh that the edge router of a connection says it is in.
+    meshes: HashMap<u64, MeshId>,
 }
 
 #[derive(Debug)]
@@ -29,6 +35,13 @@ struct Sender {
     told: bool,
 }
 
+impl Edges {
+    /// The mesh of the edge router of a connection.
+    pub(super) fn mesh_of(&self, connection: u64) -> Option<MeshId> {
+        self.meshes.get(&connection).copied()
+    }
+}
+
 impl Control {
     /// Decides about a link of the kind that only edge routers have; `None` if it is not of this
     /// kind.
@@ -36,10 +49,10 @@ impl Control {
         &mut self,
         request: &AttachRequest,
     ) -> Option<Result<Accepted, Error>> {
-        let source = request.attach.source.as_ref()?;
-        if request.link.direction != Direction::Outgoing {
-            return None;
+        if request.link.direction == Direction::Incoming {
+            return self.attach_notices(request);
         }
+        let source = request.attach.source.as_ref()?;
         let from_edge = request.role == Role::Edge && self.uplink.is_none();
         if source.address.as_deref() == Some(TRACKING) {
             if !from_edge {
@@ -63,6 +76,90 @@ impl Control {
                 Err(Error::new("qd:forbidden", text))
             }
         })
+    }
+
+    /// Decides about a link by which an edge router sends to this one, or tells of its mesh.
+    fn attach_notices(&self, request: &AttachRequest) -> Option<Result<Accepted, Error>> {
+        let Some(Target::Node(target)) = &request.attach.target else {
+            return None;
+        };
+        let inter_edge = request.role == Role::InterEdge && self.uplink.is_some();
+        if target.capabilities.contains(&inter_edge_capability()) {
+            let error = || {
+                let text = "links between edge routers are for connections of the role inter-edge";
+                Error::new("qd:forbidden", text)
+            };
+            let accepted = accepted(request, None, LinkKind::InterEdge);
+            return Some(inter_edge.then_some(accepted).ok_or_else(error));
+        }
+        let role = match target.address.as_deref()? {
+            DISCOVERY if self.uplink.is_none() => Role::Edge,
+            NEGOTIATION if self.uplink.is_some() => Role::InterEdge,
+            _ => return None,
+        };
+        if request.role != role {
+            let text = format!("this node is for connections of the role {role}");
+            return Some(Err(Error::new("qd:connection-role", text)));
+        }
+        Some(Ok(accepted(request, None, LinkKind::Notices)))
+    }
+
+    /// An edge router says which mesh it is in.
+    pub(super) fn mesh_announced(&mut self, connection: u64, message: &[u8]) {
+        let Some(mesh) = MeshId::of_announcement(message) else {
+            return;
+        };
+        if self.edges.meshes.insert(connection, mesh) == Some(mesh) {
+            return;
+        }
+        let links = self.links.values();
+        let links = links.filter(|link| link.connection == connection);
+        let changed: BTreeSet<_> = links.filter_map(|link| link.address).collect();
+        for id in changed {
+            self.regroup(id);
+        }
+    }
+
+    /// Looks again at where the destinations of an address lead.
+    fn regroup(&mut self, id: AddressId) {
+        let address = &mut self.addresses[id.index()];
+        let mut news = false;
+        for (consumer, at) in address.consumers.iter().zip(0..) {
+            let link = self.links.get(consumer);
+            let mesh = link.and_then(|link| self.edges.meshes.get(&link.connection));
+            let side = address.entry.destinations[at].side;
+            if side.within(mesh.copied()) != side {
+                let entry = Arc::make_mut(&mut address.entry);
+                entry.destinations[at].side = side.within(mesh.copied());
+                news = true;
+            }
+        }
+        match news {
+            true => self.publish(id),
+            // The edge router may have sent to it.
+            false => self.tell_edges(id),
+        }
+        self.advertise(id);
+    }
+
+    /// The mesh of the edge router of a connection.
+    pub(crate) fn mesh_of(&self, connection: u64) -> Option<MeshId> {
+        self.edges.mesh_of(connection)
+    }
+
+    /// The mesh that all consumers of an address are in.
+    pub(super) fn sole_mesh(&self, address: &Address) -> Option<MeshId> {
+        let mut meshes = address.consumers.iter().map(|consumer| {
+            let link = self.links.get(consumer);
+            link.and_then(|link| self.mesh_of(link.connection))
+        });
+        let first = meshes.next()??;
+        meshes.all(|mesh| mesh == Some(first)).then_some(first)
+    }
+
+    /// An edge router is gone.
+    pub(super) fn edge_closed(&mut self, connection: u64) {
+        self.edges.meshes.remove(&connection);
     }
 
     /// An edge router sends to an address: it is told whether anybody receives from it.
@@ -101,7 +198,9 @@ impl Control {
             return;
         };
         for sender in senders {
-            let reachable = leads_on(&address.entry, sender.connection);
+            let mesh = self.edges.meshes.get(&sender.connection);
+            let from = Side::of(Role::Edge, sender.connection, false).within(mesh.copied());
+            let reachable = leads_on(&address.entry, from);
             let link = self.edges.tracking.get(&sender.connection);
             if let Some(&link) = link.filter(|_| sender.told != reachable) {
                 sender.told = reachable;
@@ -114,11 +213,11 @@ impl Control {
     }
 }
 
-/// Whether what an edge router's connection brings to an address leads to anybody else.
-fn leads_on(entry: &AddressEntry, connection: u64) -> bool {
-    let from = Side::of(Role::Edge, connection, false);
+/// Whether what comes from a side leads to anybody else.
+fn leads_on(entry: &AddressEntry, from: Side) -> bool {
     let mut here = entry.destinations.iter();
-    !entry.remotes.is_empty() || here.any(|one| one.side.takes(from))
+    let mut elsewhere = entry.remotes.iter();
+    elsewhere.any(|one| one.side.takes(from)) || here.any(|one| one.side.takes(from))
 }
 
 /// Says whether somebody receives from an address.

@@ -35,10 +35,10 @@ pub(crate) struct Control {
     default_treatment: Treatment,
     pub(super) addresses: Slab<Address>,
     pub(super) by_key: HashMap<AddressKey, AddressId>,
-    links: BTreeMap<u64, Link>,
+    pub(super) links: BTreeMap<u64, Link>,
     link_ids: HashMap<LinkRef, u64>,
     next_link: u64,
-    random: StdRng,
+    pub(super) random: StdRng,
     pub(super) commands: VecDeque<(Recipient, Command)>,
     /// The network that this router is in, unless it stands alone.
     pub(super) network: Option<Box<Network>>,
@@ -122,6 +122,8 @@ pub(crate) enum Command {
     },
     /// Detach a link that this router has attached.
     Detach { link: LinkRef },
+    /// Close a link that this router attached, when what is on its way by it has arrived.
+    Finish { link: LinkRef },
     /// Send a neighbour a message on its control link.
     Tell { link: LinkRef, message: Bytes },
     /// Close the connection of this identity.
@@ -171,16 +173,21 @@ pub(crate) enum LinkKind {
     RouterData,
     /// To an edge router, for what is addressed to it.
     EdgeDownlink,
+    /// Between edge routers, for what is addressed to one of them.
+    InterEdge,
+    /// For what a router has to tell this one.
+    Notices,
 }
 
 impl LinkKind {
     /// The word that management uses.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Endpoint => "endpoint",
+            Self::Endpoint | Self::Notices => "endpoint",
             Self::RouterControl => "router-control",
             Self::RouterData => "inter-router",
             Self::EdgeDownlink => "edge-downlink",
+            Self::InterEdge => "inter-edge",
         }
     }
 }
@@ -280,10 +287,9 @@ impl Control {
             .unwrap_or_else(|| self.rule(key).treatment)
     }
 
-    /// The identity of a link's connection.
-    pub(super) fn connection_of(&self, link: LinkRef) -> Option<u64> {
-        let id = self.link_ids.get(&link)?;
-        self.links.get(id).map(|link| link.connection)
+    /// A link that was accepted.
+    pub(super) fn filed(&self, link: LinkRef) -> Option<&Link> {
+        self.links.get(self.link_ids.get(&link)?)
     }
 
     pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
@@ -341,7 +347,7 @@ impl Control {
                     }),
                     leads_to: match (link.direction, accepted.address, accepted.kind) {
                         (Direction::Outgoing, _, _) => LeadsTo::ItsReceiver,
-                        (_, _, LinkKind::RouterControl) => LeadsTo::Control,
+                        (_, _, LinkKind::RouterControl | LinkKind::Notices) => LeadsTo::Control,
                         (_, Some(id), _) => LeadsTo::Address(id),
                         (_, None, _) => LeadsTo::EachMessage,
                     },
@@ -476,7 +482,8 @@ impl Control {
     /// Whether messages to an address can be received here: those to another router cannot.
     pub(super) fn may_receive(&self, name: &str) -> Result<(), Error> {
         let key = self.identity.key(name);
-        if matches!(key.class(), 'R' | 'A') || key.as_str() == UPLINK {
+        let elsewhere = matches!(key.class(), 'R' | 'A') || key.as_str() == UPLINK;
+        if elsewhere || (self.uplink.is_some() && key.class() == 'H') {
             let text = "messages to another router are received there";
             return Err(Error::new("qd:no-route-to-dest", text));
         }
@@ -489,7 +496,11 @@ impl Control {
             let text = format!("the address is longer than {MAX_ADDRESS_LEN} bytes");
             return Err(Error::new("amqp:resource-limit-exceeded", text));
         }
-        let key = self.identity.key(name);
+        let mut key = self.identity.key(name);
+        if self.uplink.is_some() && key.class() == 'H' && !self.by_key.contains_key(&key) {
+            // No edge router that is connected to this one.
+            key = AddressKey::uplink();
+        }
         if let Some(&id) = self.by_key.get(&key) {
             return match self.addresses[id.index()].entry.treatment {
                 Treatment::Unavailable => Err(unavailable()),
@@ -559,7 +570,8 @@ impl Control {
                                 link: filed.link.slot,
                                 to_router: filed.role.is_annotated(),
                             },
-                            side: Side::of(filed.role, filed.connection, self.uplink.is_some()),
+                            side: Side::of(filed.role, filed.connection, self.uplink.is_some())
+                                .within(self.edges.mesh_of(filed.connection)),
                             capacity: filed.capacity,
                             load,
                         });

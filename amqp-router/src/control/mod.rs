@@ -5,10 +5,11 @@
 //! [`Command`](links::Command)s and publishes, address by address, what [`table`] describes.
 //!
 //! [`network`] and [`trunks`] are its part in a network of interior routers, [`edges`] what it does
-//! for edge routers, [`uplink`] what it does as one. [`auto_links`] are its links to brokers.
+//! for edge routers, [`uplink`] what it does as one, [`edge_mesh`] what such routers agree on. [`auto_links`] are its links to brokers.
 
 pub(crate) mod address;
 pub(crate) mod auto_links;
+pub(crate) mod edge_mesh;
 mod edges;
 pub(crate) mod links;
 pub(crate) mod network;

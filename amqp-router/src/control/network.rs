@@ -17,10 +17,11 @@ use crate::codec::{
     TargetNode,
 };
 use crate::control::address::{AddressKey, Identity};
+use crate::control::edge_mesh::MeshId;
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
 use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
-use crate::control::table::{LinkLoad, LinkRef, Remote, TableUpdate, Treatment, WorkerId};
+use crate::control::table::{LinkLoad, LinkRef, Remote, Side, TableUpdate, Treatment, WorkerId};
 use crate::control::topology::{
     Hop, Ingress, NeighbourIndex, RouterIndex, RouterRow, RouterSet, Topology,
 };
@@ -396,7 +397,7 @@ impl Control {
             ConnectionRole::InterRouter => self.trunk_opened(opened, now),
             ConnectionRole::InterRouterData => self.data_opened(opened),
             _ => {
-                self.uplink_opened(opened);
+                self.uplink_opened(opened, now);
                 self.container_opened(opened);
             }
         }
@@ -448,7 +449,8 @@ impl Control {
             network.trunks.closed(connection);
             network.follow_trunks(now);
         }
-        self.uplink_closed(connection);
+        self.uplink_closed(connection, now);
+        self.edge_closed(connection);
         self.container_closed(connection);
         self.follow_network();
     }
@@ -476,12 +478,16 @@ impl Control {
 
     /// A neighbour says something on its control link.
     pub(crate) fn heard(&mut self, link: LinkRef, message: &Bytes, now: Instant) {
-        if self.uplink.is_some() {
-            return self.tracked(link, message);
-        }
-        let connection = self.connection_of(link);
-        if let (Some(network), Some(connection)) = (&mut self.network, connection) {
-            network.heard(connection, message, now);
+        let Some(filed) = self.filed(link) else {
+            return;
+        };
+        let (connection, kind) = (filed.connection, filed.kind);
+        match (kind, &mut self.network, &self.uplink) {
+            (LinkKind::Notices, _, Some(_)) => self.bid_heard(connection, message),
+            (LinkKind::Notices, ..) => self.mesh_announced(connection, message),
+            (_, _, Some(_)) => self.tracked(link, message),
+            (_, Some(network), None) => network.heard(connection, message, now),
+            (_, None, None) => {}
         }
         self.follow_network();
     }
@@ -500,9 +506,7 @@ impl Control {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.retry_auto_links(now);
-        if let Some(uplink) = &mut self.uplink {
-            uplink.handle_timeout(now);
-        }
+        self.handle_uplink_timeout(now);
         if let Some(network) = &mut self.network {
             network.mesh.handle_timeout(now);
             network.changed(now);
@@ -598,6 +602,7 @@ impl Control {
     /// Tells the network whether this router has consumers of an address.
     pub(super) fn advertise(&mut self, id: crate::control::table::AddressId) {
         self.review_proxies(id);
+        let mesh = self.address(id).and_then(|address| self.sole_mesh(address));
         let (Some(network), Some(address)) = (&mut self.network, self.addresses.get(id.index()))
         else {
             return;
@@ -613,7 +618,7 @@ impl Control {
             let local = LocalAddress {
                 treatment: entry.treatment,
                 in_links: u32::try_from(address.producers).unwrap_or(u32::MAX),
-                mesh: None,
+                mesh,
             };
             network.mesh.set_local_address(entry.key.clone(), local);
         }
@@ -643,27 +648,28 @@ impl Control {
                     self.commands.push_back((Recipient::Everyone, update));
                 }
                 Effect::Remote(router, key, info) => {
-                    let treatment = info.map(|info| info.treatment);
-                    self.set_remote(router, key, treatment);
+                    let info = info.map(|info| (info.treatment, info.mesh));
+                    self.set_remote(router, key, info);
                 }
                 Effect::Router(key, router, reachable) => {
-                    let treatment = reachable.then_some(Some(Treatment::Closest));
-                    self.set_remote(router, key, treatment);
+                    let info = reachable.then_some((Some(Treatment::Closest), None));
+                    self.set_remote(router, key, info);
                 }
             }
         }
     }
 
-    /// A router has consumers of an address, which it treats so, or no longer has any.
+    /// A router has consumers of an address, which it treats so, and which are all in that mesh of
+    /// edge routers; or it no longer has any.
     fn set_remote(
         &mut self,
         router: RouterIndex,
         key: AddressKey,
-        treatment: Option<Option<Treatment>>,
+        info: Option<(Option<Treatment>, Option<MeshId>)>,
     ) {
-        let id = match (treatment, self.by_key.get(&key)) {
+        let id = match (info, self.by_key.get(&key)) {
             (_, Some(&id)) => id,
-            (Some(treatment), None) => {
+            (Some((treatment, _)), None) => {
                 let treatment = self.learnt_treatment(&key, treatment);
                 self.find_or_make(key, treatment)
             }
@@ -675,11 +681,18 @@ impl Control {
             .remotes
             .iter()
             .position(|remote| remote.router == router);
-        match (treatment, known) {
-            (Some(_), None) => {
-                let load = Arc::new(LinkLoad::default());
-                let remote = Remote { router, load };
+        match (info, known) {
+            (Some((_, mesh)), None) => {
+                let remote = Remote {
+                    router,
+                    side: Side::NONE.within(mesh),
+                    load: Arc::new(LinkLoad::default()),
+                };
                 Arc::make_mut(&mut address.entry).remotes.push(remote);
+            }
+            (Some((_, mesh)), Some(at)) => {
+                let entry = Arc::make_mut(&mut address.entry);
+                entry.remotes[at].side = Side::NONE.within(mesh);
             }
             (None, Some(at)) => {
                 Arc::make_mut(&mut address.entry).remotes.remove(at);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::control::address::AddressKey;
+use crate::control::edge_mesh::MeshId;
 use crate::control::role::Role;
 use crate::control::topology::{RouterIndex, Topology};
 
@@ -166,29 +167,47 @@ pub(crate) enum Outlet {
 }
 
 /// Where links lead that have more than one client behind them: to an edge router, or from one into
-/// the network. What came from a side never goes back to it
-/// (`reference/router/inter-router-protocol.md` §6, edge echo).
+/// the network. What came from a side never goes back to it, nor into the mesh of edge routers that
+/// it came from (`reference/router/inter-router-protocol.md` §6, edge echo).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Side(u64);
+pub(crate) struct Side {
+    way: u64,
+    mesh: Option<MeshId>,
+}
 
 impl Side {
     /// Clients, services and neighbours.
-    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self { way: 0, mesh: None };
     /// Whatever is beyond an edge router's own clients.
-    pub(crate) const NETWORK: Self = Self(u64::MAX);
+    pub(crate) const NETWORK: Self = Self {
+        way: u64::MAX,
+        mesh: None,
+    };
 
     /// The side that a connection of this identity leads to.
     pub(crate) fn of(role: Role, connection: u64, edge: bool) -> Self {
         match role {
             Role::Edge | Role::InterEdge if edge => Self::NETWORK,
-            Role::Edge => Self(connection),
+            Role::Edge => Self {
+                way: connection,
+                mesh: None,
+            },
             _ => Self::NONE,
+        }
+    }
+
+    /// The same, in a mesh of edge routers.
+    pub(crate) fn within(self, mesh: Option<MeshId>) -> Self {
+        Self {
+            mesh: mesh.or(self.mesh),
+            ..self
         }
     }
 
     /// Whether what came from `other` may go here.
     pub(crate) fn takes(self, other: Self) -> bool {
-        self == Self::NONE || self != other
+        let elsewhere = self.way == 0 || self.way != other.way;
+        elsewhere && (self.mesh.is_none() || self.mesh != other.mesh)
     }
 }
 
@@ -205,6 +224,8 @@ pub(crate) struct Destination {
 #[derive(Clone, Debug)]
 pub(crate) struct Remote {
     pub(crate) router: RouterIndex,
+    /// The mesh of edge routers that all its consumers are in, if they are.
+    pub(crate) side: Side,
     /// Deliveries to the address that were sent towards it and are not settled.
     pub(crate) load: Arc<LinkLoad>,
 }

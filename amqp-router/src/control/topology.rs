@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::control::edge_mesh::MeshId;
 use crate::control::table::{Slot, WorkerId};
 
 /// Another router of the network, by a small number of this router's own.
@@ -34,6 +35,8 @@ pub(crate) struct Topology {
     pub(crate) neighbours: Vec<Option<NeighbourRow>>,
     /// How many hops away the farthest router is.
     pub(crate) radius: u32,
+    /// The mesh of edge routers that this one is in, which is told of what enters the network here.
+    pub(crate) mesh: Option<MeshId>,
 }
 
 /// How to reach one router.

@@ -1,4 +1,4 @@
-//! An edge router's way into the network (`reference/router/inter-router-protocol.md` §7).
+//! An edge router's ways to others (`reference/router/inter-router-protocol.md` §7).
 //!
 //! An edge router takes no part in what interior routers tell each other. It has a connection to
 //! one of them, and there it is a client of a kind: it attaches a receiver for every address that
@@ -7,43 +7,63 @@
 //! addressed one by one goes by one sender for all, and what is for this router alone comes by a
 //! receiver of its own.
 //!
-//! One connection is used at a time. Others that are open take over when it is lost.
+//! One connection to an interior router is used at a time. Others that are open take over when it
+//! is lost; one that was made with newer credentials (a higher ordinal) takes over at once, link by
+//! link, and what is on its way by the old ones still arrives.
+//!
+//! Other edge routers of the same site may be connected, too ([`peers`]). From them this router
+//! attaches receivers in the same way. Nothing that comes by any of these ways goes out by another.
 //!
 //! Whoever attaches a sender to a multicast address is answered when the network has said whether
 //! it receives too: what is sent then reaches everyone from the first message on.
 
-use std::collections::{HashMap, VecDeque};
+mod peers;
+mod ways;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::codec::{
-    Attach, Body, Message, Progress, Role, RouterAnnotations, Source, Symbol, Target, TargetNode,
-    Value,
-};
-use crate::control::address::{AddressKey, UPLINK};
-use crate::control::links::{Command, Control, LeadsTo, Recipient};
+use self::peers::Peers;
+use self::ways::{Kind, Way};
+use crate::codec::{Body, Message, Progress, RouterAnnotations, Symbol, Value};
+use crate::control::edge_mesh::MeshId;
+use crate::control::links::{Command, Control, Recipient};
 use crate::control::network::Opened;
 use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{
-    AddressId, Destination, Direction, LinkRef, Outlet, Side, TableUpdate, Treatment, WorkerId,
+    AddressId, Direction, LinkRef, Side, TableUpdate, Treatment, WorkerId,
 };
 use crate::control::topology::Topology;
-use crate::control::trunk::{Purpose, RouterLink, Ticket};
 
-/// The connections of an edge router into the network.
-#[derive(Debug, Default)]
+/// The connections of an edge router to other routers.
+#[derive(Debug)]
 pub(super) struct Uplink {
-    /// Those that are open, the oldest first.
-    open: Vec<(u64, WorkerId)>,
-    active: Option<Active>,
+    /// Connections to interior routers that are open, the oldest first.
+    open: Vec<Interior>,
+    /// Of these, the one in use.
+    active: Option<u64>,
+    /// Connections by which this router has attached links: the one in use, those that it has
+    /// succeeded, and those to other edge routers.
+    ways: BTreeMap<u64, Way>,
+    peers: Peers,
     notices: VecDeque<UplinkNotice>,
     held: Vec<Held>,
     /// What was held and is no longer; it comes after what else there is to do, since the answer
     /// that it waited for comes in the company of what is to be known.
     ready: VecDeque<(Recipient, Command)>,
+}
+
+/// A connection to an interior router.
+#[derive(Clone, Copy, Debug)]
+struct Interior {
+    connection: u64,
+    worker: WorkerId,
+    /// Of the credentials that it was made with.
+    ordinal: u64,
 }
 
 /// An answer to somebody who wants to send to a multicast address.
@@ -54,55 +74,21 @@ struct Held {
     answer: (Recipient, Command),
 }
 
-/// The connection in use.
-#[derive(Debug)]
-struct Active {
-    connection: u64,
-    worker: WorkerId,
-    /// The links that it is to have.
-    links: HashMap<Ticket, Proxy>,
-    by_link: HashMap<LinkRef, Ticket>,
-    addresses: HashMap<AddressId, Proxies>,
-}
-
-#[derive(Debug)]
-struct Proxy {
-    purpose: Kind,
-    /// The link, once the peer has accepted it.
-    link: Option<RouterLink>,
-    /// The number under which it is among its address's consumers.
-    consumer: Option<u64>,
-}
-
-/// What a link into the network is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// For messages that are addressed one by one.
-    Uplink,
-    /// For messages to this router.
-    Downlink,
-    /// To learn which addresses somebody receives from.
-    Tracking,
-    /// From an address that somebody here receives from.
-    Receiver(AddressId),
-    /// To an address that somebody here sends to.
-    Sender(AddressId),
-}
-
-/// The links of one address.
-#[derive(Debug, Default)]
-struct Proxies {
-    receiver: Option<Ticket>,
-    sender: Option<Ticket>,
-    /// Somebody in the network receives from it.
-    reachable: bool,
-}
-
-/// What an operator wants to know of an edge router's way into the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an operator wants to know of an edge router's ways to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UplinkNotice {
     Established(u64),
+    /// A connection with newer credentials takes the place of another.
+    Succeeded {
+        old: u64,
+        new: u64,
+    },
     Lost(u64),
+    /// Another edge router of the same site is connected.
+    Peer(String),
+    PeerLost(String),
+    /// The edge routers of this site have agreed on a name, and the network knows it.
+    Mesh(MeshId),
 }
 
 impl fmt::Display for UplinkNotice {
@@ -111,7 +97,16 @@ impl fmt::Display for UplinkNotice {
             Self::Established(id) => {
                 write!(f, "Edge connection (id={id}) to interior established")
             }
+            Self::Succeeded { old, new } => write!(
+                f,
+                "Upgrading Edge connection [C{old}] to [C{new}] due to certificate rotation"
+            ),
             Self::Lost(id) => write!(f, "Edge connection (id={id}) to interior lost"),
+            Self::Peer(name) => write!(f, "Edge peer detected: {name}"),
+            Self::PeerLost(name) => write!(f, "Edge peer lost: {name}"),
+            Self::Mesh(id) => {
+                write!(f, "EDGE_MESH - Mesh identifier sent to Interior: {id}")
+            }
         }
     }
 }
@@ -121,22 +116,59 @@ impl Uplink {
         self.ready.pop_front()
     }
 
-    /// When the first answer is late that has been held.
+    /// When the first answer is late that has been held, or a connection has been succeeded for
+    /// long enough.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.held.iter().map(|held| held.until).min()
+        let held = self.held.iter().map(|held| held.until);
+        held.chain(self.ways.values().filter_map(|way| way.until))
+            .min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
-        self.release(|held| held.until <= now);
+    /// The connection to an interior router that is in use.
+    fn active(&self) -> Option<&Way> {
+        self.ways.get(&self.active?)
     }
 
     fn release(&mut self, which: impl Fn(&Held) -> bool) {
         let released = self.held.extract_if(.., |held| which(held));
         self.ready.extend(released.map(|held| held.answer));
     }
+
+    /// The connection that is to be in use: of those with the newest credentials the oldest.
+    fn foremost(&self) -> Option<Interior> {
+        let newest_last = self.open.iter().rev();
+        newest_last.max_by_key(|one| one.ordinal).copied()
+    }
 }
 
 impl Control {
+    /// Makes this an edge router, which was `started` so many microseconds after the Unix epoch.
+    pub(crate) fn become_edge(&mut self, started: i64) {
+        self.uplink = Some(Box::new(Uplink {
+            open: Vec::new(),
+            active: None,
+            ways: BTreeMap::new(),
+            peers: Peers::new(started, &mut self.random),
+            notices: VecDeque::new(),
+            held: Vec::new(),
+            ready: VecDeque::new(),
+        }));
+        self.publish_mesh();
+    }
+
+    /// Tells workers what is to be known of an edge router's network.
+    fn publish_mesh(&mut self) {
+        let mesh = self.uplink.as_ref().map(|uplink| uplink.peers.mesh());
+        // It knows of no other router, so it cannot tell how far is too far.
+        let topology = Topology {
+            radius: u32::MAX - 1,
+            mesh,
+            ..Topology::default()
+        };
+        let update = Command::Table(TableUpdate::Topology(Arc::new(topology)));
+        self.commands.push_back((Recipient::Everyone, update));
+    }
+
     /// Whether somebody who wants to send must wait for what the network says of the address.
     pub(super) fn must_wait(&self, link: LinkRef, id: AddressId) -> bool {
         let address = self.address(id);
@@ -144,11 +176,8 @@ impl Control {
         if !multicast || link.direction != Direction::Incoming {
             return false;
         }
-        let asked = self.active().and_then(|active| {
-            let ticket = active.addresses.get(&id)?.sender?;
-            active.links.get(&ticket)
-        });
-        asked.is_some_and(|proxy| proxy.link.is_none())
+        let active = self.uplink.as_ref().and_then(|uplink| uplink.active());
+        active.is_some_and(|active| active.asks_to_send(id))
     }
 
     pub(super) fn hold_attach(
@@ -166,371 +195,191 @@ impl Control {
         }
     }
 
-    /// Makes this an edge router.
-    pub(crate) fn become_edge(&mut self) {
-        self.uplink = Some(Box::default());
-        // It knows of no other router, so it cannot tell how far is too far.
-        let topology = Topology {
-            radius: u32::MAX - 1,
-            ..Topology::default()
-        };
-        let update = Command::Table(TableUpdate::Topology(Arc::new(topology)));
-        self.commands.push_back((Recipient::Everyone, update));
-    }
-
-    /// Something about the way into the network that an operator wants to read.
-    pub(crate) fn poll_uplink_notice(&mut self) -> Option<UplinkNotice> {
-        self.uplink.as_mut()?.notices.pop_front()
-    }
-
-    /// The connection by which an edge router is in the network.
-    #[cfg(test)]
-    pub(crate) fn active_uplink(&self) -> Option<u64> {
-        Some(self.uplink.as_ref()?.active.as_ref()?.connection)
-    }
-
-    /// A connection has been opened, which may lead into the network.
-    pub(super) fn uplink_opened(&mut self, opened: &Opened) {
-        let Some(uplink) = &mut self.uplink else {
-            return;
-        };
-        if opened.role != ConnectionRole::Edge {
-            return;
-        }
-        uplink.open.push((opened.connection, opened.worker));
-        if uplink.active.is_none() {
-            self.enter();
-        }
-    }
-
-    /// A connection is gone, and all its links before it.
-    pub(super) fn uplink_closed(&mut self, connection: u64) {
-        let Some(uplink) = &mut self.uplink else {
-            return;
-        };
-        uplink.open.retain(|(open, _)| *open != connection);
-        if uplink
-            .active
-            .take_if(|active| active.connection == connection)
-            .is_some()
-        {
-            uplink.release(|_| true);
-            uplink.notices.push_back(UplinkNotice::Lost(connection));
-            self.enter();
-        }
-    }
-
-    /// Makes the oldest open connection the way into the network.
-    fn enter(&mut self) {
-        let Some(uplink) = &mut self.uplink else {
-            return;
-        };
-        let Some(&(connection, worker)) = uplink.open.first() else {
-            return;
-        };
-        let notice = UplinkNotice::Established(connection);
-        uplink.notices.push_back(notice);
-        uplink.active = Some(Active {
-            connection,
-            worker,
-            links: HashMap::new(),
-            by_link: HashMap::new(),
-            addresses: HashMap::new(),
-        });
-        for kind in [Kind::Uplink, Kind::Downlink, Kind::Tracking] {
-            self.ask(kind);
-        }
-        for id in self.addresses().map(|one| one.entry.id).collect::<Vec<_>>() {
-            self.review_proxies(id);
-        }
-    }
-
-    /// Has the worker of the way into the network attach a link there.
-    fn ask(&mut self, kind: Kind) -> Option<Ticket> {
-        let attach = self.attach_for(kind);
-        let ticket = self.take_ticket();
-        let active = self.active_mut()?;
-        let proxy = Proxy {
-            purpose: kind,
-            link: None,
-            consumer: None,
-        };
-        active.links.insert(ticket, proxy);
-        let command = Command::Attach {
-            connection: active.connection,
-            ticket,
-            attach: Box::new(attach),
-        };
-        let recipient = Recipient::Worker(active.worker);
-        self.commands.push_back((recipient, command));
-        Some(ticket)
-    }
-
-    fn attach_for(&self, kind: Kind) -> Attach {
-        let text = |id: AddressId| {
-            let address = self.address(id);
-            address.map(|address| address.entry.key.text().to_owned())
-        };
-        let downlink = || vec![downlink_capability()];
-        let (mut source, mut target) = (Source::default(), TargetNode::default());
-        match kind {
-            Kind::Uplink => {}
-            Kind::Downlink => {
-                source.address = Some(self.identity.id.clone());
-                source.capabilities = downlink();
-                target.capabilities = downlink();
-            }
-            Kind::Tracking => source.address = Some(TRACKING.to_owned()),
-            Kind::Receiver(id) => source.address = text(id),
-            Kind::Sender(id) => target.address = text(id),
-        }
-        Attach {
-            role: match kind {
-                Kind::Uplink | Kind::Sender(_) => Role::Sender,
-                Kind::Downlink | Kind::Tracking | Kind::Receiver(_) => Role::Receiver,
-            },
-            source: Some(source),
-            target: Some(Target::Node(target)),
-            ..Attach::default()
-        }
-    }
-
-    /// Sees to it that an address has the links into the network that it needs.
-    pub(super) fn review_proxies(&mut self, id: AddressId) {
-        let (Some(active), Some(address)) = (self.active(), self.addresses.get(id.index())) else {
-            return;
-        };
-        let key = &address.entry.key;
-        if key.class() != 'M' || key.text() == "$management" {
-            return;
-        }
-        let consumed = (address.entry.destinations.iter()).any(|one| one.side != Side::NETWORK);
-        let produced = address.producers > 0 || self.is_watched(key);
-        let (receiver, had) = match active.addresses.get(&id) {
-            Some(proxies) => (proxies.receiver, proxies.sender),
-            None => (None, None),
-        };
-        let receiver = self.wanted(receiver, consumed, Kind::Receiver(id));
-        let sender = self.wanted(had, produced, Kind::Sender(id));
-        if sender.is_none() {
-            self.release_attaches(id);
-        }
-        let Some(active) = self.active_mut() else {
-            return;
-        };
-        if receiver.or(sender).is_none() {
-            active.addresses.remove(&id);
-            return;
-        }
-        let proxies = active.addresses.entry(id).or_default();
-        (proxies.receiver, proxies.sender) = (receiver, sender);
-        proxies.reachable &= sender.is_some();
-    }
-
     fn release_attaches(&mut self, id: AddressId) {
         if let Some(uplink) = &mut self.uplink {
             uplink.release(|held| held.address == id);
         }
     }
 
-    /// Asks for a link, or gives it up.
-    fn wanted(&mut self, have: Option<Ticket>, want: bool, kind: Kind) -> Option<Ticket> {
-        match (have, want) {
-            (None, true) => self.ask(kind),
-            (Some(ticket), false) => {
-                self.give_back(ticket);
-                None
-            }
-            _ => have,
+    /// Something about the ways to others that an operator wants to read.
+    pub(crate) fn poll_uplink_notice(&mut self) -> Option<UplinkNotice> {
+        self.uplink.as_mut()?.notices.pop_front()
+    }
+
+    fn notify(&mut self, notice: UplinkNotice) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.notices.push_back(notice);
         }
     }
 
-    /// Detaches a link, or will when the peer has accepted it.
-    fn give_back(&mut self, ticket: Ticket) {
-        self.unbind(ticket);
-        let Some(active) = self.active_mut() else {
+    /// Whether this is an edge router.
+    pub(crate) fn is_edge(&self) -> bool {
+        self.uplink.is_some()
+    }
+
+    /// The connection by which an edge router is in the network.
+    pub(crate) fn active_uplink(&self) -> Option<u64> {
+        self.uplink.as_ref()?.active
+    }
+
+    pub(super) fn handle_uplink_timeout(&mut self, now: Instant) {
+        let Some(uplink) = &mut self.uplink else {
             return;
         };
-        let link = active.links.remove(&ticket).and_then(|proxy| proxy.link);
-        if let Some(link) = link {
-            active.by_link.remove(&link.link);
-            self.detach_own(link.link);
+        uplink.release(|held| held.until <= now);
+        let ways = uplink.ways.iter();
+        let over = ways.filter(|(_, way)| way.until.is_some_and(|until| until <= now));
+        for connection in over.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.leave(connection);
         }
     }
 
-    /// Detaches a link that this router has attached.
-    pub(super) fn detach_own(&mut self, link: LinkRef) {
-        let recipient = Recipient::Worker(link.worker);
-        let command = Command::Detach { link };
-        self.commands.push_back((recipient, command));
-    }
-
-    /// The peer has accepted a link.
-    pub(super) fn proxy_attached(&mut self, ticket: Ticket, link: &RouterLink) {
-        let reference = link.link;
-        let asked = self.active_mut().and_then(|active| {
-            let proxy = active.links.get_mut(&ticket)?;
-            proxy.link = Some(link.clone());
-            active.by_link.insert(reference, ticket);
-            Some(proxy.purpose)
+    /// A connection has been opened, which may lead to another router.
+    pub(super) fn uplink_opened(&mut self, opened: &Opened, now: Instant) {
+        let Some(uplink) = &mut self.uplink else {
+            return;
+        };
+        match opened.role {
+            ConnectionRole::InterEdge => return self.peer_opened(opened),
+            ConnectionRole::Edge => {}
+            _ => return,
+        }
+        uplink.open.push(Interior {
+            connection: opened.connection,
+            worker: opened.worker,
+            ordinal: opened.ordinal,
         });
-        let leads_to = match asked {
-            None => return self.detach_own(reference),
-            Some(Kind::Uplink) => return self.bind(ticket),
-            Some(Kind::Sender(id)) => {
-                self.release_attaches(id);
-                let proxies = self.active().and_then(|active| active.addresses.get(&id));
-                if proxies.is_some_and(|proxies| proxies.reachable) {
-                    self.bind(ticket);
-                }
-                return;
-            }
-            Some(Kind::Downlink) => LeadsTo::EachMessage,
-            Some(Kind::Tracking) => LeadsTo::Control,
-            Some(Kind::Receiver(id)) => LeadsTo::Address(id),
-        };
-        let command = Command::Open {
-            link: reference,
-            leads_to,
-            address: None,
-        };
-        let recipient = Recipient::Worker(reference.worker);
-        self.commands.push_back((recipient, command));
+        let foremost = uplink.foremost().map(|one| one.connection);
+        if uplink.active.is_none() || foremost == Some(opened.connection) {
+            self.enter(now);
+        }
     }
 
-    /// A link into the network is gone. True if it was one.
-    pub(super) fn proxy_lost(&mut self, link: LinkRef) -> bool {
-        let Some(active) = self.active_mut() else {
-            return false;
+    /// A connection is gone, and all its links before it.
+    pub(super) fn uplink_closed(&mut self, connection: u64, now: Instant) {
+        let Some(uplink) = &mut self.uplink else {
+            return;
         };
-        let Some(ticket) = active.by_link.remove(&link) else {
-            return false;
-        };
-        self.unbind(ticket);
-        let Some(active) = self.active_mut() else {
-            return true;
-        };
-        let purpose = active.links.remove(&ticket).map(|proxy| proxy.purpose);
-        if let Some(Kind::Receiver(id) | Kind::Sender(id)) = purpose
-            && let Some(proxies) = active.addresses.get_mut(&id)
-        {
-            proxies.receiver.take_if(|one| *one == ticket);
-            proxies.sender.take_if(|one| *one == ticket);
+        uplink.open.retain(|open| open.connection != connection);
+        uplink.ways.remove(&connection);
+        if uplink.active.take_if(|one| *one == connection).is_some() {
+            uplink.release(|_| true);
+            uplink.notices.push_back(UplinkNotice::Lost(connection));
+            self.enter(now);
         }
-        if let Some(Kind::Sender(id)) = purpose {
+        self.peer_closed(connection);
+    }
+
+    /// Makes the foremost connection the way into the network, in place of the one in use.
+    fn enter(&mut self, now: Instant) {
+        let uplink = self.uplink.as_mut();
+        let Some(next) = uplink.and_then(|uplink| uplink.foremost()) else {
+            return;
+        };
+        let new = next.connection;
+        // It may have been succeeded by one that is lost now.
+        self.leave(new);
+        let Some(uplink) = &mut self.uplink else {
+            return;
+        };
+        let notice = match uplink.active.replace(new) {
+            None => UplinkNotice::Established(new),
+            Some(old) => {
+                if let Some(way) = uplink.ways.get_mut(&old) {
+                    way.until = Some(now + HANDOVER);
+                }
+                uplink.release(|_| true);
+                UplinkNotice::Succeeded { old, new }
+            }
+        };
+        uplink.notices.push_back(notice);
+        uplink.ways.insert(new, Way::to_interior(next.worker));
+        for kind in [
+            Kind::Uplink,
+            Kind::Downlink,
+            Kind::Tracking,
+            Kind::Discovery,
+        ] {
+            self.ask(new, kind);
+        }
+        self.review_all(new);
+    }
+
+    /// Gives up all links of a connection that stays open.
+    fn leave(&mut self, connection: u64) {
+        let uplink = self.uplink.as_ref();
+        let way = uplink.and_then(|uplink| uplink.ways.get(&connection));
+        for ticket in way.map(Way::tickets).unwrap_or_default() {
+            self.give_back(ticket);
+        }
+        if let Some(uplink) = &mut self.uplink {
+            uplink.ways.remove(&connection);
+        }
+    }
+
+    /// Sees to it that every address has the links by a connection that it needs.
+    fn review_all(&mut self, connection: u64) {
+        for id in self.addresses().map(|one| one.entry.id).collect::<Vec<_>>() {
+            self.review_way(connection, id);
+        }
+    }
+
+    /// Sees to it that an address has the links to other routers that it needs.
+    pub(super) fn review_proxies(&mut self, id: AddressId) {
+        let Some(uplink) = &self.uplink else { return };
+        for connection in uplink.ways.keys().copied().collect::<Vec<_>>() {
+            self.review_way(connection, id);
+        }
+    }
+
+    fn review_way(&mut self, connection: u64, id: AddressId) {
+        let uplink = self.uplink.as_ref();
+        let way = uplink.and_then(|uplink| uplink.ways.get(&connection));
+        let (Some(way), Some(address)) = (way, self.addresses.get(id.index())) else {
+            return;
+        };
+        let key = &address.entry.key;
+        if key.class() != 'M' || key.text() == "$management" {
+            return;
+        }
+        let (receiver, sender) = way.of_address(id);
+        let destinations = &address.entry.destinations;
+        let consumed = destinations.iter().any(|one| one.side != Side::NETWORK);
+        let produced = way.is_interior() && (address.producers > 0 || self.is_watched(key));
+        // One that has been succeeded gets nothing new.
+        let last = way.until.is_some();
+        let consumed = consumed && (!last || receiver.is_some());
+        let produced = produced && (!last || sender.is_some());
+        let active = uplink.and_then(|uplink| uplink.active) == Some(connection);
+        let receiver = self.wanted(connection, receiver, consumed, Kind::Receiver(id));
+        let sender = self.wanted(connection, sender, produced, Kind::Sender(id));
+        if sender.is_none() && active {
             self.release_attaches(id);
         }
-        true
+        if let Some(way) = self.way_mut(connection) {
+            way.set_address(id, receiver, sender);
+        }
     }
 
     /// The network tells whether somebody receives from an address.
     pub(super) fn tracked(&mut self, link: LinkRef, message: &Bytes) {
-        let tracking = self.active().is_some_and(|active| {
-            let ticket = active.by_link.get(&link);
-            let proxy = ticket.and_then(|ticket| active.links.get(ticket));
-            proxy.is_some_and(|proxy| proxy.purpose == Kind::Tracking)
-        });
-        let Some((key, reachable)) = read_tracking(message).filter(|_| tracking) else {
+        let uplink = self.uplink.as_mut();
+        let Some(way) = uplink.and_then(|uplink| {
+            let mut ways = uplink.ways.values_mut();
+            ways.find(|way| way.kind_of(link) == Some(Kind::Tracking))
+        }) else {
+            return;
+        };
+        let Some((key, reachable)) = read_tracking(message) else {
             return;
         };
         let Some(&id) = self.by_key.get(&*key) else {
             return;
         };
-        let sender = self.active_mut().and_then(|active| {
-            let proxies = active.addresses.get_mut(&id)?;
-            proxies.reachable = reachable && proxies.sender.is_some();
-            proxies.sender
-        });
-        match (sender, reachable) {
+        match (way.set_reachable(id, reachable), reachable) {
             (Some(sender), true) => self.bind(sender),
             (Some(sender), false) => self.unbind(sender),
             (None, _) => {}
-        }
-    }
-
-    /// Makes a link one of its address's destinations.
-    fn bind(&mut self, ticket: Ticket) {
-        let proxy = (self.active()).and_then(|active| active.links.get(&ticket));
-        let Some(Proxy {
-            purpose,
-            link: Some(link),
-            consumer: None,
-        }) = proxy
-        else {
-            return;
-        };
-        let Some(load) = link.load.clone() else {
-            return;
-        };
-        let (purpose, capacity, reference) = (*purpose, link.capacity, link.link);
-        let id = match purpose {
-            Kind::Sender(id) => id,
-            _ => self.find_or_make(AddressKey::local(&UPLINK[1..]), Treatment::Closest),
-        };
-        let consumer = self.take_link_number();
-        let destination = Destination {
-            outlet: Outlet::Link {
-                worker: reference.worker,
-                link: reference.slot,
-                to_router: true,
-            },
-            side: Side::NETWORK,
-            capacity,
-            load,
-        };
-        let address = &mut self.addresses[id.index()];
-        address.consumers.push(consumer);
-        Arc::make_mut(&mut address.entry)
-            .destinations
-            .push(destination);
-        if let Some(active) = self.active_mut()
-            && let Some(proxy) = active.links.get_mut(&ticket)
-        {
-            proxy.consumer = Some(consumer);
-        }
-        self.publish(id);
-    }
-
-    /// A link is no longer one of its address's destinations.
-    fn unbind(&mut self, ticket: Ticket) {
-        let active = self.active_mut();
-        let proxy = active.and_then(|active| active.links.get_mut(&ticket));
-        let Some(proxy) = proxy else { return };
-        let Some(consumer) = proxy.consumer.take() else {
-            return;
-        };
-        let id = match proxy.purpose {
-            Kind::Sender(id) => Some(id),
-            _ => self.by_key.get(UPLINK).copied(),
-        };
-        let address = id.and_then(|id| self.addresses.get_mut(id.index()));
-        let Some(address) = address else { return };
-        let mut consumers = address.consumers.iter();
-        if let Some(at) = consumers.position(|other| *other == consumer) {
-            address.consumers.remove(at);
-            let entry = Arc::make_mut(&mut address.entry);
-            entry.destinations.remove(at);
-            let id = entry.id;
-            self.publish(id);
-            self.remove_if_unused(id);
-        }
-    }
-
-    fn active(&self) -> Option<&Active> {
-        self.uplink.as_ref()?.active.as_ref()
-    }
-
-    fn active_mut(&mut self) -> Option<&mut Active> {
-        self.uplink.as_mut()?.active.as_mut()
-    }
-}
-
-impl RouterLink {
-    /// The ticket of a link into the network.
-    pub(super) fn ticket(&self) -> Option<Ticket> {
-        match self.purpose {
-            Purpose::Proxy(ticket) => Some(ticket),
-            _ => None,
         }
     }
 }
@@ -555,8 +404,17 @@ pub(super) fn downlink_capability() -> Symbol {
     Symbol::from_static("qd.router-edge-downlink")
 }
 
+/// The capability of connections between edge routers, and of the links by which they send what is
+/// for each other.
+pub(crate) fn inter_edge_capability() -> Symbol {
+    Symbol::from_static("qd.router-inter-edge")
+}
+
 /// How long a sender waits for what the network has to say.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a connection that has been succeeded keeps links that the new one has not got.
+const HANDOVER: Duration = Duration::from_secs(10);
 
 /// The node where an edge router learns which addresses somebody receives from.
 pub(crate) const TRACKING: &str = "_$qd.edge_addr_tracking";

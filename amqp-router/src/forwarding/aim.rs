@@ -53,7 +53,7 @@ impl Forwarder {
             return self.available(last.id);
         }
         self.may_send_to(link, to)?;
-        let key = self.settings.identity.key(to);
+        let key = self.key_of(to);
         let known = self.addresses.find(key.as_str());
         let wanted = known.is_some_and(|id| !self.is_only_elsewhere(id));
         let uplink = match !wanted && self.leads_up(&self.incoming[link]) {
@@ -73,6 +73,17 @@ impl Forwarder {
                 self.available(id)
             }
             None => self.reply(&key).ok_or_else(|| self.nowhere()),
+        }
+    }
+
+    /// How an address is filed that a client has written. One at another edge router is found by
+    /// way of the network, unless that router is connected to this one.
+    fn key_of(&self, to: &str) -> AddressKey {
+        let key = self.settings.identity.key(to);
+        let elsewhere = self.is_edge() && key.class() == 'H';
+        match elsewhere && self.addresses.find(key.as_str()).is_none() {
+            true => AddressKey::uplink(),
+            false => key,
         }
     }
 
@@ -174,16 +185,16 @@ impl Forwarder {
         {
             return Arc::clone(&course.passage);
         }
-        let me = &*self.topology.me;
+        let topology = &*self.topology;
         let flags = incoming.flags;
         match (&mut incoming.last_to, incoming.target) {
             (Some(last), Target::Anonymous) => {
-                let entering = || Passage::entering(Some(&last.to), me, flags);
+                let entering = || Passage::entering(Some(&last.to), topology, flags);
                 Arc::clone(last.passage.get_or_insert_with(entering))
             }
             _ => {
                 let to = incoming.address.as_deref();
-                let entering = || Passage::entering(to, me, flags);
+                let entering = || Passage::entering(to, topology, flags);
                 Arc::clone(incoming.passage.get_or_insert_with(entering))
             }
         }

@@ -14,6 +14,7 @@ use crate::control::topology::{Ingress, Topology};
 use crate::forwarding::addresses::{Addresses, Choice, Lane};
 use crate::forwarding::aim::{Aim, rejected};
 use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
+use crate::forwarding::finishing::Finishing;
 use crate::forwarding::inspect::{self, Inspected};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
@@ -61,6 +62,8 @@ pub(crate) struct Forwarder {
     direct: Arc<LinkLoad>,
     /// Destinations that others are preferred to, and until when.
     pub(super) failing: Vec<(Instant, Arc<LinkLoad>)>,
+    /// Links that are to go.
+    pub(super) finishing: Vec<Finishing>,
 }
 
 /// What a forwarder must know of its router.
@@ -123,6 +126,7 @@ impl Forwarder {
             chosen: Vec::new(),
             direct: Arc::default(),
             failing: Vec::new(),
+            finishing: Vec::new(),
         }
     }
 
@@ -164,6 +168,9 @@ impl Forwarder {
     pub(crate) fn end_turn<W: Wire>(&mut self, wire: &mut W, now: Instant) {
         self.serve(wire, now);
         self.grant_credit(wire, now);
+        if !self.finishing.is_empty() {
+            self.close_finished(wire, now);
+        }
     }
 
     /// Takes a transfer frame in.
@@ -330,7 +337,7 @@ impl Forwarder {
             ingress: course.map_or(Ingress::Here, |course| course.ingress),
             passed: course.map_or(&[], |course| &course.passed),
             tried: incoming.tried.as_deref(),
-            side: incoming.side,
+            side: incoming.side.within(course.and_then(|course| course.mesh)),
             leads_up: self.leads_up(incoming),
         };
         let address = envelope.address;

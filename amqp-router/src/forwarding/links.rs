@@ -53,6 +53,8 @@ pub(crate) struct Incoming {
     pub(super) current: Option<u32>,
     /// Whether credit is to be looked at when the turn ends.
     pub(super) dirty: bool,
+    /// It is to go; whether its sender has given back its credit.
+    pub(super) ending: Option<bool>,
     /// Where the last message on an anonymous link went.
     pub(super) last_to: Option<LastTo>,
     /// What the last annotations meant.
@@ -222,6 +224,7 @@ impl Forwarder {
             hearing: BytesMut::new(),
             current: None,
             dirty: false,
+            ending: None,
             last_to: None,
             course: None,
             passage: None,
@@ -354,7 +357,11 @@ impl Forwarder {
     /// reachable get their credit.
     pub(crate) fn update_table(&mut self, update: TableUpdate) {
         if let TableUpdate::Topology(topology) = update {
+            let renamed = self.topology.mesh != topology.mesh;
             self.topology = topology;
+            if renamed {
+                self.forget_passages();
+            }
             return;
         }
         if let Some(id) = self.addresses.apply(update) {
@@ -365,9 +372,20 @@ impl Forwarder {
         }
     }
 
+    /// What goes ahead of messages that enter the network here is not what it was.
+    fn forget_passages(&mut self) {
+        for (_, incoming) in self.incoming.iter_mut() {
+            incoming.passage = None;
+            incoming.last_to = None;
+        }
+    }
+
     /// A sender has given back its credit, as it was asked to when there was no destination. By
     /// now there may be one.
     pub(crate) fn credit_returned(&mut self, link: u32) {
+        if let Some(returned) = &mut self.incoming[link].ending {
+            *returned = true;
+        }
         self.touch(link);
     }
 
@@ -388,11 +406,12 @@ impl Forwarder {
             }
             let incoming = &mut self.incoming[link];
             incoming.dirty = false;
-            let open = match incoming.target {
-                Target::Undecided => false,
-                Target::Anonymous | Target::Control => true,
-                Target::Address(id) => self.addresses.is_reachable(id),
-            };
+            let open = incoming.ending.is_none()
+                && match incoming.target {
+                    Target::Undecided => false,
+                    Target::Anonymous | Target::Control => true,
+                    Target::Address(id) => self.addresses.is_reachable(id),
+                };
             let have = wire.credit(incoming.terminal);
             let taken = if incoming.from_router {
                 // So many that only a router that lies can have them outstanding.

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, RouterAnnotations};
 use crate::control::address::AddressKey;
+use crate::control::edge_mesh::MeshId;
 use crate::control::table::AddressId;
 use crate::control::topology::{Ingress, Passed, Topology};
 
@@ -18,13 +19,14 @@ pub(crate) struct Passage {
 
 impl Passage {
     /// Of a message that enters the network here.
-    pub(super) fn entering(to: Option<&str>, me: &str, flags: u32) -> Arc<Self> {
+    pub(super) fn entering(to: Option<&str>, topology: &Topology, flags: u32) -> Arc<Self> {
         let annotations = RouterAnnotations {
             flags,
             to,
+            mesh: topology.mesh.as_ref().map(MeshId::as_str),
             ..RouterAnnotations::default()
         };
-        Self::onward(&annotations, me)
+        Self::onward(&annotations, &topology.me)
     }
 
     /// Of a message that came with annotations.
@@ -64,6 +66,8 @@ pub(super) struct Course {
     topology: Arc<Topology>,
     pub(super) ingress: Ingress,
     pub(super) passed: Passed,
+    /// The mesh of edge routers that it entered the network from.
+    pub(super) mesh: Option<MeshId>,
     /// It has been here before, or has come further than the network is wide.
     pub(super) circles: bool,
     /// Where it goes, if the annotations say so.
@@ -86,6 +90,7 @@ impl Course {
         Ok(Self {
             ingress: topology.ingress(annotations.ingress),
             passed: topology.passed(trace.iter()),
+            mesh: annotations.mesh.and_then(MeshId::parse),
             circles: mine || trace.len() > topology.radius + 1,
             to: annotations.to.map(Box::from),
             address: None,
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn each_router_adds_itself_to_the_trace() {
-        let first = Passage::entering(Some("a"), "0/A", RouterAnnotations::STREAMING);
+        let first = Passage::entering(Some("a"), &topology("0/A"), RouterAnnotations::STREAMING);
         let course = Course::read(first.section.clone(), &topology("0/B")).unwrap();
         assert_eq!(course.to.as_deref(), Some("a"));
         assert!(!course.circles && course.passage.is_streaming());
@@ -146,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_has_been_here_goes_in_circles() {
-        let first = Passage::entering(Some("a"), "0/A", 0);
+        let first = Passage::entering(Some("a"), &topology("0/A"), 0);
         let back = Course::read(first.section.clone(), &topology("0/A")).unwrap();
         assert!(back.circles);
     }
@@ -154,7 +159,9 @@ mod tests {
     #[test]
     fn another_network_gives_another_meaning() {
         let (before, after) = (topology("0/B"), topology("0/B"));
-        let section = Passage::entering(Some("a"), "0/A", 0).section.clone();
+        let section = Passage::entering(Some("a"), &topology("0/A"), 0)
+            .section
+            .clone();
         let course = Course::read(section.clone(), &before).unwrap();
         let message = [&section[..], b"body"].concat();
         assert_eq!(course.covers(&message, &before), Some(section.len()));

@@ -40,6 +40,12 @@ type Place = std::num::NonZeroU32;
 #[derive(Debug, Default)]
 pub(super) struct Chain(Option<Place>);
 
+impl Chain {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::control::table::{AddressEntry, Destination, LinkLoad, Side};
+use crate::control::table::{AddressEntry, Destination, LinkLoad, Remote, Side};
 use crate::control::topology::{Hop, Ingress, NeighbourIndex, RouterIndex, Topology};
 
 /// How many destinations one choice compares. More than anyone attaches to one address, and a
@@ -84,7 +84,7 @@ fn nearest<'a>(
     journey: &Journey<'_>,
 ) -> Option<Chosen<'a>> {
     let reachable = || {
-        let remotes = entry.remotes.iter();
+        let remotes = journey.remotes(entry);
         let remotes = remotes.filter(|remote| !journey.avoids(&remote.load));
         remotes.filter_map(|remote| {
             let hop = journey.hop(remote.router)?;
@@ -177,7 +177,7 @@ fn balanced_remotes<'a>(
             None => outstanding.push((hop.neighbour, load)),
         }
     }
-    for remote in entry.remotes.iter().take(COMPARED) {
+    for remote in journey.remotes(entry).take(COMPARED) {
         let Some(hop) = journey.hop(remote.router) else {
             continue;
         };
@@ -206,7 +206,7 @@ pub(super) fn branches(entry: &AddressEntry, journey: &Journey<'_>) -> Vec<Neigh
     if journey.ingress == Ingress::Unknown {
         return branches;
     }
-    for remote in &entry.remotes {
+    for remote in journey.remotes(entry) {
         if let Some(hop) = journey.hop(remote.router)
             && !journey.passed.contains(&hop.neighbour)
             && !branches.contains(&hop.neighbour)
@@ -239,6 +239,13 @@ impl Journey<'_> {
         tried.filter(|one| Arc::ptr_eq(one, load)).count()
     }
 
+    /// The routers that have consumers elsewhere than where the message came from.
+    fn remotes<'e>(&self, entry: &'e AddressEntry) -> impl Iterator<Item = &'e Remote> + use<'e> {
+        let from = self.side;
+        let remotes = entry.remotes.iter();
+        remotes.filter(move |remote| remote.side.takes(from))
+    }
+
     fn hop(&self, router: RouterIndex) -> Option<Hop> {
         self.topology.hop(router, self.ingress)
     }
@@ -248,7 +255,7 @@ impl Journey<'_> {
 mod tests {
     use super::*;
     use crate::control::address::AddressKey;
-    use crate::control::table::{AddressId, Outlet, Remote, Slot, Treatment, WorkerId};
+    use crate::control::table::{AddressId, Outlet, Slot, Treatment, WorkerId};
     use crate::control::topology::{NeighbourRow, PRIORITIES, RouterRow};
 
     const LINK: Slot = Slot {
@@ -285,6 +292,7 @@ mod tests {
             destinations,
             remotes: remotes
                 .map(|(router, &load)| Remote {
+                    side: Side::NONE,
                     router,
                     load: loaded(load),
                 })

@@ -413,7 +413,6 @@ impl Config {
 }
 
 /// 15 characters that nobody else will come up with.
-/// A name that no other has.
 pub(crate) fn discriminator() -> String {
     rand::distr::Alphanumeric.sample_string(&mut rand::rng(), 15)
 }

@@ -407,7 +407,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
          opened:b~ host:s~ localSocket:s~ dir:{in|out}~ role:s~ meshId:s~ isAuthenticated:b~ \
          isEncrypted:b~ enableProtocolTrace:b^=false sasl:s~ user:s~ ssl:b~ sslProto:s~ sslCipher:s~ \
          sslSsf:i~ uptimeSeconds:ui~ properties:map~ lastDlvSeconds:ui~ tlsOrdinal:ul~ \
-         groupCorrelationId:s~ groupOrdinal:ul~",
+         groupCorrelationId:s~ groupOrdinal:ul~ active:b~",
     ),
     (
         "logStats",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::address::AddressKey;
+use crate::control::edge_mesh::MeshId;
 use crate::control::table::Treatment;
 
 use super::message::{AddressChange, AddressRecord};
@@ -14,7 +15,7 @@ pub(crate) struct LocalAddress {
     /// Links that send to it.
     pub(crate) in_links: u32,
     /// The edge mesh that all its consumers are in.
-    pub(crate) mesh: Option<[u8; 15]>,
+    pub(crate) mesh: Option<MeshId>,
 }
 
 /// An address with consumers at another router.
@@ -22,6 +23,8 @@ pub(crate) struct LocalAddress {
 pub(crate) struct RemoteAddress {
     /// How the other router treats it.
     pub(crate) treatment: Option<Treatment>,
+    /// The edge mesh that all its consumers there are in.
+    pub(crate) mesh: Option<MeshId>,
 }
 
 /// This router's addresses: as they are, and as others have been told.
@@ -89,12 +92,11 @@ impl Addresses {
 }
 
 fn record(key: &AddressKey, address: &LocalAddress) -> AddressRecord {
-    let mesh = address.mesh.as_ref();
     AddressRecord {
         key: key.as_str().to_owned(),
         treatment: Some(number_of(address.treatment)),
         in_links: address.in_links,
-        mesh: mesh.map(|mesh| String::from_utf8_lossy(mesh).into_owned()),
+        mesh: address.mesh.map(|mesh| mesh.as_str().to_owned()),
     }
 }
 

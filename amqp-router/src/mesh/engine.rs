@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::control::address::AddressKey;
+use crate::control::edge_mesh::MeshId;
 
 use super::addresses::{Addresses, LocalAddress, RemoteAddress, treatment_of};
 use super::message::{AddressChange, AddressRecord, Message, Unreadable};
@@ -609,7 +610,7 @@ impl Mesh {
             AddressChange::Absolute(all) => {
                 node.addresses.received(sequence);
                 let kept: HashSet<&str> = all.iter().map(|record| record.key.as_str()).collect();
-                let gone = node.keys.iter().filter(|key| !kept.contains(key.as_str()));
+                let gone = node.keys.keys().filter(|key| !kept.contains(key.as_str()));
                 for key in gone.cloned().collect::<Vec<_>>() {
                     self.remove_remote(id, &key);
                 }
@@ -633,9 +634,11 @@ impl Mesh {
                 }
                 return;
             }
-            if node.keys.insert(key.clone()) {
+            let mesh = record.mesh.as_deref().and_then(MeshId::parse);
+            if node.keys.insert(key.clone(), mesh) != Some(mesh) {
                 let info = RemoteAddress {
                     treatment: record.treatment.and_then(treatment_of),
+                    mesh,
                 };
                 self.outputs.push_back(Output::RemoteAddress {
                     router: node.index,
@@ -650,7 +653,7 @@ impl Mesh {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
-        if node.keys.remove(key) {
+        if node.keys.remove(key).is_some() {
             self.outputs.push_back(Output::RemoteAddress {
                 router: node.index,
                 key: key.clone(),
@@ -665,7 +668,7 @@ impl Mesh {
         };
         node.addresses.forget();
         let router = node.index;
-        for key in std::mem::take(&mut node.keys) {
+        for key in std::mem::take(&mut node.keys).into_keys() {
             self.outputs.push_back(Output::RemoteAddress {
                 router,
                 key,

@@ -1,10 +1,11 @@
 //! The other routers, as far as they are known.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::control::address::AddressKey;
+use crate::control::edge_mesh::MeshId;
 
 use super::paths::NextHop;
 use super::{NeighbourId, RouterIndex};
@@ -26,7 +27,7 @@ pub(super) struct Node {
     /// Since when there has been no way to it.
     pub(super) unreachable_since: Option<Instant>,
     pub(super) addresses: Known,
-    pub(super) keys: HashSet<AddressKey>,
+    pub(super) keys: HashMap<AddressKey, Option<MeshId>>,
     /// Ticks since anybody has said anything about it.
     pub(super) forgotten: u32,
 }
@@ -118,7 +119,7 @@ impl Node {
             next_hop: None,
             unreachable_since: Some(now),
             addresses: Known::default(),
-            keys: HashSet::new(),
+            keys: HashMap::new(),
             forgotten: 0,
         }
     }

@@ -14,6 +14,7 @@ use crate::control::links::{AddressRule, anonymous_relay};
 use crate::control::role::{Role, trunking};
 use crate::control::table::{DEFAULT_LINK_CAPACITY, Direction, Treatment};
 use crate::control::trunks::Group;
+use crate::control::uplink::inter_edge_capability;
 use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
 use crate::management::config::discriminator;
 use crate::management::{Config, Entity, Invalid};
@@ -336,6 +337,9 @@ impl<'a> Planner<'a> {
         if role.is_annotated() {
             capabilities.push(Symbol::from_static("qd.streaming-links"));
             capabilities.push(trunking());
+            if role == Role::InterEdge {
+                capabilities.push(inter_edge_capability());
+            }
             if cost > 1 {
                 properties.insert(
                     "qd.inter-router-cost",

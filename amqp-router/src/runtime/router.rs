@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{
@@ -157,7 +157,10 @@ impl Router {
             control.join(Mesh::new(settings, Instant::now()));
         }
         if edge {
-            control.become_edge();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            control.become_edge(i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
         }
         let (requests, inbox) = unbounded_channel();
         let (ready, started) = std::sync::mpsc::channel();

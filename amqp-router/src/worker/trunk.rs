@@ -25,6 +25,7 @@ impl Worker {
             ConnectionRole::InterRouter => Trunk::begin(&mut amqp.endpoint, connector),
             ConnectionRole::InterRouterData => Trunk::begin_data(&mut amqp.endpoint),
             ConnectionRole::Edge => Trunk::begin_edge(&mut amqp.endpoint, connector),
+            ConnectionRole::InterEdge => Trunk::begin_edge(&mut amqp.endpoint, true),
             ConnectionRole::RouteContainer => Ok(Trunk::to_container(&amqp.endpoint)),
             _ => return,
         };
@@ -86,6 +87,16 @@ impl Worker {
         self.connections.touch(terminal.connection);
         if let Some(amqp) = self.connections.amqp(terminal.connection) {
             amqp.endpoint.detach(LinkId(terminal.link), true, None);
+        }
+    }
+
+    /// Detaches a link into the network when what is on its way by it has arrived.
+    pub(super) fn finish_link(&mut self, link: LinkRef, now: Instant) {
+        if let Some(terminal) = self.terminal(link) {
+            let connections = &mut self.connections;
+            self.forwarder
+                .finish(connections, link.direction, link.slot, now);
+            self.connections.touch(terminal.connection);
         }
     }
 

@@ -2,34 +2,44 @@
 
 #![allow(clippy::disallowed_methods)] // a test asks the clock once
 
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::codec::{Attach, Role, Source, Target, TargetNode};
 use crate::control::address::Identity;
 use crate::control::links::{AddressRule, AttachRequest, Loss, Scope};
 use crate::control::table::{LinkLoad, Slot};
+use crate::control::trunk::{Purpose, RouterLink, Ticket};
 
-/// An edge router and the interior routers that it is connected to.
+/// Edge routers, the interior routers that they are connected to, and each other.
 struct Net {
-    edge: Control,
-    interiors: Vec<Control>,
-    /// For each link of the edge router: which interior router has it, as what.
+    /// The edge routers come first.
+    routers: Vec<Control>,
+    edges: usize,
+    /// Which routers a connection is between, the edge router that connects first.
+    connections: HashMap<u64, [usize; 2]>,
+    /// The other end of each link, and whose it is.
     far: HashMap<LinkRef, (usize, LinkRef)>,
-    /// Attaches that an interior router has not yet been shown.
-    asked: VecDeque<(u64, Ticket, Attach)>,
+    /// Attaches that the other router has not yet been shown.
+    asked: VecDeque<(usize, u64, Ticket, Attach)>,
     accepted: Vec<LinkRef>,
+    /// Links that were given up gently.
+    finished: usize,
     next: u32,
     now: Instant,
 }
 
 fn control(id: &str, edge: bool) -> Control {
+    let mut seed = [7; 32];
+    seed[..id.len()].copy_from_slice(id.as_bytes());
     let identity = Identity {
         id: id.into(),
         edge,
         network: None,
         tenant: None,
     };
-    let mut control = Control::new(Arc::new(identity), Treatment::Balanced, [7; 32]);
+    let mut control = Control::new(Arc::new(identity), Treatment::Balanced, seed);
     let rule = AddressRule {
         treatment: Treatment::Multicast,
         priority: None,
@@ -39,29 +49,62 @@ fn control(id: &str, edge: bool) -> Control {
 }
 
 impl Net {
-    fn new(interiors: u32) -> Self {
-        let mut edge = control("E", true);
-        edge.become_edge();
-        let names = (0..interiors).map(|n| control(&format!("I{n}"), false));
-        let mut net = Self {
-            edge,
-            interiors: names.collect(),
+    /// One edge router that is connected to each of some interior ones.
+    fn new(interiors: usize) -> Self {
+        let mut net = Self::of(1, interiors);
+        for interior in 1..=interiors {
+            net.connect(0, interior, 0);
+        }
+        net
+    }
+
+    fn of(edges: usize, interiors: usize) -> Self {
+        let mut routers = Vec::new();
+        for number in 0..edges {
+            let mut edge = control(&format!("E{number}"), true);
+            edge.become_edge(1_000_000_000 * number as i64);
+            routers.push(edge);
+        }
+        routers.extend((0..interiors).map(|n| control(&format!("I{n}"), false)));
+        Self {
+            routers,
+            edges,
+            connections: HashMap::new(),
             far: HashMap::new(),
             asked: VecDeque::new(),
             accepted: Vec::new(),
+            finished: 0,
             next: 0,
             now: Instant::now(),
-        };
-        for interior in 0..interiors {
+        }
+    }
+
+    /// Connects an edge router to another router, with credentials of that ordinal.
+    fn connect(&mut self, from: usize, to: usize, ordinal: u64) -> u64 {
+        let connection = self.connections.len() as u64 + 1;
+        self.connections.insert(connection, [from, to]);
+        let role = self.role(connection);
+        for (router, other) in [(from, to), (to, from)] {
             let opened = Opened {
-                connection: u64::from(interior) + 1,
-                role: ConnectionRole::Edge,
-                container: format!("I{interior}"),
+                connection,
+                role,
+                ordinal,
+                container: self.routers[other].identity.id.clone(),
                 ..Opened::default()
             };
-            net.edge.opened(&opened, net.now);
+            self.routers[router].opened(&opened, self.now);
         }
-        net
+        connection
+    }
+
+    fn role(&self, connection: u64) -> ConnectionRole {
+        match self.connections[&connection]
+            .iter()
+            .all(|end| *end < self.edges)
+        {
+            true => ConnectionRole::InterEdge,
+            false => ConnectionRole::Edge,
+        }
     }
 
     fn link(&mut self, direction: Direction) -> LinkRef {
@@ -77,8 +120,8 @@ impl Net {
         }
     }
 
-    /// A client's link to the edge router, or to the first interior one.
-    fn client(&mut self, at_edge: bool, direction: Direction, address: &str) -> LinkRef {
+    /// A client's link to a router.
+    fn client(&mut self, router: usize, direction: Direction, address: &str) -> LinkRef {
         let link = self.link(direction);
         let (mut source, mut target) = (Source::default(), TargetNode::default());
         let role = match direction {
@@ -98,11 +141,7 @@ impl Net {
             ..Attach::default()
         };
         let request = request(link, 99, ConnectionRole::Normal, attach);
-        let now = self.now;
-        match at_edge {
-            true => self.edge.attach(request, now),
-            false => self.interiors[0].attach(request, now),
-        }
+        self.routers[router].attach(request, self.now);
         link
     }
 
@@ -110,19 +149,21 @@ impl Net {
     fn settle(&mut self) {
         loop {
             self.take_commands();
-            let Some((connection, ticket, attach)) = self.asked.pop_front() else {
+            let Some((router, connection, ticket, attach)) = self.asked.pop_front() else {
                 return;
             };
-            let interior = connection as usize - 1;
+            let ends = self.connections[&connection];
+            let other = if ends[0] == router { ends[1] } else { ends[0] };
             let (near, far) = match attach.role {
                 Role::Sender => (Direction::Outgoing, Direction::Incoming),
                 Role::Receiver => (Direction::Incoming, Direction::Outgoing),
             };
             let (near, far) = (self.link(near), self.link(far));
-            self.far.insert(near, (interior, far));
+            self.far.insert(near, (other, far));
+            self.far.insert(far, (router, near));
             let (now, load) = (self.now, Arc::new(LinkLoad::default()));
-            let request = request(far, connection, ConnectionRole::Edge, attach);
-            self.interiors[interior].attach(request, now);
+            let request = request(far, connection, self.role(connection), attach);
+            self.routers[other].attach(request, now);
             let link = RouterLink {
                 link: near,
                 connection,
@@ -131,68 +172,78 @@ impl Net {
                 capacity: 250,
                 load: (near.direction == Direction::Outgoing).then_some(load),
             };
-            self.edge.attached(&link, now);
+            self.routers[router].attached(&link, now);
         }
     }
 
     fn take_commands(&mut self) {
-        let mut told = Vec::new();
-        for (number, interior) in self.interiors.iter_mut().enumerate() {
-            while let Some((_, command)) = interior.poll_command() {
-                match command {
-                    Command::Tell { link, message } => told.push((number, link, message)),
-                    Command::Refuse { error, .. } => panic!("refused: {error:?}"),
-                    _ => {}
-                }
-            }
-        }
-        for (number, link, message) in told {
-            let mut far = self.far.iter();
-            if let Some((&near, _)) = far.find(|(_, far)| **far == (number, link)) {
-                self.edge.heard(near, &message, self.now);
-            }
-        }
-        while let Some((_, command)) = self.edge.poll_command() {
+        while let Some((router, command)) = self.next_command() {
             match command {
+                Command::Tell { link, message } => {
+                    if let Some(&(other, far)) = self.far.get(&link) {
+                        self.routers[other].heard(far, &message, self.now);
+                    }
+                }
                 Command::Attach {
                     connection,
                     ticket,
                     attach,
-                } => self.asked.push_back((connection, ticket, *attach)),
-                Command::Detach { link } => {
-                    self.edge.detached(link, &Loss::Connection, self.now);
-                    if let Some((interior, far)) = self.far.remove(&link) {
-                        self.interiors[interior].detached(far, &Loss::Connection, self.now);
-                    }
+                } => self.asked.push_back((router, connection, ticket, *attach)),
+                Command::Detach { link } => self.detach(router, link),
+                Command::Finish { link } => {
+                    self.finished += 1;
+                    self.detach(router, link);
                 }
                 Command::Accept { link, .. } => self.accepted.push(link),
+                Command::Refuse { error, .. } => panic!("refused: {error:?}"),
                 _ => {}
             }
         }
     }
 
-    /// Whether the edge router sends what is for an address into the network.
-    fn leads_up(&self, address: &str) -> bool {
-        let key = format!("M{address}");
-        let id = self.edge.by_key.get(&*key);
-        let address = id.and_then(|id| self.edge.address(*id));
-        let mut destinations = address.into_iter().flat_map(|one| &one.entry.destinations);
-        destinations.any(|one| one.side == Side::NETWORK)
+    fn next_command(&mut self) -> Option<(usize, Command)> {
+        let mut routers = self.routers.iter_mut().enumerate();
+        routers.find_map(|(number, router)| Some((number, router.poll_command()?.1)))
     }
 
-    fn lose(&mut self, interior: usize) {
-        let links: Vec<LinkRef> = (self.far.iter())
-            .filter(|(_, (of, _))| *of == interior)
-            .map(|(near, _)| *near)
-            .collect();
-        for near in links {
-            let (_, far) = self.far.remove(&near).expect("it was there");
-            self.edge.detached(near, &Loss::Connection, self.now);
-            self.interiors[interior].detached(far, &Loss::Connection, self.now);
+    fn detach(&mut self, router: usize, link: LinkRef) {
+        self.routers[router].detached(link, &Loss::Connection, self.now);
+        if let Some((other, far)) = self.far.remove(&link) {
+            self.far.remove(&far);
+            self.routers[other].detached(far, &Loss::Connection, self.now);
         }
-        let connection = interior as u64 + 1;
-        self.edge.closed(connection, self.now);
-        self.asked.retain(|(of, ..)| *of != connection);
+    }
+
+    /// How many links there are between routers.
+    fn links(&self) -> usize {
+        self.far.len() / 2
+    }
+
+    /// Whether an edge router sends what is for an address to other routers, and by how many links.
+    fn ways_out(&self, router: usize, address: &str) -> usize {
+        let key = format!("M{address}");
+        let id = self.routers[router].by_key.get(&*key);
+        let address = id.and_then(|id| self.routers[router].address(*id));
+        let destinations = address.into_iter().flat_map(|one| &one.entry.destinations);
+        destinations.filter(|one| one.side == Side::NETWORK).count()
+    }
+
+    fn leads_up(&self, address: &str) -> bool {
+        self.ways_out(0, address) > 0
+    }
+
+    fn lose(&mut self, connection: u64) {
+        for router in self.connections[&connection] {
+            let links = self.routers[router].links();
+            let links = links.filter(|link| link.connection == connection);
+            for link in links.map(|link| link.reference).collect::<Vec<_>>() {
+                self.detach(router, link);
+            }
+        }
+        for router in self.connections[&connection] {
+            self.routers[router].closed(connection, self.now);
+        }
+        self.asked.retain(|(_, of, ..)| *of != connection);
     }
 }
 
@@ -212,17 +263,17 @@ use Direction::{Incoming, Outgoing};
 #[test]
 fn messages_go_up_while_somebody_there_receives() {
     let mut net = Net::new(1);
-    net.client(true, Incoming, "a");
+    net.client(0, Incoming, "a");
     net.settle();
     assert!(!net.leads_up("a"));
-    let first = net.client(false, Outgoing, "a");
-    let second = net.client(false, Outgoing, "a");
+    let first = net.client(1, Outgoing, "a");
+    let second = net.client(1, Outgoing, "a");
     net.settle();
     assert!(net.leads_up("a"));
-    net.interiors[0].detached(first, &Loss::Connection, net.now);
+    net.routers[1].detached(first, &Loss::Connection, net.now);
     net.settle();
     assert!(net.leads_up("a"));
-    net.interiors[0].detached(second, &Loss::Connection, net.now);
+    net.routers[1].detached(second, &Loss::Connection, net.now);
     net.settle();
     assert!(!net.leads_up("a"));
 }
@@ -230,10 +281,10 @@ fn messages_go_up_while_somebody_there_receives() {
 #[test]
 fn its_own_receivers_lead_an_edge_router_nowhere() {
     let mut net = Net::new(1);
-    net.client(true, Outgoing, "a");
-    net.client(true, Incoming, "a");
+    net.client(0, Outgoing, "a");
+    net.client(0, Incoming, "a");
     net.settle();
-    let interior = &net.interiors[0];
+    let interior = &net.routers[1];
     let id = interior
         .by_key
         .get("Ma")
@@ -246,50 +297,53 @@ fn its_own_receivers_lead_an_edge_router_nowhere() {
 fn links_into_the_network_go_with_the_last_who_needs_them() {
     let mut net = Net::new(1);
     net.settle();
-    let standing = net.far.len();
-    let clients = [Incoming, Incoming, Outgoing].map(|way| net.client(true, way, "a"));
+    let standing = net.links();
+    let clients = [Incoming, Incoming, Outgoing].map(|way| net.client(0, way, "a"));
     net.settle();
-    assert_eq!(net.far.len(), standing + 2);
+    assert_eq!(net.links(), standing + 2);
     for (client, left) in clients.into_iter().zip([2, 1, 0]) {
-        net.edge.detached(client, &Loss::Connection, net.now);
+        net.routers[0].detached(client, &Loss::Connection, net.now);
         net.settle();
-        assert_eq!(net.far.len(), standing + left);
+        assert_eq!(net.links(), standing + left);
     }
-    assert!(!net.edge.by_key.contains_key("Ma"));
+    assert!(!net.routers[0].by_key.contains_key("Ma"));
 }
 
 #[test]
 fn another_connection_takes_over() {
     let mut net = Net::new(2);
-    net.client(true, Outgoing, "a");
+    net.client(0, Outgoing, "a");
     net.settle();
-    assert!(net.interiors[0].by_key.contains_key("Ma"));
-    assert!(!net.interiors[1].by_key.contains_key("Ma"));
-    net.lose(0);
-    net.settle();
-    assert!(net.interiors[1].by_key.contains_key("Ma"));
-    assert_eq!(net.edge.active_uplink(), Some(2));
-    let notices = std::iter::from_fn(|| net.edge.poll_uplink_notice());
-    let (up, down) = (UplinkNotice::Established, UplinkNotice::Lost);
-    assert_eq!(notices.collect::<Vec<_>>(), [up(1), down(1), up(2)]);
+    assert!(net.routers[1].by_key.contains_key("Ma"));
+    assert!(!net.routers[2].by_key.contains_key("Ma"));
     net.lose(1);
     net.settle();
-    assert_eq!(net.edge.active_uplink(), None);
+    assert!(net.routers[2].by_key.contains_key("Ma"));
+    assert_eq!(net.routers[0].active_uplink(), Some(2));
+    let notices = std::iter::from_fn(|| net.routers[0].poll_uplink_notice());
+    let notices: Vec<_> = notices
+        .filter(|notice| !matches!(notice, UplinkNotice::Mesh(_)))
+        .collect();
+    let (up, down) = (UplinkNotice::Established, UplinkNotice::Lost);
+    assert_eq!(notices, [up(1), down(1), up(2)]);
+    net.lose(2);
+    net.settle();
+    assert_eq!(net.routers[0].active_uplink(), None);
 }
 
 #[test]
 fn a_sender_to_a_multicast_address_is_answered_when_the_network_has_said_who_receives() {
     let mut net = Net::new(1);
-    net.client(false, Outgoing, "multicast/a");
-    net.client(true, Outgoing, "multicast/a");
+    net.client(1, Outgoing, "multicast/a");
+    net.client(0, Outgoing, "multicast/a");
     net.settle();
-    let sender = net.client(true, Incoming, "multicast/a");
+    let sender = net.client(0, Incoming, "multicast/a");
     net.take_commands();
     assert!(!net.accepted.contains(&sender));
     net.settle();
     assert!(net.accepted.contains(&sender) && net.leads_up("multicast/a"));
     // The next one finds everything in its place.
-    let sender = net.client(true, Incoming, "multicast/a");
+    let sender = net.client(0, Incoming, "multicast/a");
     net.take_commands();
     assert!(net.accepted.contains(&sender));
 }
@@ -297,31 +351,31 @@ fn a_sender_to_a_multicast_address_is_answered_when_the_network_has_said_who_rec
 #[test]
 fn a_sender_does_not_wait_where_there_is_nothing_to_wait_for() {
     let mut net = Net::new(1);
-    let balanced = net.client(true, Incoming, "a");
+    let balanced = net.client(0, Incoming, "a");
     net.take_commands();
     assert!(net.accepted.contains(&balanced));
 
     // The network is silent.
-    let sender = net.client(true, Incoming, "multicast/a");
+    let sender = net.client(0, Incoming, "multicast/a");
     net.take_commands();
     assert!(!net.accepted.contains(&sender));
-    net.now = net.edge.poll_timeout().expect("somebody waits");
-    net.edge.handle_timeout(net.now);
+    net.now = net.routers[0].poll_timeout().expect("somebody waits");
+    net.routers[0].handle_timeout(net.now);
     net.take_commands();
     assert!(net.accepted.contains(&sender));
-    assert_eq!(net.edge.poll_timeout(), None);
+    assert_eq!(net.routers[0].poll_timeout(), None);
 
     // It goes.
-    let sender = net.client(true, Incoming, "multicast/b");
+    let sender = net.client(0, Incoming, "multicast/b");
     net.take_commands();
     assert!(!net.accepted.contains(&sender));
     net.now += Duration::from_millis(1);
-    net.lose(0);
+    net.lose(1);
     net.take_commands();
     assert!(net.accepted.contains(&sender));
 
     // It is not there.
-    let sender = net.client(true, Incoming, "multicast/c");
+    let sender = net.client(0, Incoming, "multicast/c");
     net.take_commands();
     assert!(net.accepted.contains(&sender));
 }
@@ -363,4 +417,159 @@ fn what_edge_routers_may_attach_is_not_for_clients() {
         ..Source::default()
     };
     assert_eq!(refused(downlink).as_deref(), Some("qd:forbidden"));
+}
+
+fn drive(net: &mut Net, time: Duration) {
+    net.now += time;
+    for router in &mut net.routers {
+        router.handle_timeout(net.now);
+    }
+    net.settle();
+}
+
+#[test]
+fn newer_credentials_take_over_link_by_link() {
+    let mut net = Net::new(1);
+    net.client(0, Outgoing, "a");
+    net.client(0, Incoming, "b");
+    net.client(0, Incoming, "c");
+    net.client(1, Outgoing, "b");
+    net.settle();
+    let standing = net.links();
+    let newer = net.connect(0, 1, 5);
+    // Until the new links are there, the old ones serve.
+    assert_eq!(net.routers[0].active_uplink(), Some(newer));
+    assert_eq!(net.ways_out(0, "b"), 1);
+    net.settle();
+    assert_eq!(net.ways_out(0, "b"), 1);
+    // The sender to an address that leads nowhere has nothing to wait for but the time.
+    assert_eq!(net.links(), standing + 1);
+    drive(&mut net, HANDOVER);
+    assert_eq!(net.links(), standing);
+    assert_eq!(net.finished, standing, "all of them gently");
+    let on_old = net.routers[0].links().filter(|link| link.connection == 1);
+    assert_eq!(on_old.count(), 0);
+    let id = net.routers[1].by_key["Ma"];
+    let consumers = net.routers[1].address(id).expect("it is there").consumers();
+    assert_eq!(consumers, 1);
+    assert_eq!(net.routers[0].poll_timeout(), None);
+}
+
+#[test]
+fn older_credentials_serve_when_there_are_no_others() {
+    let mut net = Net::new(1);
+    net.client(0, Incoming, "b");
+    net.client(1, Outgoing, "b");
+    let newer = net.connect(0, 1, 5);
+    let older = net.connect(0, 1, 4);
+    net.settle();
+    assert_eq!(net.routers[0].active_uplink(), Some(newer));
+    net.lose(newer);
+    net.settle();
+    assert_eq!(net.routers[0].active_uplink(), Some(older));
+    net.lose(older);
+    net.settle();
+    assert_eq!(
+        net.routers[0].active_uplink(),
+        Some(1),
+        "whose links were given up"
+    );
+    assert_eq!(net.ways_out(0, "b"), 1);
+}
+
+/// Two edge routers that are connected to each other and, both, to an interior router.
+fn mesh() -> Net {
+    let mut net = Net::of(2, 1);
+    net.connect(0, 2, 0);
+    net.connect(1, 2, 0);
+    net.connect(0, 1, 0);
+    net.settle();
+    net
+}
+
+#[test]
+fn edge_routers_of_a_mesh_agree_on_its_name() {
+    let net = mesh();
+    let of = |router: usize| net.routers[router].uplink.as_ref().unwrap().peers.mesh();
+    assert_eq!(of(0), of(1));
+    let known = [1, 2].map(|connection| net.routers[2].mesh_of(connection));
+    assert_eq!(known, [Some(of(0)); 2]);
+}
+
+#[test]
+fn what_can_stay_in_the_mesh_does() {
+    let mut net = mesh();
+    let receiver = net.client(1, Outgoing, "a");
+    net.client(0, Incoming, "a");
+    net.settle();
+    // The interior router knows that this would come back into the mesh.
+    assert_eq!(net.ways_out(0, "a"), 1, "to the other edge router alone");
+    let elsewhere = net.client(2, Outgoing, "a");
+    net.settle();
+    assert_eq!(net.ways_out(0, "a"), 2);
+    net.detach(2, elsewhere);
+    net.settle();
+    assert_eq!(net.ways_out(0, "a"), 1);
+    net.detach(1, receiver);
+    net.settle();
+    assert_eq!(net.ways_out(0, "a"), 0);
+}
+
+#[test]
+fn nothing_is_passed_on_from_one_edge_router_to_a_third() {
+    let mut net = Net::of(3, 0);
+    net.connect(0, 1, 0);
+    net.connect(1, 2, 0);
+    net.settle();
+    net.client(2, Outgoing, "a");
+    net.client(0, Incoming, "a");
+    net.settle();
+    assert_eq!(net.ways_out(1, "a"), 1);
+    assert_eq!(net.ways_out(0, "a"), 0);
+}
+
+#[test]
+fn an_edge_router_is_reached_by_its_name_while_it_is_connected() {
+    let mut net = Net::of(2, 1);
+    net.connect(0, 2, 0);
+    let peers = [net.connect(0, 1, 0), net.connect(1, 0, 0)];
+    net.settle();
+    assert!(net.routers[0].by_key.contains_key("HE1"));
+    net.lose(peers[0]);
+    net.settle();
+    assert!(
+        net.routers[0].by_key.contains_key("HE1"),
+        "by the other connection"
+    );
+    net.lose(peers[1]);
+    net.settle();
+    assert!(!net.routers[0].by_key.contains_key("HE1"));
+    let notices = std::iter::from_fn(|| net.routers[0].poll_uplink_notice());
+    let about_peers: Vec<_> = notices
+        .filter(|one| matches!(one, UplinkNotice::Peer(_) | UplinkNotice::PeerLost(_)))
+        .collect();
+    let (found, lost) = (UplinkNotice::Peer, UplinkNotice::PeerLost);
+    assert_eq!(about_peers, [found("E1".into()), lost("E1".into())]);
+}
+
+#[test]
+fn the_network_knows_which_addresses_are_of_one_mesh() {
+    let mut net = mesh();
+    net.client(0, Outgoing, "a");
+    net.client(1, Outgoing, "a");
+    net.settle();
+    let sole = |net: &Net| {
+        let id = net.routers[2].by_key["Ma"];
+        let address = net.routers[2].address(id).expect("it is there");
+        net.routers[2].sole_mesh(address)
+    };
+    let mesh = net.routers[2].mesh_of(1);
+    assert!(mesh.is_some());
+    assert_eq!(sole(&net), mesh);
+    let other = net.client(2, Outgoing, "a");
+    net.settle();
+    assert_eq!(sole(&net), None);
+    net.detach(2, other);
+    net.settle();
+    assert_eq!(sole(&net), mesh);
 }

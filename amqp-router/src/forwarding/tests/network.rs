@@ -94,6 +94,7 @@ impl Net {
             streams: Arc::from(&*self.streams),
         };
         let topology = Topology {
+            mesh: None,
             me: "0/R".into(),
             routers: vec![Some(row(Some(hop))), Some(row(None))],
             by_name: [
@@ -117,6 +118,7 @@ impl Net {
             priority: None,
             destinations: Vec::new(),
             remotes: vec![Remote {
+                side: Side::NONE,
                 router: RouterIndex(0),
                 load: Arc::clone(&self.load),
             }],

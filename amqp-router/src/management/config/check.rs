@@ -9,16 +9,9 @@ use crate::policy::Vhost;
 pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
     let says = |problem: &str| Some(entity.invalid(problem.into()));
     match entity.schema().name {
-        "listener" | "connector"
-            if !matches!(
-                entity.text("role"),
-                Some("normal" | "route-container" | "inter-router" | "edge")
-            ) =>
-        {
-            says(
-                "the attribute 'role' must be normal, route-container, inter-router or edge: this version knows no others",
-            )
-        }
+        "listener" | "connector" if entity.text("role") == Some("inter-network") => says(
+            "the attribute 'role' must be normal, route-container, inter-router, edge or inter-edge: this version knows no others",
+        ),
         _ => None,
     }
 }

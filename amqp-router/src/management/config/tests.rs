@@ -82,14 +82,14 @@ fn names_are_unique_within_a_type() {
 #[test]
 fn what_is_not_supported_yet_is_said_so() {
     let config = parse(
-        "router {\n mode: edge\n id: A\n}\nconnector {\n name: c\n host: h\n role: inter-edge\n}\n",
+        "router {\n mode: edge\n id: A\n}\nconnector {\n name: c\n host: h\n role: inter-network\n}\n",
     );
     let problems = config.expect("valid").unsupported();
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(
         problems,
         [
-            "connector 'c': the attribute 'role' must be normal, route-container, inter-router or edge: this version knows no others",
+            "connector 'c': the attribute 'role' must be normal, route-container, inter-router, edge or inter-edge: this version knows no others",
         ]
     );
 }

@@ -22,7 +22,11 @@ impl Manager<'_> {
         let statuses: HashMap<u64, &ConnectionStatus> =
             statuses.map(|status| (status.id, status)).collect();
         let rows = self.service.connections.iter();
-        let rows = rows.map(|(id, row)| connection(*id, row, statuses.get(id).copied()));
+        let rows = rows.map(|(id, row)| {
+            let mut entity = connection(*id, row, statuses.get(id).copied());
+            self.set_way(&mut entity, *id);
+            entity
+        });
         let tcp = self.statuses.iter().flat_map(|status| &status.tcp);
         let now = Instant::now();
         rows.chain(tcp.map(|status| {
@@ -277,6 +281,19 @@ impl Manager<'_> {
             entity.set(attribute, 0i64);
         }
         entity
+    }
+}
+
+impl Manager<'_> {
+    /// What the control plane knows of a connection.
+    fn set_way(&self, entity: &mut Entity, id: u64) {
+        let control = &self.service.control;
+        if let Some(mesh) = control.mesh_of(id) {
+            entity.set("meshId", mesh.as_str());
+        }
+        let waits = control.is_edge() && entity.text("role") == Some("edge");
+        let active = !waits || control.active_uplink() == Some(id);
+        entity.set("active", active);
     }
 }
 

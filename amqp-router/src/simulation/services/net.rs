@@ -134,7 +134,7 @@ impl Net {
         self.origin + self.at
     }
 
-    /// Connects a router to an interior router.
+    /// Connects a router to an interior router, or edge routers to each other.
     pub(super) fn join(&mut self, from: usize, to: usize, manner: Manner) -> usize {
         self.join_with(from, to, manner, 0)
     }
@@ -159,6 +159,11 @@ impl Net {
         });
         self.connect(self.ways.len() - 1);
         self.ways.len() - 1
+    }
+
+    /// How many connectors there are.
+    pub(super) fn ways(&self) -> usize {
+        self.ways.len()
     }
 
     /// The connector makes its connections anew, with a higher ordinal.
@@ -207,10 +212,11 @@ impl Net {
         let now = self.now();
         let of = &self.ways[way];
         let router = if server { of.to } else { of.from };
-        let role = match self.routers[of.from].is_edge {
-            true => Role::Edge,
-            false if number > 0 && !server => Role::InterRouterData,
-            false => Role::InterRouter,
+        let role = match [of.from, of.to].map(|router| self.routers[router].is_edge) {
+            [true, true] => Role::InterEdge,
+            [true, false] => Role::Edge,
+            _ if number > 0 && !server => Role::InterRouterData,
+            _ => Role::InterRouter,
         };
         let mut endpoint = Config {
             container_id: name(router),
@@ -224,17 +230,17 @@ impl Net {
             ..Config::default()
         };
         let correlator = format!("way{way}");
-        let group = (!server && role != Role::Edge).then(|| {
+        if !server && !self.routers[of.from].is_edge {
             let properties = &mut endpoint.properties;
             properties.insert("qd.group-correlator", &*correlator);
             properties.insert("qd.group-ordinal", of.ordinal);
             if number > 0 {
                 properties.insert("qd.inter-router-role", 4);
             }
-            Group {
-                correlator: (&*correlator).into(),
-                ordinal: of.ordinal,
-            }
+        }
+        let group = (!server).then(|| Group {
+            correlator: (&*correlator).into(),
+            ordinal: of.ordinal,
         });
         let endpoint = Arc::new(endpoint);
         let connection = match server {
@@ -595,7 +601,11 @@ impl Router {
             network: None,
             tenant: None,
         });
-        let mut control = Control::new(Arc::clone(&identity), Treatment::Balanced, [7; 32]);
+        let mut control = Control::new(
+            Arc::clone(&identity),
+            Treatment::Balanced,
+            [number as u8; 32],
+        );
         let settings = mesh::Settings {
             id: name(number),
             instance: 1,
@@ -608,7 +618,7 @@ impl Router {
             max_routers: 100,
         };
         match is_edge {
-            true => control.become_edge(),
+            true => control.become_edge(1_000_000 * number as i64),
             false => control.join(Mesh::new(settings, now)),
         }
         // As a listener does.
@@ -648,6 +658,7 @@ impl Router {
                 let connector = (!status.peer.incoming).then(|| "trunk".to_owned());
                 let opened = Opened {
                     connector,
+                    ordinal: status.group.as_ref().map_or(0, |group| group.ordinal),
                     ..Opened::of(&status, worker)
                 };
                 self.control.opened(&opened, now);

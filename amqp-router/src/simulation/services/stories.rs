@@ -59,7 +59,8 @@ fn play(seed: u64) {
         // One after the other, so that it is known whose connection the service gets.
         net.pass(Duration::from_secs(1));
         if routers > 1 && net.rng.random_bool(0.2) {
-            net.renew(0);
+            let way = net.rng.random_range(0..net.ways());
+            net.renew(way);
         }
     }
     let disturbed = net.rng.random_bool(0.2) && routers > 1;
@@ -126,6 +127,7 @@ fn random_net(seed: u64) -> Net {
     let edges = [0, 0, 1, 2, 3][net.rng.random_range(0..5)];
     net = Net::new(routers, edges, workers, seed);
     let second = |edge: &usize| *edge >= routers && edge.is_multiple_of(2);
+    let meshed = net.rng.random_bool(0.4);
     let again = (1..routers + edges).filter(second);
     for router in (1..routers + edges).chain(again) {
         let to = net.rng.random_range(0..router.min(routers));
@@ -140,6 +142,11 @@ fn random_net(seed: u64) -> Net {
             false => 0,
         };
         net.join_with(router, to, manner, data);
+    }
+    for edge in (routers..routers + edges).filter(|_| meshed) {
+        for other in routers..edge {
+            net.join(edge, other, Manner::CALM);
+        }
     }
     net
 }
@@ -209,6 +216,63 @@ fn octets_cross_from_edge_router_to_edge_router() {
         net.pass(Duration::from_secs(300));
         check(&net, session, false);
     }
+    net.check_empty();
+}
+
+#[test]
+fn octets_stay_in_a_mesh_of_edge_routers() {
+    // Also where there is no network at all.
+    for interiors in [0, 1, 2] {
+        let mut net = Net::new(interiors, 3, 1, 1);
+        let edge = |number: usize| interiors + number;
+        if interiors == 2 {
+            net.join(1, 0, Manner::CALM);
+        }
+        for number in 0..3 {
+            if interiors > 0 {
+                net.join(edge(number), number % interiors, Manner::CALM);
+            }
+            for other in 0..number {
+                net.join(edge(number), edge(other), Manner::CALM);
+            }
+        }
+        net.serve(edge(2), "svc", false);
+        net.pass(Duration::from_secs(3));
+        for client in 0..interiors + 3 {
+            let session = calm(&mut net, client, [300_000, 200_000]);
+            net.pass(Duration::from_secs(300));
+            check(&net, session, false);
+        }
+        net.check_empty();
+    }
+}
+
+#[test]
+fn an_edge_router_makes_its_way_anew_below_what_passes() {
+    let mut net = Net::new(1, 1, 1, 1);
+    let way = net.join(1, 0, Manner::CALM);
+    net.serve(0, "svc", false);
+    net.pass(Duration::from_secs(3));
+    let long = Habit {
+        dozes: Duration::from_secs(10),
+        ..Habit::calm(2_000_000)
+    };
+    let old = net.open(1, "svc", [long, Habit::calm(3_000_000)], Manner::CALM);
+    net.pass(Duration::from_secs(1));
+    net.renew(way);
+    for _ in 0..4 {
+        // While links change over, and when they have.
+        let new = calm(&mut net, 1, [100_000, 100_000]);
+        net.pass(Duration::from_secs(2));
+        check(&net, new, false);
+    }
+    net.pass(Duration::from_secs(20));
+    check(&net, old, false);
+    net.retire(way);
+    net.pass(Duration::from_secs(3));
+    let late = calm(&mut net, 1, [100_000, 100_000]);
+    net.pass(Duration::from_secs(3));
+    check(&net, late, false);
     net.check_empty();
 }
 

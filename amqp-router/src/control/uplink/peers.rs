@@ -1,0 +1,148 @@
+//! Other edge routers of the same site, which are connected to this one.
+//!
+//! Each attaches receivers to the other for what its own clients receive, so that what can stay in
+//! the site does; nothing is passed on from one to a third. Together they agree on a name
+//! ([`Election`]), by which interior routers know what must not come back.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rand::Rng;
+
+use super::UplinkNotice;
+use super::ways::{Kind, Way};
+use crate::control::edge_mesh::{Bid, Election, MeshId, Turn};
+use crate::control::links::{Command, Control, Recipient};
+use crate::control::network::Opened;
+use crate::control::table::{LinkRef, WorkerId};
+
+/// The edge routers that are connected.
+#[derive(Debug)]
+pub(super) struct Peers {
+    election: Election,
+    /// The connections to each, the one in use first.
+    connections: BTreeMap<String, Vec<(u64, WorkerId)>>,
+}
+
+impl Peers {
+    pub(super) fn new(started: i64, rng: &mut impl Rng) -> Self {
+        Self {
+            election: Election::new(started, rng),
+            connections: BTreeMap::new(),
+        }
+    }
+
+    /// The name of the mesh.
+    pub(super) fn mesh(&self) -> MeshId {
+        self.election.id()
+    }
+}
+
+impl Control {
+    /// A connection to another edge router has been opened.
+    pub(super) fn peer_opened(&mut self, opened: &Opened) {
+        let Some(uplink) = &mut self.uplink else {
+            return;
+        };
+        let name = opened.container.clone();
+        let connections = uplink.peers.connections.entry(name.clone()).or_default();
+        connections.push((opened.connection, opened.worker));
+        if connections.len() == 1 {
+            self.notify(UplinkNotice::Peer(name.clone()));
+            self.activate_peer(name, opened.connection, opened.worker);
+        }
+    }
+
+    /// Attaches links to another edge router.
+    fn activate_peer(&mut self, name: String, connection: u64, worker: WorkerId) {
+        if let Some(uplink) = &mut self.uplink {
+            uplink.ways.insert(connection, Way::to_peer(worker, name));
+        }
+        self.ask(connection, Kind::Summary);
+        self.ask(connection, Kind::Bids);
+        self.review_all(connection);
+    }
+
+    /// A connection is gone, which may have led to another edge router.
+    pub(super) fn peer_closed(&mut self, connection: u64) {
+        let Some(uplink) = &mut self.uplink else {
+            return;
+        };
+        let peers = &mut uplink.peers.connections;
+        let mut all = peers.iter_mut();
+        let found = all.find_map(|(name, connections)| {
+            let at = connections.iter().position(|(id, _)| *id == connection)?;
+            connections.remove(at);
+            Some((name.clone(), at, connections.first().copied()))
+        });
+        let Some((name, at, next)) = found else {
+            return;
+        };
+        if next.is_none() {
+            peers.remove(&name);
+            self.notify(UplinkNotice::PeerLost(name.clone()));
+        }
+        if at > 0 {
+            return;
+        }
+        if let Some(uplink) = &mut self.uplink {
+            let turn = uplink.peers.election.lose(connection);
+            self.take_turn(turn);
+        }
+        if let Some((next, worker)) = next {
+            self.activate_peer(name, next, worker);
+        }
+    }
+
+    /// Another edge router bids for the name of the mesh.
+    pub(in crate::control) fn bid_heard(&mut self, connection: u64, message: &[u8]) {
+        let (Some(uplink), Some(bid)) = (&mut self.uplink, Bid::decode(message)) else {
+            return;
+        };
+        let turn = uplink
+            .peers
+            .election
+            .hear(connection, bid, &mut self.random);
+        self.take_turn(turn);
+    }
+
+    fn take_turn(&mut self, turn: Turn) {
+        if turn.renamed {
+            self.publish_mesh();
+            self.announce_mesh();
+        }
+        let Some(uplink) = self.uplink.as_ref().filter(|_| turn.bids) else {
+            return;
+        };
+        let peers = uplink.ways.iter().filter(|(_, way)| !way.is_interior());
+        for connection in peers.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.send_bid(connection);
+        }
+    }
+
+    /// Bids for the name of the mesh, once there is a link to do so.
+    pub(super) fn send_bid(&mut self, connection: u64) {
+        let Some(uplink) = &self.uplink else { return };
+        let way = uplink.ways.get(&connection);
+        if let Some(link) = way.and_then(|way| way.link(Kind::Bids)) {
+            let bid = uplink.peers.election.bid().encode();
+            self.tell(link, bid);
+        }
+    }
+
+    /// Tells the network which mesh this router is in, once there is a link to do so.
+    pub(super) fn announce_mesh(&mut self) {
+        let Some(uplink) = &self.uplink else { return };
+        let mesh = uplink.peers.mesh();
+        if let Some(link) = uplink.active().and_then(|way| way.link(Kind::Discovery)) {
+            self.tell(link, mesh.announcement());
+            self.notify(UplinkNotice::Mesh(mesh));
+        }
+    }
+
+    fn tell(&mut self, link: LinkRef, message: Bytes) {
+        let command = Command::Tell { link, message };
+        self.commands
+            .push_back((Recipient::Worker(link.worker), command));
+    }
+}

@@ -1,0 +1,438 @@
+//! The links that an edge router attaches to other routers, connection by connection.
+
+use std::collections::HashMap;
+
+use super::{TRACKING, downlink_capability, inter_edge_capability};
+use crate::codec::{Attach, Role, Source, Target, TargetNode};
+use crate::control::address::{AddressKey, UPLINK};
+use crate::control::edge_mesh::{DISCOVERY, NEGOTIATION};
+use crate::control::links::{Command, Control, LeadsTo, Recipient};
+use crate::control::table::{AddressId, Destination, LinkRef, Outlet, Side, Treatment, WorkerId};
+use crate::control::trunk::{Purpose, RouterLink, Ticket};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A connection, and the links by it.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) worker: WorkerId,
+    /// The edge router that it leads to; else it is an interior one.
+    peer: Option<String>,
+    /// The links that it is to have.
+    links: HashMap<Ticket, Proxy>,
+    by_link: HashMap<LinkRef, Ticket>,
+    addresses: HashMap<AddressId, Proxies>,
+    /// Another has taken its place; it keeps no link beyond this.
+    pub(super) until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Proxy {
+    kind: Kind,
+    /// The link, once the peer has accepted it.
+    link: Option<RouterLink>,
+    /// The number under which it is among its address's consumers.
+    consumer: Option<u64>,
+}
+
+/// What a link to another router is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// For messages that are addressed one by one.
+    Uplink,
+    /// For messages to this router.
+    Downlink,
+    /// To learn which addresses somebody receives from.
+    Tracking,
+    /// To tell the network of this router's mesh.
+    Discovery,
+    /// For messages to another edge router.
+    Summary,
+    /// To agree with another edge router on the name of their mesh.
+    Bids,
+    /// From an address that somebody here receives from.
+    Receiver(AddressId),
+    /// To an address that somebody here sends to.
+    Sender(AddressId),
+}
+
+/// The links of one address.
+#[derive(Debug, Default)]
+struct Proxies {
+    receiver: Option<Ticket>,
+    sender: Option<Ticket>,
+    /// Somebody in the network receives from it.
+    reachable: bool,
+}
+
+impl Way {
+    pub(super) fn to_interior(worker: WorkerId) -> Self {
+        Self {
+            worker,
+            peer: None,
+            links: HashMap::new(),
+            by_link: HashMap::new(),
+            addresses: HashMap::new(),
+            until: None,
+        }
+    }
+
+    pub(super) fn to_peer(worker: WorkerId, name: String) -> Self {
+        Self {
+            peer: Some(name),
+            ..Self::to_interior(worker)
+        }
+    }
+
+    pub(super) fn is_interior(&self) -> bool {
+        self.peer.is_none()
+    }
+
+    pub(super) fn tickets(&self) -> Vec<Ticket> {
+        self.links.keys().copied().collect()
+    }
+
+    /// What a link is for.
+    pub(super) fn kind_of(&self, link: LinkRef) -> Option<Kind> {
+        let ticket = self.by_link.get(&link)?;
+        self.links.get(ticket).map(|proxy| proxy.kind)
+    }
+
+    /// The link of a kind that a connection has one of, once it is attached.
+    pub(super) fn link(&self, kind: Kind) -> Option<LinkRef> {
+        let mut links = self.links.values();
+        let proxy = links.find(|proxy| proxy.kind == kind)?;
+        proxy.link.as_ref().map(|link| link.link)
+    }
+
+    /// The links of an address: from it, and to it.
+    pub(super) fn of_address(&self, id: AddressId) -> (Option<Ticket>, Option<Ticket>) {
+        let proxies = self.addresses.get(&id);
+        proxies.map_or((None, None), |proxies| (proxies.receiver, proxies.sender))
+    }
+
+    pub(super) fn set_address(
+        &mut self,
+        id: AddressId,
+        receiver: Option<Ticket>,
+        sender: Option<Ticket>,
+    ) {
+        if receiver.or(sender).is_none() {
+            self.addresses.remove(&id);
+            return;
+        }
+        let proxies = self.addresses.entry(id).or_default();
+        (proxies.receiver, proxies.sender) = (receiver, sender);
+        proxies.reachable &= sender.is_some();
+    }
+
+    /// Takes note of whether somebody receives from an address; gives the link to it.
+    pub(super) fn set_reachable(&mut self, id: AddressId, reachable: bool) -> Option<Ticket> {
+        let proxies = self.addresses.get_mut(&id)?;
+        proxies.reachable = reachable && proxies.sender.is_some();
+        proxies.sender
+    }
+
+    /// Whether a link to an address has been asked for that the peer has not accepted yet.
+    pub(super) fn asks_to_send(&self, id: AddressId) -> bool {
+        let (_, sender) = self.of_address(id);
+        let sender = sender.and_then(|ticket| self.links.get(&ticket));
+        sender.is_some_and(|proxy| proxy.link.is_none())
+    }
+
+    fn is_reachable(&self, id: AddressId) -> bool {
+        let proxies = self.addresses.get(&id);
+        proxies.is_some_and(|proxies| proxies.reachable)
+    }
+
+    /// Forgets a link.
+    fn take(&mut self, ticket: Ticket) -> Option<Proxy> {
+        let proxy = self.links.remove(&ticket)?;
+        if let Some(link) = &proxy.link {
+            self.by_link.remove(&link.link);
+        }
+        if let Kind::Receiver(id) | Kind::Sender(id) = proxy.kind
+            && let Some(proxies) = self.addresses.get_mut(&id)
+        {
+            proxies.receiver.take_if(|one| *one == ticket);
+            proxies.sender.take_if(|one| *one == ticket);
+        }
+        Some(proxy)
+    }
+}
+
+impl Control {
+    pub(super) fn way_mut(&mut self, connection: u64) -> Option<&mut Way> {
+        self.uplink.as_mut()?.ways.get_mut(&connection)
+    }
+
+    /// The connection that a link is to be attached by, or is.
+    fn way_of(&mut self, ticket: Ticket) -> Option<(u64, &mut Way)> {
+        let ways = self.uplink.as_mut()?.ways.iter_mut();
+        let mut ways = ways.map(|(connection, way)| (*connection, way));
+        ways.find(|(_, way)| way.links.contains_key(&ticket))
+    }
+
+    fn proxy_mut(&mut self, ticket: Ticket) -> Option<&mut Proxy> {
+        self.way_of(ticket)?.1.links.get_mut(&ticket)
+    }
+
+    /// Has the worker of a connection attach a link there.
+    pub(super) fn ask(&mut self, connection: u64, kind: Kind) -> Option<Ticket> {
+        let attach = self.attach_for(kind);
+        let ticket = self.take_ticket();
+        let way = self.way_mut(connection)?;
+        let proxy = Proxy {
+            kind,
+            link: None,
+            consumer: None,
+        };
+        way.links.insert(ticket, proxy);
+        let recipient = Recipient::Worker(way.worker);
+        let command = Command::Attach {
+            connection,
+            ticket,
+            attach: Box::new(attach),
+        };
+        self.commands.push_back((recipient, command));
+        Some(ticket)
+    }
+
+    fn attach_for(&self, kind: Kind) -> Attach {
+        let text = |id: AddressId| {
+            let address = self.address(id);
+            address.map(|address| address.entry.key.text().to_owned())
+        };
+        let (mut source, mut target) = (Source::default(), TargetNode::default());
+        let mut capable = |capability| {
+            source.capabilities = vec![capability];
+            target.capabilities.clone_from(&source.capabilities);
+        };
+        match kind {
+            Kind::Uplink => {}
+            Kind::Downlink => {
+                capable(downlink_capability());
+                source.address = Some(self.identity.id.clone());
+            }
+            Kind::Summary => capable(inter_edge_capability()),
+            Kind::Tracking => source.address = Some(TRACKING.to_owned()),
+            Kind::Discovery => target.address = Some(DISCOVERY.to_owned()),
+            Kind::Bids => target.address = Some(NEGOTIATION.to_owned()),
+            Kind::Receiver(id) => source.address = text(id),
+            Kind::Sender(id) => target.address = text(id),
+        }
+        Attach {
+            role: match kind {
+                Kind::Downlink | Kind::Tracking | Kind::Receiver(_) => Role::Receiver,
+                _ => Role::Sender,
+            },
+            source: Some(source),
+            target: Some(Target::Node(target)),
+            ..Attach::default()
+        }
+    }
+
+    /// Asks for a link, or gives it up.
+    pub(super) fn wanted(
+        &mut self,
+        connection: u64,
+        have: Option<Ticket>,
+        want: bool,
+        kind: Kind,
+    ) -> Option<Ticket> {
+        match (have, want) {
+            (None, true) => self.ask(connection, kind),
+            (Some(ticket), false) => {
+                self.give_back(ticket);
+                None
+            }
+            _ => have,
+        }
+    }
+
+    /// Gives up a link, or will when the peer has accepted it. Nothing new goes by it; what has
+    /// been sent is settled first if its connection has been succeeded, as nothing but the
+    /// connection has changed for anybody.
+    pub(super) fn give_back(&mut self, ticket: Ticket) {
+        self.unbind(ticket);
+        let Some((_, way)) = self.way_of(ticket) else {
+            return;
+        };
+        let gently = way.until.is_some();
+        let link = way.take(ticket).and_then(|proxy| proxy.link);
+        let Some(link) = link.map(|link| link.link) else {
+            return;
+        };
+        let command = match gently {
+            true => Command::Finish { link },
+            false => Command::Detach { link },
+        };
+        self.commands
+            .push_back((Recipient::Worker(link.worker), command));
+    }
+
+    /// Detaches a link that this router has attached.
+    pub(in crate::control) fn detach_own(&mut self, link: LinkRef) {
+        let recipient = Recipient::Worker(link.worker);
+        let command = Command::Detach { link };
+        self.commands.push_back((recipient, command));
+    }
+
+    /// The peer has accepted a link.
+    pub(in crate::control) fn proxy_attached(&mut self, ticket: Ticket, link: &RouterLink) {
+        let reference = link.link;
+        let Some((connection, way)) = self.way_of(ticket) else {
+            return self.detach_own(reference);
+        };
+        let Some(proxy) = way.links.get_mut(&ticket) else {
+            return;
+        };
+        proxy.link = Some(link.clone());
+        let kind = proxy.kind;
+        way.by_link.insert(reference, ticket);
+        let leads_to = match kind {
+            Kind::Uplink | Kind::Summary => return self.bind(ticket),
+            Kind::Sender(id) => {
+                let reachable = way.is_reachable(id);
+                self.release_attaches(id);
+                if reachable {
+                    self.bind(ticket);
+                }
+                return;
+            }
+            Kind::Discovery => {
+                self.announce_mesh();
+                return self.supersede(connection, kind);
+            }
+            Kind::Bids => return self.send_bid(connection),
+            Kind::Downlink => LeadsTo::EachMessage,
+            Kind::Tracking => LeadsTo::Control,
+            Kind::Receiver(id) => LeadsTo::Address(id),
+        };
+        let command = Command::Open {
+            link: reference,
+            leads_to,
+            address: None,
+        };
+        let recipient = Recipient::Worker(reference.worker);
+        self.commands.push_back((recipient, command));
+        self.supersede(connection, kind);
+    }
+
+    /// A link is there in place of one by a connection that this one has succeeded.
+    fn supersede(&mut self, connection: u64, kind: Kind) {
+        let Some(uplink) = &self.uplink else { return };
+        let older = uplink
+            .ways
+            .iter()
+            .filter(|(id, way)| **id != connection && way.until.is_some() && way.is_interior());
+        let old = older.flat_map(|(_, way)| &way.links);
+        let old = old.filter(|(_, proxy)| proxy.kind == kind);
+        for ticket in old.map(|(&ticket, _)| ticket).collect::<Vec<_>>() {
+            self.give_back(ticket);
+        }
+    }
+
+    /// A link to another router is gone. True if it was one.
+    pub(in crate::control) fn proxy_lost(&mut self, link: LinkRef) -> bool {
+        let Some(uplink) = &self.uplink else {
+            return false;
+        };
+        let mut ways = uplink.ways.values();
+        let Some(&ticket) = ways.find_map(|way| way.by_link.get(&link)) else {
+            return false;
+        };
+        self.unbind(ticket);
+        let Some((_, way)) = self.way_of(ticket) else {
+            return true;
+        };
+        if let Some(Kind::Sender(id)) = way.take(ticket).map(|proxy| proxy.kind) {
+            self.release_attaches(id);
+        }
+        true
+    }
+
+    /// Makes a link one of its address's destinations.
+    pub(super) fn bind(&mut self, ticket: Ticket) {
+        let Some((connection, way)) = self.way_of(ticket) else {
+            return;
+        };
+        let peer = way.peer.clone();
+        let Some(Proxy {
+            kind,
+            link: Some(link),
+            consumer: None,
+        }) = way.links.get(&ticket)
+        else {
+            return;
+        };
+        let Some(load) = link.load.clone() else {
+            return;
+        };
+        let (kind, capacity, reference) = (*kind, link.capacity, link.link);
+        let id = match (kind, &peer) {
+            (Kind::Sender(id), _) => id,
+            (_, Some(peer)) => self.find_or_make(AddressKey::edge(peer), Treatment::Closest),
+            (_, None) => self.find_or_make(AddressKey::uplink(), Treatment::Closest),
+        };
+        let consumer = self.take_link_number();
+        let destination = Destination {
+            outlet: Outlet::Link {
+                worker: reference.worker,
+                link: reference.slot,
+                to_router: true,
+            },
+            side: Side::NETWORK,
+            capacity,
+            load,
+        };
+        let address = &mut self.addresses[id.index()];
+        address.consumers.push(consumer);
+        Arc::make_mut(&mut address.entry)
+            .destinations
+            .push(destination);
+        if let Some(proxy) = self.proxy_mut(ticket) {
+            proxy.consumer = Some(consumer);
+        }
+        self.publish(id);
+        self.supersede(connection, kind);
+    }
+
+    /// A link is no longer one of its address's destinations.
+    pub(super) fn unbind(&mut self, ticket: Ticket) {
+        let Some((_, way)) = self.way_of(ticket) else {
+            return;
+        };
+        let peer = way.peer.clone();
+        let proxy = way.links.get_mut(&ticket);
+        let Some((kind, Some(consumer))) = proxy.map(|one| (one.kind, one.consumer.take())) else {
+            return;
+        };
+        let id = match (kind, &peer) {
+            (Kind::Sender(id), _) => Some(id),
+            (_, Some(peer)) => self.by_key.get(&AddressKey::edge(peer)).copied(),
+            (_, None) => self.by_key.get(UPLINK).copied(),
+        };
+        let address = id.and_then(|id| self.addresses.get_mut(id.index()));
+        let Some(address) = address else { return };
+        let mut consumers = address.consumers.iter();
+        if let Some(at) = consumers.position(|other| *other == consumer) {
+            address.consumers.remove(at);
+            let entry = Arc::make_mut(&mut address.entry);
+            entry.destinations.remove(at);
+            let id = entry.id;
+            self.publish(id);
+            self.remove_if_unused(id);
+        }
+    }
+}
+
+impl RouterLink {
+    /// The ticket of a link to another router.
+    pub(in crate::control) fn ticket(&self) -> Option<Ticket> {
+        match self.purpose {
+            Purpose::Proxy(ticket) => Some(ticket),
+            _ => None,
+        }
+    }
+}
