@@ -184,7 +184,7 @@ fn message(application_properties: Vec<(String, Value)>) -> Bytes {
 }
 
 fn properties(octets: &[u8]) -> Option<Vec<(String, Value)>> {
-    let message = Message::decode(octets).ok()?;
+    let message = Message::decode_bodiless(octets).ok()?;
     Some(message.application_properties)
 }
 
