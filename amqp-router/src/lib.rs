@@ -129,6 +129,8 @@ mod management;
 mod mesh;
 mod observers;
 mod policy;
+#[cfg(test)]
+mod recorded;
 pub mod runtime;
 #[cfg(test)]
 mod simulation;

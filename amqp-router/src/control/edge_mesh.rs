@@ -285,4 +285,24 @@ mod tests {
         assert_eq!(MeshId::parse("too short"), None);
         assert_eq!(MeshId::parse("abcdefghijklmn\u{e9}"), None);
     }
+
+    #[test]
+    fn what_real_edge_routers_say_is_understood() {
+        let [connector, listener] = crate::recorded::mesh();
+        for recording in [&connector, &listener] {
+            let messages = recording.messages();
+            let mut bids = messages
+                .iter()
+                .filter(|one| one.target() == Some(NEGOTIATION));
+            let bid = bids.next().expect("both bid");
+            assert!(Bid::decode(&bid.octets).expect("a bid").ordinal > 1 << 50);
+        }
+        let [edge, _] = crate::recorded::edge();
+        let messages = edge.messages();
+        let mut names = messages
+            .iter()
+            .filter(|one| one.target() == Some(DISCOVERY));
+        let name = names.next_back().expect("it tells of its mesh");
+        assert!(MeshId::of_announcement(&name.octets).is_some());
+    }
 }

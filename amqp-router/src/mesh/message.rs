@@ -484,4 +484,41 @@ mod tests {
             assert_eq!(result, Err(Unreadable::Malformed("peers")), "{cost}");
         }
     }
+
+    /// What real neighbours told each other is what we would have told, value by value.
+    #[test]
+    fn what_real_neighbours_say_is_understood() {
+        let mut opcodes = std::collections::BTreeSet::new();
+        let control = crate::control::role::control_capability();
+        for recording in crate::recorded::trunk() {
+            let messages = recording.messages().into_iter();
+            for arrived in messages.filter(|one| one.is_for(&control)) {
+                let content = arrived.content();
+                let message = Message::decode(&content).expect("a message of the protocol");
+                opcodes.insert(message.opcode());
+                let theirs = AmqpMessage::decode(&content).expect("a message");
+                let Body::Value(body) = &theirs.body else {
+                    panic!("no map: {theirs:?}");
+                };
+                assert_eq!(sorted(&message.body()), sorted(body), "{message:?}");
+            }
+        }
+        let all = ["HELLO", "LSR", "LSU", "MAR", "MAU", "RA"];
+        assert_eq!(Vec::from_iter(opcodes), all);
+    }
+
+    /// The order of a map's keys is not said.
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Map(pairs) => {
+                let mut pairs: Vec<_> = pairs
+                    .iter()
+                    .map(|(key, value)| (key.clone(), sorted(value)))
+                    .collect();
+                pairs.sort_by_key(|(key, _)| format!("{key:?}"));
+                Value::Map(pairs)
+            }
+            other => other.clone(),
+        }
+    }
 }

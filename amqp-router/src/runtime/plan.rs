@@ -259,7 +259,7 @@ impl<'a> Planner<'a> {
     fn data_connections(&self) -> usize {
         let count = self.config.singleton("router").word("dataConnectionCount");
         let count = count.and_then(|count| count.parse().ok());
-        count.unwrap_or_else(|| (usize::from(self.config.worker_threads()) + 1) / 2)
+        count.unwrap_or_else(|| usize::from(self.config.worker_threads()).div_ceil(2))
     }
 
     /// Reads the files of every sslProfile.

@@ -57,7 +57,7 @@ impl Scene {
             connector: connector.map(str::to_owned),
             ..Opened::default()
         };
-        self.control.opened(&opened, Instant::now());
+        self.control.opened(&opened, self.now);
         self.turn();
     }
 

@@ -573,3 +573,18 @@ fn the_network_knows_which_addresses_are_of_one_mesh() {
     net.settle();
     assert_eq!(sole(&net), mesh);
 }
+
+#[test]
+fn what_a_real_interior_router_says_of_addresses_is_understood() {
+    let [_, interior] = crate::recorded::edge();
+    let messages = interior.messages();
+    let told: Vec<_> = messages
+        .iter()
+        .filter(|one| {
+            let source = one.link.source.as_ref();
+            source.is_some_and(|source| source.address.as_deref() == Some(TRACKING))
+        })
+        .map(|one| read_tracking(&one.octets).expect("an address"))
+        .collect();
+    assert!(told.contains(&("Mqueue".to_owned(), true)), "{told:?}");
+}
