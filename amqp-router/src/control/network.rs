@@ -14,13 +14,13 @@ use bytes::Bytes;
 use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::{
     Attach, Error, MessageView, Progress, Role, RouterAnnotations, Source, Symbol, Target,
-    TargetNode,
+    TargetNode, Value,
 };
 use crate::control::address::{AddressKey, Identity};
 use crate::control::edge_mesh::MeshId;
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
-use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
+use crate::control::role::{PRODUCT, Role as ConnectionRole, control_capability, data_capability};
 use crate::control::table::{LinkLoad, LinkRef, Remote, Side, TableUpdate, Treatment, WorkerId};
 use crate::control::topology::{
     Hop, Ingress, NeighbourIndex, RouterIndex, RouterRow, RouterSet, Topology,
@@ -51,6 +51,8 @@ pub(crate) struct Opened {
     pub(crate) trunking: bool,
     /// Of the certificate that secures it.
     pub(crate) ordinal: u64,
+    /// The peer is no router of this make: it may know fewer others than this one does.
+    pub(crate) foreign: bool,
 }
 
 impl Opened {
@@ -67,6 +69,7 @@ impl Opened {
             group: status.group.clone(),
             trunking: status.trunking,
             ordinal: 0,
+            foreign: status.properties.get("product").and_then(Value::as_str) != Some(PRODUCT),
         }
     }
 }
@@ -371,6 +374,8 @@ impl Network {
             let key = AddressKey::router(id);
             self.effects.push_back(Effect::Router(key, *index, true));
         }
+        let crowded = self.trunks.crowded(reachable.len());
+        self.trunk_notices.extend(crowded);
         self.reachable = reachable;
     }
 }

@@ -80,6 +80,9 @@ pub(crate) fn peer_cost(properties: &Fields) -> u32 {
     }
 }
 
+/// What routers of this make call themselves, as the property `product` of their `open`.
+pub(crate) const PRODUCT: &str = "amqp-router";
+
 /// The capability under which a router takes messages that take long by connections of their own.
 pub(crate) fn trunking() -> Symbol {
     Symbol::from_static("qd.connection_trunking")

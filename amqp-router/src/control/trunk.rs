@@ -48,6 +48,8 @@ pub(super) struct Trunk {
     pub(super) party: Party,
     /// This router has connected.
     pub(super) is_ours: bool,
+    /// The neighbour may know fewer routers than there are, and nobody has been told so.
+    pub(super) may_be_crowded: bool,
     pub(super) worker: WorkerId,
     pub(super) cost: u32,
     control: [Option<LinkRef>; 2],
@@ -68,6 +70,7 @@ impl Trunk {
             group: opened.group.clone(),
             party: Party::of(opened),
             is_ours: opened.connector.is_some(),
+            may_be_crowded: opened.foreign,
             worker: opened.worker,
             cost: opened.cost,
             control: [None; 2],

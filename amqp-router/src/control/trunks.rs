@@ -113,12 +113,18 @@ pub(crate) enum TrunkNotice {
         other: u64,
         others: String,
     },
+    /// There are more routers than the neighbour of a connection can know.
+    Crowded {
+        connection: u64,
+        container: String,
+        routers: usize,
+    },
 }
 
 impl TrunkNotice {
     /// Whether something is wrong.
     pub(crate) fn is_trouble(&self) -> bool {
-        matches!(self, Self::Split { .. })
+        matches!(self, Self::Split { .. } | Self::Crowded { .. })
     }
 }
 
@@ -141,6 +147,15 @@ impl fmt::Display for TrunkNotice {
                 f,
                 "Connection group failure: connections split across routers: \
                  {container} ([C{connection}]) and {others} ([C{other}])"
+            ),
+            Self::Crowded {
+                connection,
+                container,
+                routers,
+            } => write!(
+                f,
+                "There are {routers} other routers, of which the neighbour {container} \
+                 ([C{connection}]) knows {SKROUTERD_MAX} at most: it will not reach all of them"
             ),
         }
     }
@@ -179,6 +194,25 @@ impl Trunks {
             }
             Some(row)
         })
+    }
+
+    /// What to tell an operator now that there are so many other routers: of each neighbour that
+    /// cannot know all of them, once.
+    pub(super) fn crowded(&mut self, routers: usize) -> Vec<TrunkNotice> {
+        if routers <= SKROUTERD_MAX {
+            return Vec::new();
+        }
+        let trunks = self.by_connection.values_mut();
+        let unaware = trunks.filter(|trunk| trunk.may_be_crowded);
+        let notices = unaware.map(|trunk| {
+            trunk.may_be_crowded = false;
+            TrunkNotice::Crowded {
+                connection: trunk.connection,
+                container: trunk.party.container.clone(),
+                routers,
+            }
+        });
+        notices.collect()
     }
 
     /// A connection has been opened by which routers speak.
@@ -425,6 +459,9 @@ impl Party {
         }
     }
 }
+
+/// How many other routers a skrouterd knows at most: it has 128 bits for all.
+const SKROUTERD_MAX: usize = 127;
 
 /// Bytes of the longest correlator that is taken: several times what routers make.
 const CORRELATOR_MAX: usize = 64;

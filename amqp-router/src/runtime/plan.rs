@@ -11,7 +11,7 @@ use crate::codec::{Fields, Symbol, Value};
 use crate::control::address::Identity;
 use crate::control::auto_links::{AutoLinkRule, Peer};
 use crate::control::links::{AddressRule, anonymous_relay};
-use crate::control::role::{Role, trunking};
+use crate::control::role::{PRODUCT, Role, trunking};
 use crate::control::table::{DEFAULT_LINK_CAPACITY, Direction, Treatment};
 use crate::control::trunks::Group;
 use crate::control::uplink::inter_edge_capability;
@@ -321,7 +321,7 @@ impl<'a> Planner<'a> {
             .and_then(|n| u64::try_from(n).ok());
         let policy = self.config.singleton("policy").integer("maxMessageSize");
         let mut properties = Fields::new();
-        properties.insert("product", "amqp-router");
+        properties.insert("product", PRODUCT);
         properties.insert("version", env!("CARGO_PKG_VERSION"));
         for (key, value) in entity.get("openProperties").as_map().unwrap_or_default() {
             if let Some(key) = key.as_str() {

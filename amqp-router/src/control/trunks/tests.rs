@@ -361,6 +361,27 @@ fn streams_do_not_go_where_they_are_not_wanted() {
 }
 
 #[test]
+fn an_operator_learns_once_of_a_neighbour_that_cannot_know_all() {
+    let mut scene = Scene::default();
+    scene.connect(1, 0, End::Listener);
+    scene.trunks.open(&Opened {
+        foreign: true,
+        container: "C".into(),
+        ..opened(2, Role::InterRouter, 0, End::Listener)
+    });
+    scene.complete(2);
+    scene.settle();
+    assert_eq!(scene.trunks.crowded(127), []);
+    let crowded = TrunkNotice::Crowded {
+        connection: 2,
+        container: "C".into(),
+        routers: 128,
+    };
+    assert_eq!(scene.trunks.crowded(128), [crowded]);
+    assert_eq!(scene.trunks.crowded(129), []);
+}
+
+#[test]
 fn correlators_are_read_as_routers_write_them() {
     let mut properties = Fields::new();
     assert_eq!(Group::of_peer(&properties), None);
