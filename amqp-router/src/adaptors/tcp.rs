@@ -136,8 +136,9 @@ pub(crate) enum Side {
     Client {
         address: String,
         alpn: Option<String>,
-        /// The stream from the service has started. Nothing is read before: a skrouterd at the
-        /// other end may lose octets that arrive while it connects.
+        /// The stream from the service has started. What the client sends before is kept here: a
+        /// skrouterd at the other end may lose octets that arrive while it connects, and another
+        /// service may have to be tried.
         answered: bool,
     },
     /// This router, to a service.
@@ -183,6 +184,11 @@ pub(crate) struct Source {
     pub(crate) again_at: Option<Instant>,
     /// How often that has been done.
     pub(crate) rounds: u8,
+    /// What a client has sent before its service has answered.
+    kept: Vec<Bytes>,
+    kept_octets: usize,
+    /// Of those pieces, the ones that keep nothing else alive.
+    owned: usize,
     /// Octets read.
     pub(crate) octets: u64,
     /// Of them, those that the far end has passed on to its socket; `None` if that no longer
@@ -196,6 +202,17 @@ pub(crate) struct Source {
     /// Reading was stopped, and may go on.
     resume: bool,
     stopped: bool,
+}
+
+impl Source {
+    /// Octets leave for the far end.
+    fn send(&mut self, octets: usize, now: Instant) {
+        if let Some(acknowledged) = self.acknowledged {
+            self.window.sent(self.octets, acknowledged, now);
+        }
+        self.waiting += octets;
+        self.pieces.push_back(octets as u32);
+    }
 }
 
 /// How much of a direction may be on its way: as much as keeps the path busy.
@@ -368,22 +385,50 @@ impl TcpConnection {
         matches!(self.stage, Stage::Over { .. })
     }
 
-    /// The socket sent something: takes it to account.
-    pub(crate) fn took(&mut self, octets: &Bytes, now: Instant) {
-        let source = &mut self.source;
-        source.octets += octets.len() as u64;
-        if let Some(acknowledged) = source.acknowledged {
-            source.window.sent(source.octets, acknowledged, now);
-        }
-        source.waiting += octets.len();
-        source.pieces.push_back(octets.len() as u32);
+    /// The socket sent something: takes it to account. What comes back is to be sent on now.
+    pub(crate) fn took(&mut self, octets: Bytes, now: Instant) -> Option<Bytes> {
+        self.source.octets += octets.len() as u64;
         if let Some(observed) = &mut self.observed {
-            observed.pass(Speaker::Client, octets);
+            observed.pass(Speaker::Client, &octets);
         }
         if let Some(service) = &self.service {
             let counted = &service.counts.octets_in;
             counted.fetch_add(octets.len() as u64, Ordering::Relaxed);
         }
+        if self.is_unanswered() {
+            self.source.kept_octets += octets.len();
+            self.source.kept.push(octets);
+            return None;
+        }
+        self.source.send(octets.len(), now);
+        Some(octets)
+    }
+
+    /// What has been kept, to be sent on now.
+    pub(crate) fn take_kept(&mut self, now: Instant) -> Vec<Bytes> {
+        let kept = std::mem::take(&mut self.source.kept);
+        (self.source.kept_octets, self.source.owned) = (0, 0);
+        for octets in &kept {
+            self.source.send(octets.len(), now);
+        }
+        kept
+    }
+
+    /// What waits here stops keeping alive what it was read with. To be called now and then.
+    pub(super) fn own(&mut self) {
+        self.out.own();
+        let source = &mut self.source;
+        for octets in &mut source.kept[source.owned..] {
+            *octets = Bytes::copy_from_slice(octets);
+        }
+        source.owned = source.kept.len();
+    }
+
+    /// Octets that wait here to leave for the far end: those that are kept for the service's
+    /// answer, and others.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> [usize; 2] {
+        [self.source.kept_octets, self.source.waiting]
     }
 
     /// The delivery starts, perhaps over again.
@@ -408,7 +453,7 @@ impl TcpConnection {
             return false;
         }
         if self.is_unanswered() {
-            return false;
+            return source.kept_octets < KEPT_MAX;
         }
         let window = match source.acknowledged {
             Some(acknowledged) => source.octets - acknowledged < source.window.octets,
@@ -624,7 +669,10 @@ const COARSE: u64 = 521_216;
 /// Octets after whose writing the far end is told.
 const TELL_EVERY: u64 = 131_072;
 /// Octets of one direction that may wait in this router for a way out.
-const WAITING_MAX: usize = 512 * 1024;
+pub(crate) const WAITING_MAX: usize = 512 * 1024;
+/// Octets of a client that are kept until its service has answered, before its socket is no longer
+/// read.
+pub(crate) const KEPT_MAX: usize = 64 * 1024;
 /// Octets that may wait for the socket to take them.
 const ROOM: usize = 512 * 1024;
 /// Octets that the sections ahead of a stream may take.

@@ -220,8 +220,9 @@ impl Worker {
         let Some(tcp) = self.connections.tcp(number) else {
             return;
         };
-        tcp.took(&payload, now);
-        self.continue_stream(number, payload, true, false, now);
+        if let Some(payload) = tcp.took(payload, now) {
+            self.continue_stream(number, payload, true, false, now);
+        }
     }
 
     /// A TCP socket has ended, or failed.
@@ -232,8 +233,22 @@ impl Worker {
         if failed {
             return self.end_tcp(number, true);
         }
-        if !tcp.source.ended {
-            tcp.source.ended = true;
+        // A client may have said all, and wait for the answer.
+        if !std::mem::replace(&mut tcp.source.ended, true) && !tcp.is_unanswered() {
+            self.continue_stream(number, Bytes::new(), false, false, now);
+        }
+    }
+
+    /// The service has answered: sends it what the client has sent meanwhile.
+    fn send_kept(&mut self, number: u32, now: Instant) {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return;
+        };
+        let ended = tcp.source.ended;
+        for octets in tcp.take_kept(now) {
+            self.continue_stream(number, octets, true, false, now);
+        }
+        if ended {
             self.continue_stream(number, Bytes::new(), false, false, now);
         }
     }
@@ -322,6 +337,14 @@ impl Worker {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn held(&self, connection: ConnectionId) -> [usize; 2] {
+        match self.connections.get(connection.0) {
+            Some(Peer::Tcp(tcp)) => tcp.held(),
+            _ => [0, 0],
+        }
+    }
+
     pub(super) fn end_tcp(&mut self, number: u32, reset: bool) {
         if let Some(tcp) = self.connections.tcp(number) {
             tcp.end(reset);
@@ -372,7 +395,8 @@ impl Worker {
         }
         self.flows.time(tcp, now);
         self.flows.observe(tcp, &mut self.waits, now);
-        if let Some(news) = tcp.sink.news.take() {
+        // It may be over before it has begun: nothing is to be done for it then.
+        if let Some(news) = tcp.sink.news.take().filter(|_| !tcp.is_over()) {
             self.stream_started(connection, news, now);
             worked = true;
         }
@@ -415,7 +439,7 @@ impl Worker {
             (Ok(head), Side::Client { answered, .. }) if head.is_stream => {
                 *answered = true;
                 tcp.review_reading();
-                return;
+                return self.send_kept(connection.0, now);
             }
             (Ok(_), Side::Client { .. }) => not_a_stream(),
             // Not for this service; another receiver may make sense of it.
