@@ -29,7 +29,8 @@ pub(crate) struct TcpService {
     pub(crate) name: String,
     /// The address that a connector serves; a listener's connections each have theirs.
     pub(crate) address: String,
-    pub(crate) counts: TcpCounts,
+    /// Shared with what the entity was before it was updated.
+    pub(crate) counts: Arc<TcpCounts>,
     /// A connector's record in telemetry.
     pub(crate) record: Option<RecordId>,
     /// What a listener looks for in the connections that come.
@@ -39,6 +40,11 @@ pub(crate) struct TcpService {
 impl TcpService {
     pub(crate) fn watch(&self) -> Watch {
         Watch::of_number(self.watch.load(Ordering::Relaxed))
+    }
+
+    /// Whether both are of one entity, which may have been updated in between.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.counts, &other.counts)
     }
 
     /// Connections that come from now on are looked at so.
@@ -57,11 +63,47 @@ pub(crate) struct TcpCounts {
     pub(crate) octets_out: AtomicU64,
     /// Connections that could not be made, or whose stream found nobody to take it.
     pub(crate) failed: AtomicU64,
+    /// Clients that a listener did not let in.
+    pub(crate) refused: AtomicU64,
+    /// Streams that were not TCP's.
+    pub(crate) malformed: AtomicU64,
+    /// Clients that are connected, or securing their connection.
+    seated: AtomicU64,
     /// Answers of HTTP services, by the first digit of the status: the first is of 1.
     pub(crate) responses: [AtomicU64; 5],
 }
 
+/// A client's place among those that a listener may have.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<TcpCounts>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seated.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What TLS has agreed on for a TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TcpTls {
+    pub(crate) protocol: &'static str,
+    pub(crate) cipher: &'static str,
+    /// Bits of the cipher's key.
+    pub(crate) strength: u32,
+    /// Who the other end is, by its certificate.
+    pub(crate) user: Option<String>,
+    /// The ordinal of the sslProfile.
+    pub(crate) ordinal: u64,
+}
+
 impl TcpCounts {
+    /// Takes a place for a client. None: there are `most` already; 0 is without limit.
+    pub(crate) fn seat(self: &Arc<Self>, most: u64) -> Option<Seat> {
+        let before = self.seated.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(self));
+        (most == 0 || before < most).then_some(seat)
+    }
+
     /// A service has answered a request.
     pub(crate) fn responded(&self, status: u16) {
         let class = usize::from(status / 100).checked_sub(1);
@@ -105,10 +147,12 @@ pub(crate) struct TcpConnection {
     /// Its number for management.
     pub(crate) id: u64,
     pub(crate) service: Option<Arc<TcpService>>,
+    /// Given back when the connection is gone.
+    pub(crate) seat: Option<Seat>,
     pub(crate) side: Side,
     /// The other end, as `host:port`.
     pub(crate) host: String,
-    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) tls: Option<Arc<TcpTls>>,
     pub(crate) opened: Option<Instant>,
     /// Since when a client has waited for its service's first octet, or this router for a service to
     /// take the connection.
@@ -293,7 +337,7 @@ pub(crate) struct TcpStatus {
     pub(crate) host: String,
     pub(crate) address: String,
     pub(crate) incoming: bool,
-    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) tls: Option<Arc<TcpTls>>,
     pub(crate) opened: Option<Instant>,
     pub(crate) octets_in: u64,
     pub(crate) octets_out: u64,
@@ -342,6 +386,7 @@ impl TcpConnection {
         Self {
             id,
             service: None,
+            seat: None,
             side,
             host: String::new(),
             tls: None,
@@ -681,6 +726,18 @@ const HEAD_MAX: usize = 16 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let counts = Arc::<TcpCounts>::default();
+        let first = counts.seat(2);
+        let second = counts.seat(2);
+        assert!(first.is_some() && second.is_some());
+        assert!(counts.seat(2).is_none() && counts.seat(2).is_none());
+        drop(first);
+        assert!(counts.seat(2).is_some(), "and gone again");
+        assert!(counts.seat(0).is_some());
+    }
 
     #[test]
     #[allow(clippy::disallowed_methods)] // where its time starts makes no difference

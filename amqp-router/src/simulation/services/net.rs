@@ -317,6 +317,7 @@ impl Net {
             alpn: Some(session.to_string()),
             tls: None,
             record: Some(RecordId(0)),
+            seat: None,
         };
         let connection = self.routers[router].workers[worker].add_tcp_client(client, now);
         self.sockets.push(Socket {
