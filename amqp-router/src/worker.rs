@@ -44,7 +44,7 @@ use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
 use crate::vanflow::FlowEvent;
 use crate::worker::flows::Flows;
-use crate::worker::tcp::Dial;
+use crate::worker::tcp::{BadStream, Dial};
 pub(crate) use login::{Authentication, LoginStep};
 
 /// A connection's number in its worker.
@@ -114,6 +114,8 @@ pub(crate) enum WorkerEvent {
     Heard { link: LinkRef, message: Bytes },
     /// A TCP service is to be connected to.
     Dial(Dial),
+    /// A stream was rejected that was no TCP stream.
+    BadStream(Box<BadStream>),
     /// What there is to tell of TCP connections in telemetry.
     Flows(Vec<FlowEvent>),
     /// How many octets the connection to another router has written and read.

@@ -3,7 +3,7 @@
 use crate::job::Tls;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -15,18 +15,28 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes a CA, a server for `localhost` and 127.0.0.1, and a client named `alice`.
+    /// Makes a CA, a server for `localhost` and 127.0.0.1, and a client named `alice`; and two
+    /// servers that are not to be trusted there: `elsewhere` is one for another host, and
+    /// `expired` was one.
     pub fn generate() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let files = Self { directory };
         let authority = authority();
         files.write("ca.pem", &authority.pem());
-        files.issue("server", &authority, ExtendedKeyUsagePurpose::ServerAuth);
-        files.issue("alice", &authority, ExtendedKeyUsagePurpose::ClientAuth);
+        let server = || params("server", &HERE, ExtendedKeyUsagePurpose::ServerAuth);
+        let client = params("alice", &HERE, ExtendedKeyUsagePurpose::ClientAuth);
+        let there = ["elsewhere.example"];
+        let elsewhere = params("elsewhere", &there, ExtendedKeyUsagePurpose::ServerAuth);
+        let mut expired = server();
+        expired.not_after = date_time_ymd(2001, 1, 1);
+        files.issue("server", server(), &authority);
+        files.issue("alice", client, &authority);
+        files.issue("elsewhere", elsewhere, &authority);
+        files.issue("expired", expired, &authority);
         files
     }
 
-    /// The path of `ca.pem`, `server.pem`, `server.key`, `alice.pem` or `alice.key`.
+    /// The path of `ca.pem`, or of `server.pem`, `server.key` and so on.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -50,20 +60,9 @@ impl Certificates {
         }
     }
 
-    fn issue(
-        &self,
-        name: &str,
-        authority: &CertifiedIssuer<'_, KeyPair>,
-        usage: ExtendedKeyUsagePurpose,
-    ) {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let mut params = CertificateParams::new(names).expect("valid names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![usage];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
+    fn issue(&self, name: &str, of: CertificateParams, authority: &CertifiedIssuer<'_, KeyPair>) {
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, authority).expect("a certificate");
+        let certificate = of.signed_by(&key, authority).expect("a certificate");
         self.write(&format!("{name}.pem"), &certificate.pem());
         self.write(&format!("{name}.key"), &key.serialize_pem());
     }
@@ -71,6 +70,16 @@ impl Certificates {
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("a temporary file");
     }
+}
+
+fn params(name: &str, hosts: &[&str], usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+    let mut params = CertificateParams::new(hosts).expect("valid names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![usage];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    params
 }
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -83,3 +92,5 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
         .expect("a certificate")
 }
+
+const HERE: [&str; 2] = ["localhost", "127.0.0.1"];

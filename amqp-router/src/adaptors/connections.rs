@@ -70,7 +70,7 @@ impl Connections {
     pub(crate) fn tick(&mut self, now: Instant) {
         for (_, entry) in &mut self.slots {
             match &mut entry.peer {
-                Peer::Tcp(tcp) => tcp.out.own(),
+                Peer::Tcp(tcp) => tcp.own(),
                 Peer::Amqp(amqp) => amqp.tick(now),
                 Peer::Local(_) => {}
             }

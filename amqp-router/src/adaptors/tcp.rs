@@ -29,7 +29,8 @@ pub(crate) struct TcpService {
     pub(crate) name: String,
     /// The address that a connector serves; a listener's connections each have theirs.
     pub(crate) address: String,
-    pub(crate) counts: TcpCounts,
+    /// Shared with what the entity was before it was updated.
+    pub(crate) counts: Arc<TcpCounts>,
     /// A connector's record in telemetry.
     pub(crate) record: Option<RecordId>,
     /// What a listener looks for in the connections that come.
@@ -39,6 +40,11 @@ pub(crate) struct TcpService {
 impl TcpService {
     pub(crate) fn watch(&self) -> Watch {
         Watch::of_number(self.watch.load(Ordering::Relaxed))
+    }
+
+    /// Whether both are of one entity, which may have been updated in between.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.counts, &other.counts)
     }
 
     /// Connections that come from now on are looked at so.
@@ -57,11 +63,47 @@ pub(crate) struct TcpCounts {
     pub(crate) octets_out: AtomicU64,
     /// Connections that could not be made, or whose stream found nobody to take it.
     pub(crate) failed: AtomicU64,
+    /// Clients that a listener did not let in.
+    pub(crate) refused: AtomicU64,
+    /// Streams that were not TCP's.
+    pub(crate) malformed: AtomicU64,
+    /// Clients that are connected, or securing their connection.
+    seated: AtomicU64,
     /// Answers of HTTP services, by the first digit of the status: the first is of 1.
     pub(crate) responses: [AtomicU64; 5],
 }
 
+/// A client's place among those that a listener may have.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<TcpCounts>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seated.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What TLS has agreed on for a TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TcpTls {
+    pub(crate) protocol: &'static str,
+    pub(crate) cipher: &'static str,
+    /// Bits of the cipher's key.
+    pub(crate) strength: u32,
+    /// Who the other end is, by its certificate.
+    pub(crate) user: Option<String>,
+    /// The ordinal of the sslProfile.
+    pub(crate) ordinal: u64,
+}
+
 impl TcpCounts {
+    /// Takes a place for a client. None: there are `most` already; 0 is without limit.
+    pub(crate) fn seat(self: &Arc<Self>, most: u64) -> Option<Seat> {
+        let before = self.seated.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(self));
+        (most == 0 || before < most).then_some(seat)
+    }
+
     /// A service has answered a request.
     pub(crate) fn responded(&self, status: u16) {
         let class = usize::from(status / 100).checked_sub(1);
@@ -105,10 +147,12 @@ pub(crate) struct TcpConnection {
     /// Its number for management.
     pub(crate) id: u64,
     pub(crate) service: Option<Arc<TcpService>>,
+    /// Given back when the connection is gone.
+    pub(crate) seat: Option<Seat>,
     pub(crate) side: Side,
     /// The other end, as `host:port`.
     pub(crate) host: String,
-    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) tls: Option<Arc<TcpTls>>,
     pub(crate) opened: Option<Instant>,
     /// Since when a client has waited for its service's first octet, or this router for a service to
     /// take the connection.
@@ -136,8 +180,9 @@ pub(crate) enum Side {
     Client {
         address: String,
         alpn: Option<String>,
-        /// The stream from the service has started. Nothing is read before: a skrouterd at the
-        /// other end may lose octets that arrive while it connects.
+        /// The stream from the service has started. What the client sends before is kept here: a
+        /// skrouterd at the other end may lose octets that arrive while it connects, and another
+        /// service may have to be tried.
         answered: bool,
     },
     /// This router, to a service.
@@ -183,6 +228,11 @@ pub(crate) struct Source {
     pub(crate) again_at: Option<Instant>,
     /// How often that has been done.
     pub(crate) rounds: u8,
+    /// What a client has sent before its service has answered.
+    kept: Vec<Bytes>,
+    kept_octets: usize,
+    /// Of those pieces, the ones that keep nothing else alive.
+    owned: usize,
     /// Octets read.
     pub(crate) octets: u64,
     /// Of them, those that the far end has passed on to its socket; `None` if that no longer
@@ -196,6 +246,17 @@ pub(crate) struct Source {
     /// Reading was stopped, and may go on.
     resume: bool,
     stopped: bool,
+}
+
+impl Source {
+    /// Octets leave for the far end.
+    fn send(&mut self, octets: usize, now: Instant) {
+        if let Some(acknowledged) = self.acknowledged {
+            self.window.sent(self.octets, acknowledged, now);
+        }
+        self.waiting += octets;
+        self.pieces.push_back(octets as u32);
+    }
 }
 
 /// How much of a direction may be on its way: as much as keeps the path busy.
@@ -276,7 +337,7 @@ pub(crate) struct TcpStatus {
     pub(crate) host: String,
     pub(crate) address: String,
     pub(crate) incoming: bool,
-    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) tls: Option<Arc<TcpTls>>,
     pub(crate) opened: Option<Instant>,
     pub(crate) octets_in: u64,
     pub(crate) octets_out: u64,
@@ -325,6 +386,7 @@ impl TcpConnection {
         Self {
             id,
             service: None,
+            seat: None,
             side,
             host: String::new(),
             tls: None,
@@ -368,22 +430,50 @@ impl TcpConnection {
         matches!(self.stage, Stage::Over { .. })
     }
 
-    /// The socket sent something: takes it to account.
-    pub(crate) fn took(&mut self, octets: &Bytes, now: Instant) {
-        let source = &mut self.source;
-        source.octets += octets.len() as u64;
-        if let Some(acknowledged) = source.acknowledged {
-            source.window.sent(source.octets, acknowledged, now);
-        }
-        source.waiting += octets.len();
-        source.pieces.push_back(octets.len() as u32);
+    /// The socket sent something: takes it to account. What comes back is to be sent on now.
+    pub(crate) fn took(&mut self, octets: Bytes, now: Instant) -> Option<Bytes> {
+        self.source.octets += octets.len() as u64;
         if let Some(observed) = &mut self.observed {
-            observed.pass(Speaker::Client, octets);
+            observed.pass(Speaker::Client, &octets);
         }
         if let Some(service) = &self.service {
             let counted = &service.counts.octets_in;
             counted.fetch_add(octets.len() as u64, Ordering::Relaxed);
         }
+        if self.is_unanswered() {
+            self.source.kept_octets += octets.len();
+            self.source.kept.push(octets);
+            return None;
+        }
+        self.source.send(octets.len(), now);
+        Some(octets)
+    }
+
+    /// What has been kept, to be sent on now.
+    pub(crate) fn take_kept(&mut self, now: Instant) -> Vec<Bytes> {
+        let kept = std::mem::take(&mut self.source.kept);
+        (self.source.kept_octets, self.source.owned) = (0, 0);
+        for octets in &kept {
+            self.source.send(octets.len(), now);
+        }
+        kept
+    }
+
+    /// What waits here stops keeping alive what it was read with. To be called now and then.
+    pub(super) fn own(&mut self) {
+        self.out.own();
+        let source = &mut self.source;
+        for octets in &mut source.kept[source.owned..] {
+            *octets = Bytes::copy_from_slice(octets);
+        }
+        source.owned = source.kept.len();
+    }
+
+    /// Octets that wait here to leave for the far end: those that are kept for the service's
+    /// answer, and others.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> [usize; 2] {
+        [self.source.kept_octets, self.source.waiting]
     }
 
     /// The delivery starts, perhaps over again.
@@ -408,7 +498,7 @@ impl TcpConnection {
             return false;
         }
         if self.is_unanswered() {
-            return false;
+            return source.kept_octets < KEPT_MAX;
         }
         let window = match source.acknowledged {
             Some(acknowledged) => source.octets - acknowledged < source.window.octets,
@@ -624,7 +714,10 @@ const COARSE: u64 = 521_216;
 /// Octets after whose writing the far end is told.
 const TELL_EVERY: u64 = 131_072;
 /// Octets of one direction that may wait in this router for a way out.
-const WAITING_MAX: usize = 512 * 1024;
+pub(crate) const WAITING_MAX: usize = 512 * 1024;
+/// Octets of a client that are kept until its service has answered, before its socket is no longer
+/// read.
+pub(crate) const KEPT_MAX: usize = 64 * 1024;
 /// Octets that may wait for the socket to take them.
 const ROOM: usize = 512 * 1024;
 /// Octets that the sections ahead of a stream may take.
@@ -633,6 +726,18 @@ const HEAD_MAX: usize = 16 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let counts = Arc::<TcpCounts>::default();
+        let first = counts.seat(2);
+        let second = counts.seat(2);
+        assert!(first.is_some() && second.is_some());
+        assert!(counts.seat(2).is_none() && counts.seat(2).is_none());
+        drop(first);
+        assert!(counts.seat(2).is_some(), "and gone again");
+        assert!(counts.seat(0).is_some());
+    }
 
     #[test]
     #[allow(clippy::disallowed_methods)] // where its time starts makes no difference

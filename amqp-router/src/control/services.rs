@@ -130,6 +130,11 @@ impl Control {
         self.services.watched.contains_key(key)
     }
 
+    /// Whether an address has anybody to send to.
+    pub(crate) fn reaches(&self, address: &str) -> bool {
+        self.is_reachable(&self.identity.key(address))
+    }
+
     pub(crate) fn is_reachable(&self, key: &AddressKey) -> bool {
         let id = self.by_key.get(key);
         id.is_some_and(|id| reachable(&self.addresses[id.index()].entry))

@@ -179,6 +179,8 @@ impl Step {
     fn rank(&self) -> u8 {
         let kind = |entity: &Entity| entity.schema().name;
         match self {
+            // They may name profiles that are new, and take ports that others have had.
+            Self::Update(entity) if matches!(kind(entity), "tcpListener" | "tcpConnector") => 5,
             Self::Update(_) => 0,
             Self::Start { entity, .. } => match kind(entity) {
                 "sslProfile" | "proxyProfile" => 0,
@@ -350,9 +352,9 @@ mod tests {
 
     #[test]
     fn a_listener_takes_its_addresses_along() {
-        let of = |port: &str| {
+        let of = |backlog: &str| {
             format!(
-                "tcpListener {{\n name: t\n port: {port}\n multiAddressStrategy: priority\n}}\n\
+                "tcpListener {{\n name: t\n port: 1\n backlog: {backlog}\n multiAddressStrategy: priority\n}}\n\
                  listenerAddress {{\n name: one\n listener: t\n address: x\n value: 1\n}}\n"
             )
         };
@@ -373,6 +375,17 @@ mod tests {
                 "start listenerAddress 'two'"
             ]
         );
+    }
+
+    #[test]
+    fn tcp_services_change_without_a_break_once_their_profiles_are_there() {
+        let of = |more: &str, attribute: &str| {
+            format!("tcpListener {{\n name: t\n port: 1\n address: x\n {attribute}\n}}\n{more}")
+        };
+        let profile = "sslProfile {\n name: p\n}\n";
+        let way = way(&of("", ""), &of(profile, "sslProfile: p"));
+        let steps = steps(&way);
+        assert_eq!(steps, ["start sslProfile 'p'", "update tcpListener 't'"]);
     }
 
     #[test]

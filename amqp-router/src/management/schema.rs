@@ -324,16 +324,17 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "tcpListener",
         "QUERY CREATE UPDATE DELETE",
-        "address:s host:s= backlog:i=0 port:s multiAddressStrategy:{none|priority|weighted}=none \
-         siteId:s connectionsOpened:i~ connectionsClosed:i~ bytesIn:i~ bytesOut:i~ sslProfile:s \
-         authenticatePeer:b=false operStatus:{up|down}~ connectionMsg:s~ \
-         observer:{none|auto|http1|http2}^=auto",
+        "address:s^ host:s^= backlog:i=0 port:s^ multiAddressStrategy:{none|priority|weighted}=none \
+         siteId:s connectionsOpened:i~ connectionsClosed:i~ bytesIn:i~ bytesOut:i~ sslProfile:s^ \
+         authenticatePeer:b^=false operStatus:{up|down}~ connectionMsg:s~ \
+         observer:{none|auto|http1|http2}^=auto maxConnections:i^=0",
     ),
     (
         "tcpConnector",
-        "QUERY CREATE DELETE",
-        "address:s host:s=127.0.0.1 port:s siteId:s processId:s connectionsOpened:i~ \
-         connectionsClosed:i~ bytesIn:i~ bytesOut:i~ sslProfile:s verifyHostname:b=true",
+        "QUERY CREATE UPDATE DELETE",
+        "address:s^ host:s^=127.0.0.1 port:s^ siteId:s processId:s^ connectionsOpened:i~ \
+         connectionsClosed:i~ bytesIn:i~ bytesOut:i~ sslProfile:s^ verifyHostname:b^=true \
+         operStatus:{up|down}~ connectionMsg:s~",
     ),
     (
         "listenerAddress",

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Where a listener listens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BindAddress {
     /// The type and name of the entity, for errors: `listener 'amqp'`.
     pub(crate) entity: String,

@@ -425,8 +425,16 @@ impl Figures {
     fn expose_services(&self, out: &mut Exposition) {
         let services = self.services.iter().map(|(kind, service)| {
             let counts = &service.counts;
-            let tried =
-                counts.opened.load(Ordering::Relaxed) + counts.failed.load(Ordering::Relaxed);
+            let tried = [
+                &counts.opened,
+                &counts.failed,
+                &counts.refused,
+                &counts.malformed,
+            ];
+            let tried: u64 = tried
+                .map(|count| count.load(Ordering::Relaxed))
+                .iter()
+                .sum();
             (*kind, &**service, tried)
         });
         let mut services: Vec<_> = services.filter(|(.., tried)| *tried > 0).collect();
@@ -435,7 +443,7 @@ impl Figures {
         let mut connections = out.family(
             Metric::Counter,
             "amqp_router_tcp_connections_total",
-            "Connections of TCP listeners and connectors: opened, closed, or not made.",
+            "Connections of TCP listeners and connectors: opened, closed, not made or refused; and streams that were not TCP's.",
         );
         for (kind, service, _) in &services {
             let counts = &service.counts;
@@ -443,6 +451,8 @@ impl Figures {
                 ("opened", &counts.opened),
                 ("closed", &counts.closed),
                 ("failed", &counts.failed),
+                ("refused", &counts.refused),
+                ("malformed", &counts.malformed),
             ] {
                 let labels = [("kind", *kind), ("name", &service.name), ("event", event)];
                 connections.sample(&labels, count.load(Ordering::Relaxed));

@@ -249,8 +249,8 @@ impl Router {
     /// The files that it names are read first; what then cannot be done (a port is in use, an
     /// attribute takes effect at the next start only) is in the report, and everything else is done.
     /// Connections that listeners have accepted stay; those of a connector that has changed are
-    /// made again. TCP connections end with the `tcpListener` or `tcpConnector` that changes,
-    /// unless `dropTcpConnections` of `router` is off.
+    /// made again. TCP connections end with the `tcpListener` or `tcpConnector` that goes, or
+    /// changes in what cannot be updated, unless `dropTcpConnections` of `router` is off.
     ///
     /// # Errors
     /// A file cannot be used, and nothing has changed; or the router has stopped.

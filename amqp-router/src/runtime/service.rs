@@ -471,6 +471,7 @@ impl Service {
                     self.control.closed(id, now);
                     self.closed(id, reason, is_news);
                 }
+                WorkerEvent::BadStream(bad) => self.tcp.note_bad_stream(&bad, now),
                 WorkerEvent::Flows(events) => self.telemetry.flows(events),
                 WorkerEvent::Octets { id, octets } => {
                     if let Some(row) = self.connections.get_mut(&id) {

@@ -11,28 +11,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-pub(crate) use self::accept::{ALPN, ServerTls};
+pub(crate) use self::accept::{ALPN, ServerTls, Terms};
 pub(crate) use self::dial::{TcpConnector, TcpConnectorPlan};
 pub(crate) use self::entities::show_connection;
 pub(crate) use self::targets::{Strategy, Target, Targets};
 
 use self::accept::{Acceptor, HOME};
-use crate::adaptors::tcp::TcpService;
+use crate::adaptors::tcp::{TcpCounts, TcpService, TcpTls};
 use crate::control::address::AddressKey;
 use crate::control::links::Control;
+use crate::control::table::ConnectorId;
 use crate::observers::Watch;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindAddress;
 use crate::runtime::service::Workers;
+use crate::runtime::sources::Sources;
+use crate::runtime::tls::TlsInfo;
 use crate::runtime::vanflow::{TcpEntity, Telemetry};
 use crate::vanflow::RecordId;
+use crate::worker::tcp::{BadStream, BadStreamTo};
 
 /// A `tcpListener` made ready to work.
 pub(crate) struct TcpListenerPlan {
@@ -41,7 +45,7 @@ pub(crate) struct TcpListenerPlan {
     pub(crate) strategy: Strategy,
     /// Its own address, where it has no others.
     pub(crate) address: Option<String>,
-    pub(crate) tls: Option<Arc<ServerTls>>,
+    pub(crate) terms: Terms,
     pub(crate) watch: Watch,
 }
 
@@ -50,6 +54,7 @@ pub(crate) struct Around<'a> {
     pub(crate) control: &'a mut Control,
     pub(crate) workers: &'a Workers,
     pub(crate) telemetry: &'a mut Telemetry,
+    pub(crate) sources: &'a Arc<Mutex<Sources>>,
 }
 
 /// One address of a listener that has several: a `listenerAddress`.
@@ -67,6 +72,8 @@ pub(crate) struct TcpServices {
     /// The listeners that have an address.
     by_address: HashMap<AddressKey, BTreeSet<String>>,
     connectors: BTreeMap<String, Arc<TcpConnector>>,
+    /// The log has told of streams that were not TCP's.
+    told: Told,
 }
 
 /// A listener at work. It listens only while one of its addresses can be reached.
@@ -83,7 +90,7 @@ struct Listening {
 pub(crate) struct ListenerStatus<'a> {
     pub(crate) service: &'a TcpService,
     pub(crate) up: bool,
-    pub(crate) message: Option<&'a str>,
+    pub(crate) message: Option<String>,
 }
 
 impl TcpServices {
@@ -97,7 +104,9 @@ impl TcpServices {
         let acceptor = Acceptor {
             service: Arc::new(service),
             targets: Arc::new(Mutex::new(Targets::new(plan.strategy))),
-            tls: plan.tls,
+            terms: Mutex::new(plan.terms),
+            refusals: Mutex::default(),
+            sources: Arc::clone(around.sources),
             workers: around.workers.clone(),
         };
         let listening = Listening {
@@ -119,11 +128,46 @@ impl TcpServices {
         }
     }
 
-    /// Has a listener look for something else in the connections that come.
-    pub(crate) fn set_watch(&self, listener: &str, watch: Watch) {
-        if let Some(listening) = self.listeners.get(listener) {
-            listening.acceptor.service.set_watch(watch);
+    /// Has a listener be what it is planned to be now; its connections stay as they are.
+    pub(crate) fn update_listener(&mut self, plan: TcpListenerPlan, around: &mut Around<'_>) {
+        let Some(listening) = self.listeners.get_mut(&plan.name) else {
+            return;
+        };
+        let acceptor = &listening.acceptor;
+        acceptor.service.set_watch(plan.watch);
+        *lock(&acceptor.terms) = plan.terms;
+        let moves = listening.bind != plan.bind;
+        if moves {
+            listening.bind = plan.bind;
+            listening.renew_records(around);
         }
+        let own = listening.targets().find("").map(|one| one.address.clone());
+        if let Some(address) = plan.address.filter(|new| own.as_ref() != Some(new)) {
+            self.readdress(&plan.name, address, around);
+        }
+        if let Some(listening) = self.listeners.get_mut(&plan.name).filter(|_| moves) {
+            listening.close();
+            listening.review();
+        }
+    }
+
+    /// Gives a listener another address of its own, without a moment in which it has none.
+    fn readdress(&mut self, listener: &str, address: String, around: &mut Around<'_>) {
+        let reachable = around.control.reaches(&address);
+        let target = TargetPlan {
+            name: String::new(),
+            listener: listener.to_owned(),
+            address,
+            value: 0,
+        };
+        self.add_target(target, around);
+        if let Some(listening) = self.listeners.get(listener) {
+            let mut targets = listening.targets();
+            // The one before has the same name, and stands first.
+            let newest = targets.iter_mut().last();
+            newest.into_iter().for_each(|one| one.reachable = reachable);
+        }
+        self.remove_target(listener, "", around);
     }
 
     /// Adds an address to a listener.
@@ -201,8 +245,37 @@ impl TcpServices {
     /// Starts a connector: streams for its address come here from now on.
     pub(crate) fn connect(&mut self, plan: TcpConnectorPlan, around: &mut Around<'_>) {
         let id = around.control.next_connector();
-        let name = plan.name.clone();
         let address = plan.address.clone();
+        self.make_connector(id, plan, Arc::default(), around);
+        around.control.add_connector(id, &address);
+    }
+
+    /// Has a connector be what it is planned to be now; its connections stay as they are.
+    pub(crate) fn update_connector(&mut self, plan: TcpConnectorPlan, around: &mut Around<'_>) {
+        let Some(old) = self.connectors.get(&plan.name).cloned() else {
+            return;
+        };
+        let counts = Arc::clone(&old.service.counts);
+        around.telemetry.end(old.service.record);
+        if plan.address == old.service.address {
+            return self.make_connector(old.id, plan, counts, around);
+        }
+        let id = around.control.next_connector();
+        let address = plan.address.clone();
+        self.make_connector(id, plan, counts, around);
+        around.control.add_connector(id, &address);
+        around.control.remove_connector(old.id);
+        tell_connector(old.id, None, around.workers);
+    }
+
+    fn make_connector(
+        &mut self,
+        id: ConnectorId,
+        plan: TcpConnectorPlan,
+        counts: Arc<TcpCounts>,
+        around: &mut Around<'_>,
+    ) {
+        let name = plan.name.clone();
         let entity = TcpEntity {
             name: &plan.name,
             host: &plan.host,
@@ -211,12 +284,8 @@ impl TcpServices {
         };
         let process = plan.process.as_deref();
         let record = around.telemetry.begin_connector(&entity, process);
-        let connector = Arc::new(TcpConnector::new(id, plan, record));
-        for worker in around.workers.iter() {
-            let known = ToWorker::Connector(id, Some(Arc::clone(&connector)));
-            let _ = worker.inbox.send(known);
-        }
-        around.control.add_connector(id, &address);
+        let connector = Arc::new(TcpConnector::new(id, plan, record, counts));
+        tell_connector(id, Some(&connector), around.workers);
         self.connectors.insert(name, connector);
     }
 
@@ -230,9 +299,7 @@ impl TcpServices {
         if let Some(connector) = self.connectors.remove(name) {
             around.control.remove_connector(connector.id);
             around.telemetry.end(connector.service.record);
-            for worker in around.workers.iter() {
-                let _ = worker.inbox.send(ToWorker::Connector(connector.id, None));
-            }
+            tell_connector(connector.id, None, around.workers);
             if drop_connections {
                 drop_all(&connector.service, around.workers);
             }
@@ -278,7 +345,7 @@ impl TcpServices {
         Some(ListenerStatus {
             service: &listening.acceptor.service,
             up: !listening.sockets.is_empty(),
-            message: listening.trouble.as_deref(),
+            message: listening.message(Instant::now()),
         })
     }
 
@@ -318,17 +385,72 @@ impl TcpServices {
         listeners.filter_map(|(name, one)| Some((&**name, one.trouble.as_deref()?)))
     }
 
-    pub(crate) fn connector(&self, name: &str) -> Option<&TcpService> {
-        self.connectors
-            .get(name)
-            .map(|connector| &*connector.service)
+    pub(crate) fn connector(&self, name: &str) -> Option<&TcpConnector> {
+        self.connectors.get(name).map(|connector| &**connector)
+    }
+
+    /// A stream was rejected that was no TCP stream.
+    pub(crate) fn note_bad_stream(&mut self, bad: &BadStream, now: Instant) {
+        let (kind, service) = match &bad.to {
+            BadStreamTo::Listener(service) => ("tcpListener", service),
+            BadStreamTo::Connector(id) => {
+                let mut connectors = self.connectors.values();
+                let Some(connector) = connectors.find(|one| one.id == *id) else {
+                    return; // it is gone meanwhile
+                };
+                ("tcpConnector", &connector.service)
+            }
+        };
+        service.counts.malformed.fetch_add(1, Ordering::Relaxed);
+        if self.told.is_news(now) {
+            let (name, reason) = (&service.name, &bad.reason);
+            let trace = bad.trace.as_deref().unwrap_or("none that is known");
+            warn!(target: "TCP_ADAPTOR", "{kind} '{name}': a stream was rejected: {reason} (routers on its way: {trace})");
+        }
+    }
+}
+
+/// Has workers know a connector, or know it no longer.
+fn tell_connector(id: ConnectorId, connector: Option<&Arc<TcpConnector>>, workers: &Workers) {
+    for worker in workers.iter() {
+        // A worker that is gone connects to nobody.
+        let known = ToWorker::Connector(id, connector.cloned());
+        let _ = worker.inbox.send(known);
     }
 }
 
 impl Listening {
     fn targets(&self) -> MutexGuard<'_, Targets> {
-        let targets = &self.acceptor.targets;
-        targets.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.acceptor.targets)
+    }
+
+    /// What there is to say of how it fares.
+    fn message(&self, now: Instant) -> Option<String> {
+        if let Some(trouble) = &self.trouble {
+            return Some(trouble.clone());
+        }
+        if !self.sockets.is_empty() {
+            return lock(&self.acceptor.refusals).message(now);
+        }
+        let targets = self.targets();
+        let addresses: Vec<_> = targets.iter().map(|one| &*one.address).collect();
+        Some(match &*addresses {
+            [] => "it has no address".to_owned(),
+            addresses => format!("nobody serves '{}'", addresses.join("' or '")),
+        })
+    }
+
+    /// Tells collectors that it is at another port or host now.
+    fn renew_records(&self, around: &mut Around<'_>) {
+        for target in self.targets().iter_mut() {
+            around.telemetry.end(Some(target.record));
+            target.record = around.telemetry.begin_listener(&TcpEntity {
+                name: &self.acceptor.service.name,
+                host: &self.bind.host,
+                port: &self.bind.port,
+                address: &target.address,
+            });
+        }
     }
 
     /// Listens, or stops listening, as its addresses can be reached.
@@ -400,15 +522,40 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// The TLS version of a connection.
-fn protocol(tls: &rustls::CommonState) -> Option<Arc<str>> {
-    let version = tls.protocol_version()?;
-    Some(match version {
-        rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3".into(),
-        rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2".into(),
-        other => format!("{other:?}").into(),
+/// What management shows of a connection that TLS secures.
+fn secured_by(tls: TlsInfo) -> Arc<TcpTls> {
+    Arc::new(TcpTls {
+        protocol: tls.protocol,
+        cipher: tls.cipher,
+        strength: tls.strength,
+        user: tls.user,
+        ordinal: tls.ordinal,
     })
 }
+
+/// When the log last told of something that may come very often.
+#[derive(Debug, Default)]
+struct Told(Option<Instant>);
+
+impl Told {
+    /// Whether it is to be told now.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let news = self
+            .0
+            .is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
+        if news {
+            self.0 = Some(now);
+        }
+        news
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often the log tells of what may come very often.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a connection may be silent before its peer is asked whether it is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);

@@ -521,7 +521,9 @@ impl World {
     fn tell_control(&mut self, worker: WorkerId, event: WorkerEvent) {
         match event {
             WorkerEvent::Opening { .. } => unreachable!("no connection here is governed"),
-            WorkerEvent::Dial(_) => unreachable!("no address here is of a TCP service"),
+            WorkerEvent::Dial(_) | WorkerEvent::BadStream(_) => {
+                unreachable!("no address here is of a TCP service")
+            }
             WorkerEvent::Authenticate {
                 connection,
                 id,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{ConnectionId, Worker, WorkerEvent};
 use crate::adaptors::connections::Peer;
-use crate::adaptors::tcp::{SINK, SOURCE, Side, Stage, TcpConnection, TcpService};
+use crate::adaptors::tcp::{SINK, SOURCE, Seat, Side, Stage, TcpConnection, TcpService, TcpTls};
 use crate::codec::{DeliveryState, Error, RouterAnnotations, StreamHead};
 use crate::control::table::ConnectorId;
 use crate::forwarding::Arrival;
@@ -27,9 +27,11 @@ pub(crate) struct TcpClient {
     pub(crate) host: String,
     /// The protocol that TLS has agreed on.
     pub(crate) alpn: Option<String>,
-    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) tls: Option<Arc<TcpTls>>,
     /// The record, in telemetry, of the listener's way to the address.
     pub(crate) record: Option<RecordId>,
+    /// Its place among the listener's connections.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// A service that is to be connected to: answer with [`Worker::dialled`].
@@ -43,13 +45,29 @@ pub(crate) struct Dial {
     pub(crate) alpn: Option<String>,
 }
 
+/// A stream that was rejected, as it is not what TCP services exchange.
+#[derive(Debug)]
+pub(crate) struct BadStream {
+    pub(crate) to: BadStreamTo,
+    /// The routers that it has passed, if they are known.
+    pub(crate) trace: Option<String>,
+    pub(crate) reason: String,
+}
+
+/// Who got such a stream.
+#[derive(Debug)]
+pub(crate) enum BadStreamTo {
+    Listener(Arc<TcpService>),
+    Connector(ConnectorId),
+}
+
 /// A connection to a service that has been made.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) service: Arc<TcpService>,
     /// The service, as `host:port`.
     pub(crate) host: String,
-    pub(crate) tls: Option<Arc<str>>,
+    pub(crate) tls: Option<Arc<TcpTls>>,
     /// This end of the connection.
     pub(crate) local: Option<SocketAddr>,
 }
@@ -66,9 +84,11 @@ impl Worker {
             alpn,
             tls,
             record,
+            seat,
         } = client;
         let mut tcp = TcpConnection::client(id, service, address, host, alpn, now);
         tcp.tls = tls;
+        tcp.seat = seat;
         self.begin_flow(&mut tcp, record, now);
         let number = self.connections.insert(Peer::Tcp(Box::new(tcp)));
         let traits = OutgoingTraits {
@@ -220,8 +240,9 @@ impl Worker {
         let Some(tcp) = self.connections.tcp(number) else {
             return;
         };
-        tcp.took(&payload, now);
-        self.continue_stream(number, payload, true, false, now);
+        if let Some(payload) = tcp.took(payload, now) {
+            self.continue_stream(number, payload, true, false, now);
+        }
     }
 
     /// A TCP socket has ended, or failed.
@@ -232,8 +253,22 @@ impl Worker {
         if failed {
             return self.end_tcp(number, true);
         }
-        if !tcp.source.ended {
-            tcp.source.ended = true;
+        // A client may have said all, and wait for the answer.
+        if !std::mem::replace(&mut tcp.source.ended, true) && !tcp.is_unanswered() {
+            self.continue_stream(number, Bytes::new(), false, false, now);
+        }
+    }
+
+    /// The service has answered: sends it what the client has sent meanwhile.
+    fn send_kept(&mut self, number: u32, now: Instant) {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return;
+        };
+        let ended = tcp.source.ended;
+        for octets in tcp.take_kept(now) {
+            self.continue_stream(number, octets, true, false, now);
+        }
+        if ended {
             self.continue_stream(number, Bytes::new(), false, false, now);
         }
     }
@@ -322,6 +357,14 @@ impl Worker {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn held(&self, connection: ConnectionId) -> [usize; 2] {
+        match self.connections.get(connection.0) {
+            Some(Peer::Tcp(tcp)) => tcp.held(),
+            _ => [0, 0],
+        }
+    }
+
     pub(super) fn end_tcp(&mut self, number: u32, reset: bool) {
         if let Some(tcp) = self.connections.tcp(number) {
             tcp.end(reset);
@@ -332,10 +375,7 @@ impl Worker {
     /// Cuts off every connection of a listener or connector.
     pub(crate) fn drop_service(&mut self, service: &Arc<TcpService>) {
         let of_it = |peer: &Peer| match peer {
-            Peer::Tcp(tcp) => tcp
-                .service
-                .as_ref()
-                .is_some_and(|s| Arc::ptr_eq(s, service)),
+            Peer::Tcp(tcp) => tcp.service.as_ref().is_some_and(|s| s.is_of(service)),
             _ => false,
         };
         let numbers = self.connections.iter().filter(|(_, peer)| of_it(peer));
@@ -372,7 +412,8 @@ impl Worker {
         }
         self.flows.time(tcp, now);
         self.flows.observe(tcp, &mut self.waits, now);
-        if let Some(news) = tcp.sink.news.take() {
+        // It may be over before it has begun: nothing is to be done for it then.
+        if let Some(news) = tcp.sink.news.take().filter(|_| !tcp.is_over()) {
             self.stream_started(connection, news, now);
             worked = true;
         }
@@ -410,16 +451,19 @@ impl Worker {
             return;
         };
         let id = tcp.id;
-        let outcome = match (news, &mut tcp.side) {
-            (Err(error), _) => DeliveryState::rejected(error),
+        let bad = match (news, &mut tcp.side) {
+            (Err(error), _) => error,
             (Ok(head), Side::Client { answered, .. }) if head.is_stream => {
                 *answered = true;
                 tcp.review_reading();
-                return;
+                return self.send_kept(connection.0, now);
             }
             (Ok(_), Side::Client { .. }) => not_a_stream(),
             // Not for this service; another receiver may make sense of it.
-            (Ok(head), Side::Server { .. }) if !head.is_stream => DeliveryState::Released,
+            (Ok(head), Side::Server { .. }) if !head.is_stream => {
+                self.settle_stream(connection.0, DeliveryState::Released, now);
+                return self.end_tcp(connection.0, true);
+            }
             (
                 Ok(head),
                 Side::Server {
@@ -445,13 +489,28 @@ impl Worker {
                     }));
                     return;
                 }
-                None => {
-                    let text = "a TCP stream needs a reply-to";
-                    DeliveryState::rejected(Error::new("amqp:invalid-field", text))
-                }
+                None => Error::new("amqp:invalid-field", "a TCP stream needs a reply-to"),
             },
         };
-        self.settle_stream(connection.0, outcome, now);
+        self.reject_stream(connection, bad, now);
+    }
+
+    /// A peer has sent something else than TCP services exchange.
+    fn reject_stream(&mut self, connection: ConnectionId, error: Error, now: Instant) {
+        let Some(tcp) = self.connections.tcp(connection.0) else {
+            return;
+        };
+        let reason = error.to_string();
+        let (to, trace) = match &mut tcp.side {
+            Side::Server {
+                connector, trace, ..
+            } => (Some(BadStreamTo::Connector(*connector)), trace.take()),
+            Side::Client { .. } => (tcp.service.clone().map(BadStreamTo::Listener), None),
+        };
+        let told = to.map(|to| BadStream { to, trace, reason });
+        let told = told.map(|bad| WorkerEvent::BadStream(Box::new(bad)));
+        self.events.extend(told);
+        self.settle_stream(connection.0, DeliveryState::rejected(error), now);
         self.end_tcp(connection.0, true);
     }
 
@@ -576,9 +635,9 @@ const ANSWER_TIME_OUT: Duration = Duration::from_secs(60);
 /// How long one direction may go on when the other has failed.
 const LINGER: Duration = Duration::from_secs(10);
 
-fn not_a_stream() -> DeliveryState {
+fn not_a_stream() -> Error {
     let text = "the answer to a TCP stream must be a TCP stream";
-    DeliveryState::rejected(Error::new("amqp:precondition-failed", text))
+    Error::new("amqp:precondition-failed", text)
 }
 
 fn at(connection: u32, link: u32) -> Terminal {

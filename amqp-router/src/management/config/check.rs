@@ -39,7 +39,7 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
         }
         "proxyProfile" => named(entity),
         "tcpListener" => {
-            within(entity, "backlog", 0, MAX)?;
+            limits(entity, &["backlog", "maxConnections"])?;
             let several = entity.text("multiAddressStrategy") != Some("none");
             if several == entity.word("address").is_some() {
                 return Err(

@@ -8,7 +8,6 @@ use crate::codec::{Error, Value};
 use crate::control::links::Scope;
 use crate::management::agent::Refusal;
 use crate::management::{Entity, unsupported};
-use crate::observers::Watch;
 use crate::runtime::log::{Levels, Log, Module, Settings};
 use crate::runtime::plan::{Listening, Planner, address_rule, auto_link, profile_source, proxy};
 
@@ -83,9 +82,9 @@ impl Manager<'_> {
                 let oldest = u64::try_from(oldest).unwrap_or(0);
                 self.service.retire_ordinals(updated.name(), oldest);
             }
-            "tcpListener" => {
-                let watch = Watch::of(updated.text("observer"));
-                self.service.tcp.set_watch(updated.name(), watch);
+            "tcpListener" | "tcpConnector" => {
+                let planner = Planner::new(self.config, &self.service.profiles)?;
+                self.service.update_tcp(&planner, &updated)?;
                 self.config.replace(updated.clone());
             }
             "proxyProfile" => {

@@ -3,30 +3,64 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::LazyConfigAcceptor;
 use tracing::{debug, warn};
 
-use super::prepare;
 use super::targets::Targets;
-use crate::adaptors::tcp::TcpService;
+use super::{Told, lock, prepare, secured_by};
+use crate::adaptors::tcp::{Seat, TcpService, TcpTls};
 use crate::runtime::driver::{NewTcp, Socketed, ToWorker};
 use crate::runtime::listen::Placement;
 use crate::runtime::service::Workers;
+use crate::runtime::sources::Sources;
 use crate::runtime::stream::Stream;
-use crate::runtime::tls::explained;
 use crate::runtime::tls::live::LiveAcceptor;
+use crate::runtime::tls::{TlsInfo, explained};
 use crate::worker::tcp::TcpClient;
 
 /// What the sockets of one listener share.
 pub(crate) struct Acceptor {
     pub(crate) service: Arc<TcpService>,
     pub(crate) targets: Arc<Mutex<Targets>>,
-    pub(crate) tls: Option<Arc<ServerTls>>,
+    /// What holds for connections that come from now on.
+    pub(crate) terms: Mutex<Terms>,
+    pub(crate) refusals: Mutex<Refusals>,
+    pub(crate) sources: Arc<Mutex<Sources>>,
     pub(crate) workers: Workers,
+}
+
+/// What a listener asks of its connections.
+#[derive(Clone, Default)]
+pub(crate) struct Terms {
+    pub(crate) tls: Option<Arc<ServerTls>>,
+    /// As many as there may be; 0 is without limit.
+    pub(crate) max_connections: u64,
+}
+
+/// What there is to say of clients that were not let in.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    told: Told,
+    last: Option<(Instant, String)>,
+}
+
+impl Refusals {
+    /// Takes a refusal; true if it is worth a log line.
+    fn note(&mut self, why: &str, now: Instant) -> bool {
+        self.last = Some((now, why.to_owned()));
+        self.told.is_news(now)
+    }
+
+    /// What to say while clients are refused.
+    pub(crate) fn message(&self, now: Instant) -> Option<String> {
+        let (at, why) = self.last.as_ref()?;
+        let recent = now.duration_since(*at) < RECENTLY;
+        recent.then(|| format!("connections are refused: {why}"))
+    }
 }
 
 /// How a listener secures its connections.
@@ -64,19 +98,52 @@ impl Acceptor {
         }
     }
 
+    /// # Errors
+    /// A client is not to be let in now, and why.
+    fn admit(&self, most: u64) -> Result<Seat, String> {
+        if !lock(&self.sources).admits() {
+            return Err("the router has too little memory left".to_owned());
+        }
+        let seat = self.service.counts.seat(most);
+        seat.ok_or_else(|| format!("there are {most}, as many as maxConnections lets in"))
+    }
+
+    /// Has a client see that it was not let in.
+    fn refuse(&self, stream: TcpStream, peer: SocketAddr, why: &str) {
+        let TcpService { name, counts, .. } = &*self.service;
+        counts.refused.fetch_add(1, Ordering::Relaxed);
+        if lock(&self.refusals).note(why, Instant::now()) {
+            warn!(target: "TCP_ADAPTOR", "tcpListener '{name}': connections are refused, now from {peer}: {why}");
+        }
+        Stream::Tcp(stream).reset_on_close();
+    }
+
     fn adopt(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let Terms {
+            tls,
+            max_connections,
+        } = lock(&self.terms).clone();
+        let seat = match self.admit(max_connections) {
+            Ok(seat) => seat,
+            Err(why) => return self.refuse(stream, peer, &why),
+        };
         if prepare(&stream).is_err() {
             return; // it is gone already
         }
         let (worker, runtime) = self.workers.place();
-        if self.tls.is_some() {
+        if let Some(tls) = tls {
             let Ok(stream) = stream.into_std() else {
                 return;
             };
             let this = Arc::clone(self);
             runtime.spawn(async move {
-                match this.secure(stream).await {
-                    Ok((stream, alpn)) => this.pass_on(worker, Socketed::Here(stream), peer, alpn),
+                match tls.secure(stream).await {
+                    Ok(secured) => {
+                        let Secured { stream, alpn, tls } = secured;
+                        let new = this.client(peer, seat);
+                        let secured = new.map(|new| TcpClient { alpn, tls, ..new });
+                        this.pass_on(worker, Socketed::Here(stream), secured);
+                    }
                     Err(error) => {
                         let TcpService { name, counts, .. } = &*this.service;
                         // Whoever only looks whether somebody listens has not failed.
@@ -96,34 +163,30 @@ impl Acceptor {
                 Err(_) => return,
             },
         };
-        self.pass_on(worker, socket, peer, None);
+        self.pass_on(worker, socket, self.client(peer, seat));
     }
 
-    fn pass_on(&self, worker: usize, socket: Socketed, peer: SocketAddr, alpn: Option<String>) {
-        let chosen = {
-            let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-            targets
-                .choose(rand::random())
-                .map(|target| (target.address.clone(), target.record))
+    /// A client that has been let in, and where it is to lead. None: the listener's last address
+    /// has just been deleted.
+    fn client(&self, peer: SocketAddr, seat: Seat) -> Option<TcpClient> {
+        let targets = lock(&self.targets);
+        let target = targets.choose(rand::random())?;
+        Some(TcpClient {
+            service: Arc::clone(&self.service),
+            address: target.address.clone(),
+            host: peer.to_string(),
+            alpn: None,
+            tls: None,
+            record: Some(target.record),
+            seat: Some(seat),
+        })
+    }
+
+    fn pass_on(&self, worker: usize, socket: Socketed, client: Option<TcpClient>) {
+        let Some(client) = client else {
+            return;
         };
-        let Some((address, record)) = chosen else {
-            return; // its last address has just been deleted
-        };
-        let tls = match &socket {
-            Socketed::Here(Stream::TlsServer(stream)) => super::protocol(stream.get_ref().1),
-            _ => None,
-        };
-        let new = NewTcp {
-            socket,
-            client: TcpClient {
-                service: Arc::clone(&self.service),
-                address,
-                host: peer.to_string(),
-                alpn,
-                tls,
-                record: Some(record),
-            },
-        };
+        let new = NewTcp { socket, client };
         // A worker that is gone takes its listeners with it.
         let _ = self
             .workers
@@ -131,22 +194,37 @@ impl Acceptor {
             .inbox
             .send(ToWorker::Tcp(Box::new(new)));
     }
+}
 
-    async fn secure(&self, stream: std::net::TcpStream) -> io::Result<(Stream, Option<String>)> {
+/// A client's connection that TLS has secured.
+struct Secured {
+    stream: Stream,
+    alpn: Option<String>,
+    tls: Option<Arc<TcpTls>>,
+}
+
+impl ServerTls {
+    async fn secure(&self, stream: std::net::TcpStream) -> io::Result<Secured> {
         let stream = TcpStream::from_std(stream)?;
-        let Some(tls) = &self.tls else {
-            return Ok((Stream::Tcp(stream), None));
-        };
         let handshake = async {
             let start = LazyConfigAcceptor::new(Default::default(), stream).await?;
             let offered = start.client_hello().alpn();
             let known = offered.is_some_and(|mut offered| offered.any(|one| ALPN.contains(&one)));
-            let acceptor = if known { &tls.with_alpn } else { &tls.without };
-            let config = Arc::clone(acceptor.current(Instant::now()).tls.config());
-            let stream = start.into_stream(config).await?;
+            let acceptor = if known {
+                &self.with_alpn
+            } else {
+                &self.without
+            };
+            let ready = acceptor.current(Instant::now());
+            let stream = start.into_stream(Arc::clone(ready.tls.config())).await?;
             let alpn = stream.get_ref().1.alpn_protocol();
             let alpn = alpn.map(|alpn| String::from_utf8_lossy(alpn).into_owned());
-            Ok((Stream::TlsServer(Box::new(stream)), alpn))
+            let tls = secured_by(TlsInfo::of(stream.get_ref().1, &ready));
+            Ok(Secured {
+                stream: Stream::TlsServer(Box::new(stream)),
+                alpn,
+                tls: Some(tls),
+            })
         };
         tokio::time::timeout(HANDSHAKE_TIME_OUT, handshake)
             .await
@@ -158,6 +236,8 @@ impl Acceptor {
 /// The worker whose runtime listeners accept in.
 pub(crate) const HOME: usize = 0;
 
+/// For how long after the last one management says that clients are refused.
+const RECENTLY: Duration = Duration::from_secs(10);
 /// How long accepting rests when it fails.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a client's TLS handshake may take.

@@ -2,19 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
-use super::prepare;
-use crate::adaptors::tcp::TcpService;
+use super::{lock, prepare, secured_by};
+use crate::adaptors::tcp::{TcpCounts, TcpService};
 use crate::control::table::ConnectorId;
 use crate::runtime::stream::Stream;
-use crate::runtime::tls::explained;
 use crate::runtime::tls::live::LiveConnector;
+use crate::runtime::tls::{TlsInfo, explained};
 use crate::vanflow::RecordId;
 use crate::worker::tcp::Dialled;
 
@@ -48,11 +48,18 @@ impl std::fmt::Debug for TcpConnector {
 }
 
 impl TcpConnector {
-    pub(crate) fn new(id: ConnectorId, plan: TcpConnectorPlan, record: RecordId) -> Self {
+    /// `counts` are those of what it was before it was updated.
+    pub(crate) fn new(
+        id: ConnectorId,
+        plan: TcpConnectorPlan,
+        record: RecordId,
+        counts: Arc<TcpCounts>,
+    ) -> Self {
         let service = TcpService {
             name: plan.name.clone(),
             address: plan.address.clone(),
             record: Some(record),
+            counts,
             ..TcpService::default()
         };
         Self {
@@ -71,7 +78,7 @@ impl TcpConnector {
     pub(crate) async fn dial(&self, alpn: Option<String>) -> Result<(Stream, Dialled), String> {
         let dialled = tokio::time::timeout(TIME_OUT, self.connect(alpn)).await;
         let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = lock(&self.trouble);
         match dialled {
             Ok(dialled) => {
                 if trouble.take().is_some() {
@@ -80,10 +87,7 @@ impl TcpConnector {
                 Ok(dialled)
             }
             Err(error) => {
-                self.resolved
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
+                lock(&self.resolved).take();
                 let counts = &self.service.counts;
                 counts
                     .failed
@@ -96,6 +100,11 @@ impl TcpConnector {
                 Err(text)
             }
         }
+    }
+
+    /// Why the last attempt to connect failed, if it did.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     fn host(&self) -> String {
@@ -115,14 +124,16 @@ impl TcpConnector {
             return Ok((Stream::Tcp(stream), dialled));
         };
         let name = ServerName::try_from(self.plan.host.clone()).map_err(io::Error::other)?;
-        let connector = tls.current(Instant::now()).tls;
+        let ready = tls.current(Instant::now());
         let alpn = alpn.into_iter().map(String::into_bytes).collect();
-        let stream = connector
+        let stream = ready
+            .tls
+            .clone()
             .with_alpn(alpn)
             .connect(name, stream)
             .await
             .map_err(explained)?;
-        dialled.tls = super::protocol(stream.get_ref().1);
+        dialled.tls = Some(secured_by(TlsInfo::of(stream.get_ref().1, &ready)));
         Ok((Stream::TlsClient(Box::new(stream)), dialled))
     }
 
@@ -141,7 +152,7 @@ impl TcpConnector {
     /// The host's addresses; a name is not asked for again within [`RESOLVED_FOR`].
     async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         {
-            let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+            let resolved = lock(&self.resolved);
             if let Some((at, addresses)) = &*resolved
                 && at.elapsed() < RESOLVED_FOR
             {
@@ -151,7 +162,7 @@ impl TcpConnector {
         let found = tokio::net::lookup_host((&*self.plan.host, self.plan.port)).await;
         let addresses: Vec<_> = found?.collect();
         let resolved = Some((Instant::now(), addresses.clone()));
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
+        *lock(&self.resolved) = resolved;
         Ok(addresses)
     }
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{ALPN, Around, ServerTls, Strategy, TargetPlan, TcpConnectorPlan, TcpListenerPlan};
+use super::{
+    ALPN, Around, ServerTls, Strategy, TargetPlan, TcpConnectorPlan, TcpListenerPlan, TcpServices,
+    Terms,
+};
 use crate::adaptors::tcp::{TcpService, TcpStatus};
 use crate::management::{Entity, Invalid};
 use crate::observers::Watch;
@@ -44,9 +47,6 @@ impl Planner<'_> {
             }
         };
         let port = tcp_port(entity)?;
-        let backlog = entity
-            .integer("backlog")
-            .and_then(|n| u32::try_from(n).ok());
         Ok(TcpListenerPlan {
             name: entity.name().to_owned(),
             bind: BindAddress {
@@ -54,11 +54,14 @@ impl Planner<'_> {
                 host: entity.text("host").unwrap_or_default().to_owned(),
                 port: port.to_string(),
                 family: None,
-                backlog: backlog.unwrap_or(0),
+                backlog: u32::try_from(unsigned(entity, "backlog")).unwrap_or(0),
             },
             strategy: Strategy::of(entity.text("multiAddressStrategy")),
             address: entity.word("address").map(|address| self.tenanted(address)),
-            tls,
+            terms: Terms {
+                tls,
+                max_connections: unsigned(entity, "maxConnections"),
+            },
             watch: Watch::of(entity.text("observer")),
         })
     }
@@ -95,6 +98,12 @@ impl Planner<'_> {
     }
 }
 
+/// A number that cannot be negative; 0 if it is not there.
+fn unsigned(entity: &Entity, attribute: &str) -> u64 {
+    let number = entity.integer(attribute).unwrap_or(0);
+    u64::try_from(number).unwrap_or(0)
+}
+
 /// The port of a TCP service: a number, or a name that the system knows.
 fn tcp_port(entity: &Entity) -> Result<u16, Invalid> {
     let port = entity.text("port").unwrap_or_default();
@@ -127,19 +136,15 @@ impl Service {
         planner: &Planner<'_>,
         entity: &Entity,
     ) -> Result<(), Invalid> {
-        let around = &mut Around {
-            control: &mut self.control,
-            workers: &self.workers,
-            telemetry: &mut self.telemetry,
-        };
+        let (tcp, around) = &mut self.tcp_around();
         match entity.schema().name {
             "tcpListener" => {
                 let plan = planner.tcp_listener(entity)?;
-                self.tcp.listen(plan, around);
+                tcp.listen(plan, around);
             }
             "tcpConnector" => {
                 let plan = planner.tcp_connector(entity)?;
-                self.tcp.connect(plan, around);
+                tcp.connect(plan, around);
             }
             _ => {
                 let value = entity.integer("value");
@@ -149,30 +154,53 @@ impl Service {
                     address: entity.word("address").unwrap_or_default().to_owned(),
                     value: value.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
                 };
-                self.tcp.add_target(plan, around);
+                tcp.add_target(plan, around);
             }
         }
         Ok(())
     }
 
-    /// Ends what a TCP entity was at work for.
-    pub(crate) fn stop_tcp(&mut self, entity: &Entity, drop_connections: bool) {
-        let name = entity.name();
-        let around = &mut Around {
+    /// Has a TCP entity be what it is now; its connections stay as they are.
+    ///
+    /// # Errors
+    /// A file that its profile names cannot be used.
+    pub(crate) fn update_tcp(
+        &mut self,
+        planner: &Planner<'_>,
+        entity: &Entity,
+    ) -> Result<(), Invalid> {
+        let (tcp, around) = &mut self.tcp_around();
+        match entity.schema().name {
+            "tcpListener" => tcp.update_listener(planner.tcp_listener(entity)?, around),
+            _ => tcp.update_connector(planner.tcp_connector(entity)?, around),
+        }
+        Ok(())
+    }
+
+    fn tcp_around(&mut self) -> (&mut TcpServices, Around<'_>) {
+        let around = Around {
             control: &mut self.control,
             workers: &self.workers,
             telemetry: &mut self.telemetry,
+            sources: &self.sources,
         };
+        (&mut self.tcp, around)
+    }
+
+    /// Ends what a TCP entity was at work for.
+    pub(crate) fn stop_tcp(&mut self, entity: &Entity, drop_connections: bool) {
+        let name = entity.name();
+        let (tcp, around) = &mut self.tcp_around();
         match entity.schema().name {
             "tcpListener" => {
-                self.tcp.stop_listening(name, drop_connections, around);
+                tcp.stop_listening(name, drop_connections, around);
             }
             "tcpConnector" => {
-                self.tcp.stop_connecting(name, drop_connections, around);
+                tcp.stop_connecting(name, drop_connections, around);
             }
             _ => {
                 let listener = entity.word("listener").unwrap_or_default();
-                self.tcp.remove_target(listener, name, around);
+                tcp.remove_target(listener, name, around);
             }
         }
     }
@@ -183,13 +211,16 @@ impl Service {
             "tcpListener" => {
                 if let Some(status) = self.tcp.listener(entity.name()) {
                     show_counts(entity, status.service);
-                    entity.set("operStatus", if status.up { "up" } else { "down" });
+                    entity.set("operStatus", oper_status(status.up));
                     entity.set("connectionMsg", status.message);
                 }
             }
             "tcpConnector" => {
-                if let Some(service) = self.tcp.connector(entity.name()) {
-                    show_counts(entity, service);
+                if let Some(connector) = self.tcp.connector(entity.name()) {
+                    let trouble = connector.trouble();
+                    show_counts(entity, &connector.service);
+                    entity.set("operStatus", oper_status(trouble.is_none()));
+                    entity.set("connectionMsg", trouble);
                 }
             }
             "listenerAddress" => {
@@ -200,6 +231,10 @@ impl Service {
             _ => {}
         }
     }
+}
+
+fn oper_status(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
 }
 
 fn show_counts(entity: &mut Entity, service: &TcpService) {
@@ -227,12 +262,18 @@ pub(crate) fn show_connection(entity: &mut Entity, status: &TcpStatus, now: Inst
     entity.set("container", "TcpAdaptor");
     entity.set("role", "normal");
     entity.set("dir", direction);
-    entity.set("isAuthenticated", false);
-    entity.set("isEncrypted", status.tls.is_some());
+    let tls = status.tls.as_deref();
+    let user = tls.and_then(|tls| tls.user.clone());
+    // Who connects to a service has checked who it is, and is not known to it.
+    entity.set("isAuthenticated", status.incoming && user.is_some());
+    entity.set("user", user);
+    entity.set("isEncrypted", tls.is_some());
     entity.set("enableProtocolTrace", false);
-    entity.set("ssl", status.tls.is_some());
-    entity.set("sslProto", status.tls.as_deref());
-    entity.set("sslSsf", 0i64);
+    entity.set("ssl", tls.is_some());
+    entity.set("sslProto", tls.map(|tls| tls.protocol));
+    entity.set("sslCipher", tls.map(|tls| tls.cipher));
+    entity.set("sslSsf", tls.map_or(0, |tls| i64::from(tls.strength)));
+    entity.set("tlsOrdinal", tls.map(|tls| integer(tls.ordinal)));
     let since = status.opened.map(|opened| now.duration_since(opened));
     entity.set(
         "uptimeSeconds",

@@ -74,6 +74,10 @@ impl Targets {
         self.targets.iter()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Target> {
+        self.targets.iter_mut()
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&Target> {
         self.targets.iter().find(|target| target.name == name)
     }

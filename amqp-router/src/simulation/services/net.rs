@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use super::program::{Habit, Program};
 use super::telemetry::Told;
 use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
-use crate::adaptors::tcp::TcpService;
+use crate::adaptors::tcp::{KEPT_MAX, TcpService, WAITING_MAX};
 use crate::codec::Symbol;
 use crate::control::address::Identity;
 use crate::control::links::{Control, Recipient};
@@ -99,6 +99,8 @@ pub(super) struct Service {
     connector: ConnectorId,
     service: Arc<TcpService>,
     pub(super) refuses: bool,
+    /// The longest that it takes to be connected to.
+    pub(super) dial_takes: Duration,
 }
 
 pub(super) struct Session {
@@ -289,6 +291,7 @@ impl Net {
                 ..TcpService::default()
             }),
             refuses,
+            dial_takes: Duration::from_millis(5),
         });
         self.services.len() - 1
     }
@@ -320,6 +323,7 @@ impl Net {
             alpn: Some(session.to_string()),
             tls: None,
             record: Some(RecordId(0)),
+            seat: None,
         };
         let connection = self.routers[router].workers[worker].add_tcp_client(client, now);
         self.sockets.push(Socket {
@@ -448,6 +452,9 @@ impl Net {
                 break;
             }
         }
+        let held = worker.held(connection);
+        let most = [KEPT_MAX, WAITING_MAX].map(|most| most + READING_MAX);
+        assert!(held[0] <= most[0] && held[1] <= most[1], "{held:?} wait");
         if let Some(out) = worker.output(connection) {
             assert!(
                 out.len() <= OUT_MAX,
@@ -507,7 +514,10 @@ impl Net {
             for event in events {
                 moved = true;
                 if let Some(dial) = router.hear(id, event, now) {
-                    let delay = Duration::from_millis(self.rng.random_range(0..5));
+                    let mut services = self.services.iter();
+                    let service = services.find(|s| s.is_at(number, dial.connector));
+                    let takes = service.map_or(Duration::ZERO, |service| service.dial_takes);
+                    let delay = takes.mul_f64(self.rng.random());
                     let due = self.at + delay;
                     self.dials.push_back((due, number, id.index(), dial));
                 }
@@ -538,10 +548,9 @@ impl Net {
         };
         let moved = !due.is_empty();
         for (_, router, worker, dial) in due {
-            let service = self.services.iter();
-            let mut service =
-                service.filter(|s| s.router == router && s.connector == dial.connector);
-            let service = service.next().filter(|service| !service.refuses);
+            let mut services = self.services.iter();
+            let service = services.find(|s| s.is_at(router, dial.connector));
+            let service = service.filter(|service| !service.refuses);
             let result = service.map(|service| Dialled {
                 service: Arc::clone(&service.service),
                 host: "service".into(),
@@ -590,6 +599,20 @@ impl Net {
                 }
             }
         }
+    }
+}
+
+impl Socket {
+    /// What the router holds of what the program has sent.
+    pub(super) fn held(&self, net: &Net) -> [usize; 2] {
+        let worker = &net.routers[self.router].workers[self.worker];
+        self.connection.map_or([0, 0], |one| worker.held(one))
+    }
+}
+
+impl Service {
+    fn is_at(&self, router: usize, connector: ConnectorId) -> bool {
+        self.router == router && self.connector == connector
     }
 }
 
@@ -711,3 +734,5 @@ pub(super) fn describe(net: &Net) -> BTreeMap<usize, String> {
 
 /// More than may ever wait to be written to one connection.
 const OUT_MAX: usize = 1536 * 1024;
+/// What one reading of a socket may bring: as much as programs write at a time.
+const READING_MAX: usize = 300_000;

@@ -80,8 +80,9 @@ fn check(net: &Net, session: usize, disturbed: bool) {
     let of = &net.sessions[session];
     let client = &net.sockets[of.client].program;
     let Some(server) = of.server.map(|server| &net.sockets[server].program) else {
+        let may = disturbed || client.habit.resets_after.is_some();
         assert!(
-            disturbed || client.habit.resets_after.is_some(),
+            may && client.reset,
             "session {session} found no service: {:?}",
             describe(net)
         );
@@ -91,6 +92,13 @@ fn check(net: &Net, session: usize, disturbed: bool) {
     assert!(client.got <= server.sent && server.got <= client.sent);
     let resets = client.habit.resets_after.or(server.habit.resets_after);
     if disturbed || resets.is_some() {
+        // Nobody takes for the whole what is not.
+        for (one, other) in [(client, server), (server, client)] {
+            assert!(
+                one.reset || one.got == other.habit.sends,
+                "session {session}: {one:?} thinks that it has all of {other:?}"
+            );
+        }
         return;
     }
     assert!(
@@ -325,6 +333,44 @@ fn a_client_is_cut_off_where_every_service_refuses() {
     assert!(net.sessions[session].server.is_none());
     assert!(net.sockets[net.sessions[session].client].program.reset);
     net.check_empty();
+}
+
+#[test]
+fn what_a_client_says_early_is_kept_for_the_service_that_takes_it() {
+    for (bad, good) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
+        let mut net = line(3);
+        for (router, refuses) in [(bad, true), (good, false)] {
+            let service = net.serve(router, "svc", refuses);
+            net.services[service].dial_takes = Duration::from_secs(2);
+        }
+        net.pass(Duration::from_secs(3));
+        for sends in [0, 1, 70_000, 5_000_000] {
+            let session = calm(&mut net, 0, [sends, 10]);
+            net.pass(Duration::from_millis(1));
+            let client = &net.sockets[net.sessions[session].client];
+            assert_eq!(client.held(&net), [sends.min(100_000), 0]);
+            net.pass(Duration::from_secs(10));
+            check(&net, session, false);
+        }
+        net.check_empty();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_before_it_is_answered_is_let_go_at_once() {
+    for server in [0, 1] {
+        let mut net = line(2);
+        let service = net.serve(server, "svc", false);
+        net.services[service].dial_takes = Duration::from_secs(3600);
+        net.pass(Duration::from_secs(3));
+        let leaves = Habit {
+            resets_after: Some(10),
+            ..Habit::calm(10)
+        };
+        net.open(0, "svc", [leaves, Habit::calm(0)], Manner::CALM);
+        net.pass(Duration::from_secs(1));
+        net.check_empty();
+    }
 }
 
 #[test]
