@@ -10,6 +10,7 @@
 pub(crate) mod address;
 pub(crate) mod auto_links;
 mod edges;
+pub(crate) mod guard;
 pub(crate) mod links;
 pub(crate) mod network;
 pub(crate) mod pattern;

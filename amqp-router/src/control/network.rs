@@ -17,6 +17,7 @@ use crate::codec::{
     TargetNode,
 };
 use crate::control::address::{AddressKey, Identity};
+use crate::control::guard::NeighbourDenial;
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
 use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
@@ -29,6 +30,7 @@ use crate::control::trunks::{Change, Group, TrunkNotice, Trunks};
 use crate::mesh::{
     LocalAddress, Mesh, NeighbourId, Notice, Output, RemoteAddress, RouterStatus, Routes, To,
 };
+use crate::policy::Grant;
 
 /// A connection that has just been opened.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub(crate) struct Opened {
     pub(crate) trunking: bool,
     /// Of the certificate that secures it.
     pub(crate) ordinal: u64,
+    /// What policy lets the peer do; `None` is everything.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 impl Opened {
@@ -66,6 +70,7 @@ impl Opened {
             group: status.group.clone(),
             trunking: status.trunking,
             ordinal: 0,
+            grant: status.peer.grant.clone(),
         }
     }
 }
@@ -88,6 +93,7 @@ pub(super) struct Network {
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
     trunk_notices: VecDeque<TrunkNotice>,
+    denials: VecDeque<NeighbourDenial>,
 }
 
 /// What the network asks of the control plane around it.
@@ -127,6 +133,7 @@ impl Network {
             effects: VecDeque::new(),
             notices: VecDeque::new(),
             trunk_notices: VecDeque::new(),
+            denials: VecDeque::new(),
         };
         network.publish();
         network
@@ -178,8 +185,12 @@ impl Network {
             return self.mesh.malformed(of(from), "router annotations");
         };
         let bare = message.slice(length..);
-        let Some(key) = self.destination(&annotations, &bare) else {
+        let Some(to) = destination(&annotations, &bare) else {
             return self.mesh.malformed(of(from), "an address");
+        };
+        let key = self.identity.key(&to);
+        let Some(bare) = self.screen(connection, bare, &to) else {
+            return;
         };
         let letter = Letter {
             from,
@@ -204,17 +215,15 @@ impl Network {
         self.changed(now);
     }
 
-    fn destination(&self, annotations: &RouterAnnotations<'_>, bare: &[u8]) -> Option<AddressKey> {
-        if let Some(to) = annotations.to {
-            return Some(self.identity.key(to));
-        }
-        let Progress::Complete(view) = MessageView::parse_annotations(bare) else {
-            return None;
+    /// What policy leaves of a neighbour's message.
+    fn screen(&mut self, connection: u64, bare: Bytes, to: &str) -> Option<Bytes> {
+        let trunk = self.trunks.get_mut(connection);
+        let Some(guard) = trunk.and_then(|trunk| trunk.guard.as_mut()) else {
+            return Some(bare);
         };
-        match view.to() {
-            Progress::Complete(Some(to)) => Some(self.identity.key(to)),
-            _ => None,
-        }
+        let (left, denials) = guard.screen(connection, &bare, to);
+        self.denials.extend(denials);
+        left
     }
 
     /// Gives a message for every router to those neighbours that it has not been to. `everywhere`
@@ -515,6 +524,11 @@ impl Control {
         self.network.as_mut()?.notices.pop_front()
     }
 
+    /// What policy has not let a neighbour say.
+    pub(crate) fn poll_neighbour_denial(&mut self) -> Option<NeighbourDenial> {
+        self.network.as_mut()?.denials.pop_front()
+    }
+
     /// Something about the connections to neighbours that an operator wants to read.
     pub(crate) fn poll_trunk_notice(&mut self) -> Option<TrunkNotice> {
         self.network.as_mut()?.trunk_notices.pop_front()
@@ -693,6 +707,20 @@ impl Control {
 
 fn of(neighbour: NeighbourIndex) -> NeighbourId {
     NeighbourId(neighbour.0)
+}
+
+/// Where a message goes.
+fn destination(annotations: &RouterAnnotations<'_>, bare: &[u8]) -> Option<String> {
+    if let Some(to) = annotations.to {
+        return Some(to.to_owned());
+    }
+    let Progress::Complete(view) = MessageView::parse_annotations(bare) else {
+        return None;
+    };
+    match view.to() {
+        Progress::Complete(to) => to.map(str::to_owned),
+        _ => None,
+    }
 }
 
 fn has_capability(request: &AttachRequest, wanted: &Symbol) -> bool {
