@@ -204,6 +204,47 @@ fn a_neighbour_is_revoked_and_the_other_is_not() {
     drop(stolen);
 }
 
+/// A site and an edge router whose listeners have a `policyVhost` are in the network, and use there
+/// what their group may use.
+#[test]
+fn governed_routers_reach_their_targets_and_no_others() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let sites = json!({
+        "users": "*",
+        "remoteHosts": "*",
+        "sources": "offered",
+        "targets": "wanted",
+    });
+    let governed =
+        |role: &str| json!({"role": role, "saslMechanisms": "ANONYMOUS", "policyVhost": "sites"});
+    let hub = interior("hub")
+        .entity("policy", json!({"enableVhostPolicy": true}))
+        .entity(
+            "vhost",
+            json!({"hostname": "sites", "groups": {"all": sites}}),
+        )
+        .entity(
+            "vhost",
+            json!({"hostname": "$default", "groups": {"all": everything()}}),
+        )
+        .listener("inter-router", governed("inter-router"))
+        .listener("edge", governed("edge"))
+        .start();
+    for (mode, role) in [("interior", "inter-router"), ("edge", "edge")] {
+        let connector = json!({
+            "name": "hub",
+            "host": "127.0.0.1",
+            "port": hub.port(role).to_string(),
+            "role": role,
+        });
+        let site = RouterBuilder::plain().router(json!({"mode": mode, "id": format!("site.{role}")}));
+        let site = site.entity("connector", connector).start();
+        uses_its_targets_alone(&hub, &site);
+    }
+}
+
 /// A – hub – site: the site offers and uses what it may, as others in the network see it, until it
 /// is revoked.
 #[test]
