@@ -3,7 +3,7 @@
 use interop_tests::{
     Job, Peer, Router, RouterBuilder, Shared, ask, available, clients, eventually, rows,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 clients!(what_the_group_may_use_passes);
@@ -136,19 +136,11 @@ fn a_neighbour_is_revoked_and_the_other_is_not() {
     if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
         return;
     }
-    let everyone = json!({
-        "users": "*",
-        "remoteHosts": "*",
-        "sources": "*",
-        "targets": "*",
-        "allowDynamicSource": true,
-        "allowAnonymousSender": true,
-    });
     let hub = interior("hub")
         .entity("policy", json!({"enableVhostPolicy": true}))
         .entity(
             "vhost",
-            json!({"hostname": "$default", "groups": {"all": everyone}}),
+            json!({"hostname": "$default", "groups": {"all": everything()}}),
         )
         .listener(
             "routers",
@@ -210,6 +202,160 @@ fn a_neighbour_is_revoked_and_the_other_is_not() {
     });
     assert_eq!(neighbours(), ["trusted"]);
     drop(stolen);
+}
+
+/// A site and an edge router whose listeners have a `policyVhost` are in the network, and use there
+/// what their group may use.
+#[test]
+fn governed_routers_reach_their_targets_and_no_others() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let sites = json!({
+        "users": "*",
+        "remoteHosts": "*",
+        "sources": "offered",
+        "targets": "wanted",
+    });
+    let governed =
+        |role: &str| json!({"role": role, "saslMechanisms": "ANONYMOUS", "policyVhost": "sites"});
+    let hub = interior("hub")
+        .entity("policy", json!({"enableVhostPolicy": true}))
+        .entity(
+            "vhost",
+            json!({"hostname": "sites", "groups": {"all": sites}}),
+        )
+        .entity(
+            "vhost",
+            json!({"hostname": "$default", "groups": {"all": everything()}}),
+        )
+        .listener("inter-router", governed("inter-router"))
+        .listener("edge", governed("edge"))
+        .start();
+    for (mode, role) in [("interior", "inter-router"), ("edge", "edge")] {
+        let connector = json!({
+            "name": "hub",
+            "host": "127.0.0.1",
+            "port": hub.port(role).to_string(),
+            "role": role,
+        });
+        let site =
+            RouterBuilder::plain().router(json!({"mode": mode, "id": format!("site.{role}")}));
+        let site = site.entity("connector", connector).start();
+        uses_its_targets_alone(&hub, &site);
+    }
+}
+
+/// A – hub – site: the site offers and uses what it may, as others in the network see it, until it
+/// is revoked.
+#[test]
+fn a_site_offers_to_the_network_what_it_may() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let site = json!({
+        "neighbors": "site",
+        "remoteHosts": "*",
+        "sources": "offered",
+        "targets": "wanted",
+    });
+    let others = json!({
+        "users": "*",
+        "remoteHosts": "*",
+        "sources": "*",
+        "targets": "*",
+        "allowTransit": true,
+    });
+    let sites = json!({"hostname": "sites", "groups": {"site": site, "others": others}});
+    let listener = json!({
+        "role": "inter-router",
+        "saslMechanisms": "ANONYMOUS",
+        "policyVhost": "sites",
+    });
+    let hub = interior("hub")
+        .entity("policy", json!({"enableVhostPolicy": true}))
+        .entity("vhost", sites)
+        .entity(
+            "vhost",
+            json!({"hostname": "$default", "groups": {"all": everything()}}),
+        )
+        .listener("routers", listener)
+        .start();
+    let connected = |id: &str| {
+        let connector = json!({
+            "name": "hub",
+            "host": "127.0.0.1",
+            "port": hub.port("routers").to_string(),
+            "role": "inter-router",
+        });
+        interior(id).entity("connector", connector).start()
+    };
+    let (a, site) = (connected("A"), connected("site"));
+    let mut stolen = Peer::Proton.start(&site, Job::receive("stolen").count(1));
+    stolen.expect("attached");
+    uses_its_targets_alone(&a, &site);
+    let knows = |router: &Router, key: &str| {
+        let mut addresses = rows(router, "router.address").into_iter();
+        addresses.any(|row| row["key"] == key)
+    };
+    assert!(knows(&site, "Mstolen") && !knows(&hub, "Mstolen") && !knows(&a, "Mstolen"));
+    assert!(hub.log().contains("based on source 'stolen'"));
+
+    let kind = [("type", "io.skupper.router.vhost"), ("name", "vhost/sites")];
+    let revoked = json!(["map", [[["string", "revoked"], ["string", "router:site"]]]]);
+    let reply = ask(&hub, "UPDATE", &kind, revoked);
+    assert_eq!(
+        reply["application_properties"]["statusCode"], 200,
+        "{reply}"
+    );
+    eventually("A knows the site no more", || {
+        !rows(&a, "router.node")
+            .iter()
+            .any(|row| row["id"] == "site")
+    });
+    assert!(rows(&a, "router.node").iter().any(|row| row["id"] == "hub"));
+}
+
+fn uses_its_targets_alone(hub: &Router, site: &Router) {
+    let outcome = |from: &Router, address: &str| {
+        let sent = Peer::Proton
+            .start(from, Job::send_anonymous(address).count(1))
+            .finish();
+        sent.named("outcome")[0]["outcome"].clone()
+    };
+    let receive = |at: &Router, address: &str, count: usize| {
+        let mut receiving = Peer::Proton.start(at, Job::receive(address).count(count));
+        receiving.expect("attached");
+        receiving
+    };
+    let wanted = receive(hub, "wanted", 1);
+    eventually("it sends what it may", || {
+        outcome(site, "wanted") == "accepted"
+    });
+    wanted.finish();
+    let offered = receive(site, "offered", 1);
+    eventually("it receives what it may", || {
+        outcome(hub, "offered") == "accepted"
+    });
+    offered.finish();
+    let mut secret = receive(hub, "secret", 1);
+    eventually("it may not send elsewhere", || {
+        outcome(site, "secret") == "rejected"
+    });
+    assert!(secret.poll(100).is_none(), "it has sent elsewhere");
+    assert_eq!(outcome(hub, "secret"), "accepted");
+    secret.finish();
+}
+
+fn everything() -> Value {
+    json!({
+        "users": "*",
+        "remoteHosts": "*",
+        "sources": "*",
+        "targets": "*",
+        "allowDynamicSource": true,
+        "allowAnonymousSender": true,
+    })
 }
 
 fn interior(id: &str) -> RouterBuilder {

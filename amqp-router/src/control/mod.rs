@@ -11,6 +11,7 @@ pub(crate) mod address;
 pub(crate) mod auto_links;
 pub(crate) mod edge_mesh;
 mod edges;
+pub(crate) mod guard;
 pub(crate) mod links;
 pub(crate) mod network;
 pub(crate) mod pattern;

@@ -18,6 +18,7 @@ use crate::codec::{
 };
 use crate::control::address::{AddressKey, Identity};
 use crate::control::edge_mesh::MeshId;
+use crate::control::guard::NeighbourDenial;
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
 use crate::control::role::{PRODUCT, Role as ConnectionRole, control_capability, data_capability};
@@ -30,6 +31,7 @@ use crate::control::trunks::{Change, Group, TrunkNotice, Trunks};
 use crate::mesh::{
     LocalAddress, Mesh, NeighbourId, Notice, Output, RemoteAddress, RouterStatus, Routes, To,
 };
+use crate::policy::Grant;
 
 /// A connection that has just been opened.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct Opened {
     pub(crate) ordinal: u64,
     /// The peer is no router of this make: it may know fewer others than this one does.
     pub(crate) foreign: bool,
+    /// What policy lets the peer do; `None` is everything.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 impl Opened {
@@ -70,6 +74,7 @@ impl Opened {
             trunking: status.trunking,
             ordinal: 0,
             foreign: status.properties.get("product").and_then(Value::as_str) != Some(PRODUCT),
+            grant: status.peer.grant.clone(),
         }
     }
 }
@@ -92,6 +97,7 @@ pub(super) struct Network {
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
     trunk_notices: VecDeque<TrunkNotice>,
+    denials: VecDeque<NeighbourDenial>,
 }
 
 /// What the network asks of the control plane around it.
@@ -131,6 +137,7 @@ impl Network {
             effects: VecDeque::new(),
             notices: VecDeque::new(),
             trunk_notices: VecDeque::new(),
+            denials: VecDeque::new(),
         };
         network.publish();
         network
@@ -182,8 +189,12 @@ impl Network {
             return self.mesh.malformed(of(from), "router annotations");
         };
         let bare = message.slice(length..);
-        let Some(key) = self.destination(&annotations, &bare) else {
+        let Some(to) = destination(&annotations, &bare) else {
             return self.mesh.malformed(of(from), "an address");
+        };
+        let key = self.identity.key(&to);
+        let Some(bare) = self.screen(connection, bare, &to) else {
+            return;
         };
         let letter = Letter {
             from,
@@ -208,17 +219,15 @@ impl Network {
         self.changed(now);
     }
 
-    fn destination(&self, annotations: &RouterAnnotations<'_>, bare: &[u8]) -> Option<AddressKey> {
-        if let Some(to) = annotations.to {
-            return Some(self.identity.key(to));
-        }
-        let Progress::Complete(view) = MessageView::parse_annotations(bare) else {
-            return None;
+    /// What policy leaves of a neighbour's message.
+    fn screen(&mut self, connection: u64, bare: Bytes, to: &str) -> Option<Bytes> {
+        let trunk = self.trunks.get_mut(connection);
+        let Some(guard) = trunk.and_then(|trunk| trunk.guard.as_mut()) else {
+            return Some(bare);
         };
-        match view.to() {
-            Progress::Complete(Some(to)) => Some(self.identity.key(to)),
-            _ => None,
-        }
+        let (left, denials) = guard.screen(connection, &bare, to);
+        self.denials.extend(denials);
+        left
     }
 
     /// Gives a message for every router to those neighbours that it has not been to. `everywhere`
@@ -524,6 +533,11 @@ impl Control {
         self.network.as_mut()?.notices.pop_front()
     }
 
+    /// What policy has not let a neighbour say.
+    pub(crate) fn poll_neighbour_denial(&mut self) -> Option<NeighbourDenial> {
+        self.network.as_mut()?.denials.pop_front()
+    }
+
     /// Something about the connections to neighbours that an operator wants to read.
     pub(crate) fn poll_trunk_notice(&mut self) -> Option<TrunkNotice> {
         self.network.as_mut()?.trunk_notices.pop_front()
@@ -711,6 +725,20 @@ impl Control {
 
 fn of(neighbour: NeighbourIndex) -> NeighbourId {
     NeighbourId(neighbour.0)
+}
+
+/// Where a message goes.
+fn destination(annotations: &RouterAnnotations<'_>, bare: &[u8]) -> Option<String> {
+    if let Some(to) = annotations.to {
+        return Some(to.to_owned());
+    }
+    let Progress::Complete(view) = MessageView::parse_annotations(bare) else {
+        return None;
+    };
+    match view.to() {
+        Progress::Complete(to) => to.map(str::to_owned),
+        _ => None,
+    }
 }
 
 fn has_capability(request: &AttachRequest, wanted: &Symbol) -> bool {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::control::guard::Guard;
 use crate::control::network::Opened;
 use crate::control::table::{Direction, LinkLoad, LinkRef, Slot, WorkerId};
 use crate::control::topology::{NeighbourIndex, NeighbourRow, PRIORITIES};
@@ -60,6 +61,8 @@ pub(super) struct Trunk {
     capacity: u32,
     /// Both control links are there.
     pub(super) up: bool,
+    /// What policy lets the neighbour say; `None` is everything.
+    pub(super) guard: Option<Guard>,
 }
 
 impl Trunk {
@@ -78,6 +81,8 @@ impl Trunk {
             attached: [0; 2],
             capacity: 0,
             up: false,
+            guard: (opened.grant.as_ref())
+                .map(|grant| Guard::new(Arc::clone(grant), &opened.container)),
         }
     }
 

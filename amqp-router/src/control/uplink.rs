@@ -400,7 +400,7 @@ fn read_tracking(message: &Bytes) -> Option<(String, bool)> {
 }
 
 /// The capability of the link by which an interior router sends what is for an edge router.
-pub(super) fn downlink_capability() -> Symbol {
+pub(crate) fn downlink_capability() -> Symbol {
     Symbol::from_static("qd.router-edge-downlink")
 }
 

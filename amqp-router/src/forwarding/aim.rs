@@ -164,10 +164,9 @@ impl Forwarder {
         {
             return self.available(*id);
         }
-        let key = self
-            .settings
-            .identity
-            .key(course.to.as_deref().unwrap_or_default());
+        let to = course.to.as_deref().unwrap_or_default();
+        self.may_pass_to(link, to)?;
+        let key = self.settings.identity.key(to);
         let Some(id) = self.addresses.find(key.as_str()) else {
             return self.reply(&key).ok_or_else(|| self.nowhere());
         };

@@ -102,12 +102,22 @@ impl Forwarder {
     /// Whether policy lets the messages of an anonymous link go to an address.
     pub(super) fn may_send_to(&self, link: u32, address: &str) -> Result<(), DeliveryState> {
         match &self.incoming[link].limited.limits.grant {
-            Some(grant) if !grant.may_send_to(address) => {
-                Err(unauthorized("address disallowed by local policy"))
-            }
+            Some(grant) if !grant.may_send_to(address) => Err(disallowed_address()),
             _ => Ok(()),
         }
     }
+
+    /// Whether policy lets a message go on to the address that a router has written ahead of it.
+    pub(super) fn may_pass_to(&self, link: u32, address: &str) -> Result<(), DeliveryState> {
+        match &self.incoming[link].limited.limits.grant {
+            Some(grant) if !grant.may_pass_to(address) => Err(disallowed_address()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn disallowed_address() -> DeliveryState {
+    unauthorized("address disallowed by local policy")
 }
 
 fn unauthorized(text: &str) -> DeliveryState {

@@ -85,6 +85,18 @@ impl Message {
         }
     }
 
+    /// The router that it is of.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Hello { id, .. }
+            | Self::RouterAdvertisement { id, .. }
+            | Self::LinkStateUpdate { id, .. }
+            | Self::LinkStateRequest { id }
+            | Self::AddressRequest { id, .. }
+            | Self::AddressUpdate { id, .. } => id,
+        }
+    }
+
     /// The whole message, addressed to `to`.
     pub(super) fn encode(&self, to: &str) -> Bytes {
         AmqpMessage {

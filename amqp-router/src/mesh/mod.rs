@@ -19,12 +19,14 @@ mod engine;
 mod message;
 mod nodes;
 mod paths;
+mod screen;
 #[cfg(test)]
 mod simulation;
 
 pub(crate) use addresses::{LocalAddress, RemoteAddress};
 pub(crate) use engine::{Mesh, Notice, Output, RouterStatus, Settings, To};
 pub(crate) use paths::Routes;
+pub(crate) use screen::{Screened, screen};
 
 /// A connection to a neighbour, as its owner numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

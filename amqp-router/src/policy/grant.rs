@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::group::Group;
+use super::routers::{is_of_routers, is_reply_address};
 use crate::codec::{Attach, Error, Role, Target, condition};
+use crate::control::role::Role as ConnectionRole;
 
 /// What policy has granted a connection: its group's settings and who it is.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub(crate) struct Grant {
     pub(crate) remote_host: String,
     /// The vhost as the peer named it.
     pub(crate) vhost: String,
+    /// What the peer says its id is, if it is a router.
+    pub(crate) neighbor: Option<String>,
     pub(crate) group: Arc<Group>,
     /// Bytes; `None` is any.
     pub(crate) max_message_size: Option<u64>,
@@ -43,19 +47,21 @@ pub(crate) struct LinkDenial {
 
 impl Grant {
     /// Whether a link may be attached beside the `senders` and `receivers` that the connection
-    /// has.
+    /// has. The links that routers make for themselves need no `sources` or `targets`.
     ///
     /// # Errors
     /// It may not be. The denial is counted.
     pub(crate) fn attach(
         &self,
         attach: &Attach,
+        role: ConnectionRole,
         senders: u32,
         receivers: u32,
     ) -> Result<(), LinkDenial> {
+        let own = is_of_routers(role, attach, self.neighbor.as_deref());
         let denied = match attach.role {
-            Role::Sender => self.attach_sender(attach, senders),
-            Role::Receiver => self.attach_receiver(attach, receivers),
+            Role::Sender => self.attach_sender(attach, own, senders),
+            Role::Receiver => self.attach_receiver(attach, own, receivers),
         };
         denied.inspect_err(|denial| {
             let count = match denial.role {
@@ -66,9 +72,12 @@ impl Grant {
         })
     }
 
-    fn attach_sender(&self, attach: &Attach, senders: u32) -> Result<(), LinkDenial> {
+    fn attach_sender(&self, attach: &Attach, own: bool, senders: u32) -> Result<(), LinkDenial> {
         if self.group.max_senders.is_some_and(|most| senders >= most) {
             return Err(LinkDenial::limit(Role::Sender, "maxSenders limit"));
+        }
+        if own {
+            return Ok(());
         }
         match attach.target.as_ref().and_then(Target::address) {
             Some(name) if !name.is_empty() => match self.may_send_to(name) {
@@ -80,10 +89,18 @@ impl Grant {
         }
     }
 
-    fn attach_receiver(&self, attach: &Attach, receivers: u32) -> Result<(), LinkDenial> {
+    fn attach_receiver(
+        &self,
+        attach: &Attach,
+        own: bool,
+        receivers: u32,
+    ) -> Result<(), LinkDenial> {
         let most = self.group.max_receivers;
         if most.is_some_and(|most| receivers >= most) {
             return Err(LinkDenial::limit(Role::Receiver, "maxReceivers limit"));
+        }
+        if own {
+            return Ok(());
         }
         let source = attach.source.as_ref();
         if source.is_some_and(|source| source.dynamic) {
@@ -104,6 +121,11 @@ impl Grant {
         self.group.targets.allow(&self.user, address)
     }
 
+    /// Whether a message that a router has addressed may go on: answers may, to whom they are for.
+    pub(crate) fn may_pass_to(&self, address: &str) -> bool {
+        is_reply_address(address) || self.may_send_to(address)
+    }
+
     pub(crate) fn may_receive_from(&self, address: &str) -> bool {
         self.group.sources.allow(&self.user, address)
     }
@@ -111,6 +133,11 @@ impl Grant {
     /// Whether a message's user-id must be this connection's user, if it is there at all.
     pub(crate) fn checks_user_id(&self) -> bool {
         !self.group.allow_user_id_proxy
+    }
+
+    /// A router has announced an address that nobody may receive from by it.
+    pub(crate) fn count_announcement(&self) {
+        self.counts.receivers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A message was larger than is allowed.

@@ -28,6 +28,8 @@ pub(crate) struct Group {
     pub(crate) allow_anonymous_sender: bool,
     pub(crate) allow_user_id_proxy: bool,
     pub(crate) allow_admin_status_update: bool,
+    /// A router may speak for others, to which it leads.
+    pub(crate) allow_transit: bool,
     pub(crate) sources: Names,
     pub(crate) targets: Names,
 }
@@ -81,6 +83,7 @@ impl Group {
             "allowAnonymousSender" => self.allow_anonymous_sender = flag(value)?,
             "allowUserIdProxy" => self.allow_user_id_proxy = flag(value)?,
             "allowAdminStatusUpdate" => self.allow_admin_status_update = flag(value)?,
+            "allowTransit" => self.allow_transit = flag(value)?,
             "sources" => self.sources = Names::list(words(value)?.iter().map(String::as_str))?,
             "targets" => self.targets = Names::list(words(value)?.iter().map(String::as_str))?,
             "sourcePattern" => {
@@ -114,6 +117,7 @@ impl Default for Group {
             allow_anonymous_sender: false,
             allow_user_id_proxy: false,
             allow_admin_status_update: true,
+            allow_transit: false,
             sources: Names::none(),
             targets: Names::none(),
         }

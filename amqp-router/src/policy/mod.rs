@@ -7,17 +7,22 @@
 //! that a name that is `revoked` loses the connections it has.
 //!
 //! The rules are skrouterd's (`reference/router/config-and-management.md` §2 and its notes), with
-//! three attributes of our own: a group's `certificates` and `neighbors`, and a vhost's `revoked`.
+//! attributes of our own: a group's `certificates`, `neighbors` and `allowTransit`, and a vhost's
+//! `revoked`. What a group says of a router is also asked by the control plane, of every address
+//! that the router announces.
 
 mod grant;
 mod group;
 mod hosts;
 mod names;
 mod policies;
+mod routers;
 #[cfg(test)]
 mod tests;
 mod vhost;
 
 pub(crate) use grant::Grant;
 pub(crate) use policies::{Denial, Opening, Policies, PolicyCounts, PolicySettings};
+#[cfg(test)]
+pub(crate) use tests::granted;
 pub(crate) use vhost::Vhost;

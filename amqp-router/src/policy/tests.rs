@@ -1,8 +1,10 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::codec::{Attach, Role, Source, Target, TargetNode, Value};
+use crate::codec::{Attach, Role, Source, Symbol, Target, TargetNode, Value};
+use crate::control::role::Role as ConnectionRole;
 
 #[test]
 fn who_from_where_is_let_into_which_group() {
@@ -149,7 +151,9 @@ fn links_may_be_what_the_group_says() {
         (sender(Some("orders/1")), 2, 0, Some(limit)),
         (sender(None), 0, 0, None),
     ] {
-        let denied = grant.attach(&attach, senders, receivers).err();
+        let denied = grant
+            .attach(&attach, ConnectionRole::Normal, senders, receivers)
+            .err();
         let condition = denied.map(|denial| denial.error().condition.to_string());
         assert_eq!(condition.as_deref(), expected, "{attach:?}");
     }
@@ -157,6 +161,38 @@ fn links_may_be_what_the_group_says() {
     assert_eq!(grant.counts.senders.load(Ordering::Relaxed), 2);
     assert!(grant.may_send_to("orders/2") && !grant.may_send_to("secrets"));
     assert!(grant.checks_user_id());
+}
+
+#[test]
+fn a_router_has_its_own_links_and_the_limits_of_its_group() {
+    let group: &[_] = &[
+        ("users", "*"),
+        ("remoteHosts", "*"),
+        ("targets", "b"),
+        ("maxReceivers", "1"),
+    ];
+    let mut policies = policies(vec![vhost("v", &[("all", group)], &[])]);
+    let neighbor = Opening {
+        neighbor: Some("R2"),
+        ..opening(1, "anonymous", "::1", "v")
+    };
+    let grant = policies.open(&neighbor).unwrap();
+    let mut control = receiver(None);
+    let source = control.source.as_mut().unwrap();
+    source.capabilities = vec![Symbol::from_static("qd.router")];
+    let router = ConnectionRole::InterRouter;
+    grant.attach(&control, router, 0, 0).unwrap();
+    grant.attach(&sender(None), router, 0, 0).unwrap();
+    assert!(grant.attach(&control, router, 0, 1).is_err());
+    assert!(grant.attach(&sender(Some("c")), router, 0, 0).is_err());
+    assert!(
+        grant
+            .attach(&control, ConnectionRole::Normal, 0, 0)
+            .is_err()
+    );
+    let answer = "amqp:/_topo/0/A/temp.1";
+    assert!(grant.may_pass_to("b") && grant.may_pass_to(answer));
+    assert!(!grant.may_pass_to("c") && !grant.may_send_to(answer));
 }
 
 #[test]
@@ -172,7 +208,10 @@ fn nothing_is_allowed_that_no_group_allows() {
         receiver(Some("x")),
         dynamic,
     ] {
-        assert!(grant.attach(&attach, 0, 0).is_err(), "{attach:?}");
+        assert!(
+            grant.attach(&attach, ConnectionRole::Normal, 0, 0).is_err(),
+            "{attach:?}"
+        );
     }
 }
 
@@ -303,6 +342,18 @@ fn wrong_rules_are_refused_by_group_and_attribute() {
     );
     let mut policies = policies(vec![vhost("v", &[], &[("aliases", Value::from("w"))])]);
     assert!(policies.set(vhost("w", &[], &[])).is_err());
+}
+
+/// What a group with these settings grants a router, `S`.
+pub(crate) fn granted(settings: &[(&str, &str)]) -> Arc<Grant> {
+    let everyone = [("users", "*"), ("remoteHosts", "*")];
+    let group = [&everyone, settings].concat();
+    let mut policies = policies(vec![vhost("v", &[("all", &group)], &[])]);
+    let opening = Opening {
+        neighbor: Some("S"),
+        ..opening(1, "anonymous", "::1", "v")
+    };
+    policies.open(&opening).unwrap()
 }
 
 type Groups<'a> = [(&'a str, &'a [(&'a str, &'a str)])];

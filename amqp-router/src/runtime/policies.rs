@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::{Error, Role, Value, condition};
+use crate::control::guard::NeighbourDenial;
 use crate::control::links::AttachRequest;
 use crate::control::table::{Direction, LinkRef, WorkerId};
 use crate::management::{Config, Entity, Invalid, Schema, read_json};
@@ -184,7 +185,7 @@ impl Service {
                 senders,
                 receivers,
             } = granted;
-            if let Err(denial) = grant.attach(&request.attach, *senders, *receivers) {
+            if let Err(denial) = grant.attach(&request.attach, request.role, *senders, *receivers) {
                 let role = match denial.role {
                     Role::Sender => "sender",
                     Role::Receiver => "receiver",
@@ -204,6 +205,25 @@ impl Service {
         if self.control.has_link(&link) {
             self.governance.count(link, connection);
         }
+    }
+
+    /// Tells of what a neighbour has said and may not say.
+    pub(crate) fn log_neighbour_denial(&self, denial: &NeighbourDenial) {
+        let conn = denial.connection;
+        let row = self.connections.get(&conn);
+        let host = row.map_or(Ipv4Addr::UNSPECIFIED.into(), ConnectionRow::remote_host);
+        let granted = self.governance.grants.get(&conn);
+        let (user, vhost) = granted.map_or(("", ""), |granted| {
+            (&*granted.grant.user, &*granted.grant.vhost)
+        });
+        info!(
+            target: "POLICY",
+            conn, "DENY announcement of router '{}' for user '{}', rhost '{host}', vhost '{}' based on {}",
+            denial.neighbour,
+            user.escape_debug(),
+            vhost.escape_debug(),
+            denial.reason,
+        );
     }
 
     /// Closes the connections of those who have been revoked.

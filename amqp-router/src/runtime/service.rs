@@ -515,6 +515,9 @@ impl Service {
                 false => info!(target: "ROUTER_CORE", "{notice}"),
             }
         }
+        while let Some(denial) = self.control.poll_neighbour_denial() {
+            self.log_neighbour_denial(&denial);
+        }
         while let Some(notice) = self.control.poll_auto_link_notice() {
             info!(target: "ROUTER_CORE", "{notice}");
         }

@@ -8,6 +8,8 @@ use crate::control::table::{LinkLoad, Remote};
 use crate::control::topology::{
     Hop, NeighbourIndex, NeighbourRow, PRIORITIES, RouterIndex, RouterRow, RouterSet, Topology,
 };
+use crate::forwarding::limits::Limits;
+use crate::policy::granted;
 
 /// Annotations in words: `to|ingress|trace `.
 pub(super) fn describe(prefix: &[u8]) -> String {
@@ -212,6 +214,33 @@ fn in_transit_a_router_adds_itself() {
         net.arrive(trunk, number, &ahead, "x", false);
         let said = net.scene.turn();
         assert_eq!(said[..], ["2: release 1", "1: start 7|0/C|0/C,0/R x"]);
+    }
+}
+
+#[test]
+fn a_governed_router_sends_to_its_targets_and_answers() {
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    let answers = net.scene.consumer(8, 10);
+    let reply = net.scene.forwarder.reply_address(answers);
+    let grant = granted(&[("targets", "7")]);
+    let limits = Limits {
+        grant: Some(grant),
+        ..Limits::default()
+    };
+    net.scene.forwarder.limit_incoming(trunk, limits);
+    net.scene.turn();
+    for (number, to, expected) in [
+        (1, "7", "1: start 7|0/C|0/C,0/R x"),
+        (2, "8", "2: 2 rejected settled"),
+        (3, "8", "2: 3 rejected settled"),
+        (4, &*reply, "3: start x"),
+        (5, "7", "1: start 7|0/C|0/C,0/R x"),
+    ] {
+        let ahead = annotated(to, "0/C", &["0/C"], 0);
+        net.arrive(trunk, number, &ahead, "x", false);
+        let said = net.scene.turn();
+        assert!(said.iter().any(|line| line == expected), "{to}: {said:?}");
     }
 }
 
