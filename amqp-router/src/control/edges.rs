@@ -10,10 +10,12 @@ use crate::codec::{Body, Error, Header, Message, RouterAnnotations, Source, Targ
 use crate::control::address::AddressKey;
 use crate::control::edge_mesh::{DISCOVERY, MeshId, NEGOTIATION};
 use crate::control::links::{
-    Accepted, Address, AttachRequest, Command, Control, LinkKind, Recipient,
+    Accepted, Address, AttachRequest, Command, Control, Link, LinkKind, Recipient,
 };
+use crate::control::network::Opened;
 use crate::control::role::Role;
 use crate::control::table::{AddressEntry, AddressId, Direction, LinkRef, Side, Treatment};
+use crate::control::trunks::Party;
 use crate::control::uplink::{TRACKING, downlink_capability, inter_edge_capability};
 
 /// What is kept of edge routers.
@@ -25,6 +27,8 @@ pub(super) struct Edges {
     senders: HashMap<AddressId, Vec<Sender>>,
     /// The mesh that the edge router of a connection says it is in.
     meshes: HashMap<u64, MeshId>,
+    /// Who the edge router of a connection is.
+    parties: HashMap<u64, Party>,
 }
 
 #[derive(Debug)]
@@ -157,9 +161,41 @@ impl Control {
         meshes.all(|mesh| mesh == Some(first)).then_some(first)
     }
 
+    /// An edge router has connected.
+    pub(super) fn edge_opened(&mut self, opened: &Opened) {
+        if opened.role == Role::Edge && self.uplink.is_none() {
+            let party = Party::of(opened);
+            self.edges.parties.insert(opened.connection, party);
+        }
+    }
+
     /// An edge router is gone.
     pub(super) fn edge_closed(&mut self, connection: u64) {
         self.edges.meshes.remove(&connection);
+        self.edges.parties.remove(&connection);
+    }
+
+    /// An edge router receives from an address: nothing new is sent to it by older connections of
+    /// its own, which it is about to leave. So it gets nothing twice, and nothing waits for a link
+    /// that goes.
+    pub(super) fn leave_older(&mut self, request: &AttachRequest, id: AddressId) {
+        let parties = &self.edges.parties;
+        let receives = request.link.direction == Direction::Outgoing;
+        let Some(party) = parties.get(&request.connection).filter(|_| receives) else {
+            return;
+        };
+        let is_older = |link: &Link| {
+            link.connection < request.connection && parties.get(&link.connection) == Some(party)
+        };
+        let address = &mut self.addresses[id.index()];
+        let links = &self.links;
+        let older = |consumer: &u64| links.get(consumer).is_some_and(is_older);
+        let Some(at) = address.consumers.iter().position(older) else {
+            return;
+        };
+        address.consumers.remove(at);
+        Arc::make_mut(&mut address.entry).destinations.remove(at);
+        self.publish(id);
     }
 
     /// An edge router sends to an address: it is told whether anybody receives from it.

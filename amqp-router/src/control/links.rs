@@ -362,6 +362,7 @@ impl Control {
         }
         if let Some(id) = follow {
             self.follow_sender(&request, id);
+            self.leave_older(&request, id);
         }
         self.follow_network();
     }

@@ -412,6 +412,7 @@ impl Control {
             ConnectionRole::InterRouterData => self.data_opened(opened),
             _ => {
                 self.uplink_opened(opened, now);
+                self.edge_opened(opened);
                 self.container_opened(opened);
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! A link that another takes the place of, while neither sender nor receiver has changed, is not
 //! simply detached: that would give its unsettled deliveries an outcome that nobody has decided on
-//! (AMQP 2.6.13). An incoming one takes its credit back and waits for the sender to say that it
-//! has none (2.6.7); then both kinds wait until everything is settled.
+//! (AMQP 2.6.13). An incoming one lets its sender send all that waits there and spend what credit
+//! is left (2.6.7); then both kinds wait until everything is settled.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,10 @@ impl Forwarder {
         if direction == Direction::Incoming
             && let Some(incoming) = self.incoming.get_mut(slot)
         {
-            incoming.ending = Some(wire.credit(incoming.terminal) == 0);
+            incoming.ending = Some(false);
+            // More than can wait for it at a router of this capacity.
+            let all = incoming.capacity.saturating_mul(4);
+            wire.set_credit(incoming.terminal, all);
             wire.drain(incoming.terminal);
         }
         self.finishing.push(Finishing {

@@ -588,3 +588,39 @@ fn what_a_real_interior_router_says_of_addresses_is_understood() {
         .collect();
     assert!(told.contains(&("Mqueue".to_owned(), true)), "{told:?}");
 }
+
+#[test]
+fn an_interior_router_sends_an_edge_router_nothing_by_what_it_is_about_to_leave() {
+    let mut net = Net::of(0, 1);
+    let interior = &mut net.routers[0];
+    for (connection, container) in [(1, "E"), (2, "E"), (3, "F")] {
+        let opened = Opened {
+            connection,
+            role: ConnectionRole::Edge,
+            container: container.into(),
+            ..Opened::default()
+        };
+        interior.opened(&opened, net.now);
+    }
+    // In turn: the newer replaces the older of the same router, and nobody else's.
+    for (connection, consumers) in [(1, 1), (3, 2), (2, 2), (1, 3)] {
+        let link = net.link(Outgoing);
+        let attach = Attach {
+            role: Role::Receiver,
+            source: Some(Source {
+                address: Some("a".into()),
+                ..Source::default()
+            }),
+            ..Attach::default()
+        };
+        let request = request(link, connection, ConnectionRole::Edge, attach);
+        net.routers[0].attach(request, net.now);
+        let id = net.routers[0].by_key["Ma"];
+        let address = net.routers[0].address(id).expect("it is there");
+        assert_eq!(
+            address.consumers(),
+            consumers,
+            "after connection {connection}"
+        );
+    }
+}
