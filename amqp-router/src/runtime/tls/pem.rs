@@ -54,24 +54,10 @@ fn decrypt(block: &str, password: Option<&str>) -> Result<PrivateKeyDer<'static>
         Document::from_pem(block).map_err(|error| format!("not valid PEM: {error}"))?;
     let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
         .map_err(|error| format!("not an encrypted PKCS#8 key: {error}"))?;
-    let key = encrypted.decrypt(password).map_err(not_opened)?;
+    let key = encrypted
+        .decrypt(password)
+        .map_err(|error| format!("the password does not open the key ({error})"))?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
-}
-
-/// Tells an encryption that we lack from a password that is wrong.
-fn not_opened(error: pkcs8::Error) -> String {
-    use pkcs8::pkcs5::Error::{
-        AlgorithmParametersInvalid, NoPbes1CryptSupport, UnsupportedAlgorithm,
-    };
-    match error {
-        pkcs8::Error::EncryptedPrivateKey(
-            AlgorithmParametersInvalid { .. } | NoPbes1CryptSupport | UnsupportedAlgorithm { .. },
-        ) => format!(
-            "the key is encrypted in a way that is not supported ({error}); convert it with \
-             'openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256'"
-        ),
-        _ => format!("the password does not open the key ({error})"),
-    }
 }
 
 /// The lines from BEGIN to END of the first block with this label.

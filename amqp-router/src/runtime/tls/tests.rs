@@ -220,20 +220,7 @@ fn an_encrypted_key_opens_with_its_password_only() {
     assert!(fault(&settings).contains("the password does not open the key"));
     settings.password = None;
     assert!(fault(&settings).contains("the profile has no password"));
-    settings.password = Some(secret("server-password"));
-    fs::write(pki.path("enc.key"), OLD_ENCRYPTION).unwrap();
-    assert!(fault(&settings).contains("encrypted in a way that is not supported"));
 }
-
-/// By PBE-SHA1-3DES of PKCS#5 version 1.
-const OLD_ENCRYPTION: &str = "\
------BEGIN ENCRYPTED PRIVATE KEY-----
-MIGxMBwGCiqGSIb3DQEMAQMwDgQIraTqMHJO9IICAggABIGQbi2JDVp2eh6Kp7FH
-qqZz4mfalhofS8BJq1NIJO7KQ9ZZPe8Ie7HLe9WoHl3h28G2paHt8s9HqvnuJ+GH
-q0H9fYgAthvlLEtLASXPLqxaTn3lqwgeafy6PWdwu+net3R5ftjp6qHZ4XVyhmNk
-59+D5AIzQyOSRWS6QdWe2lO0rk1O9iTRMvAaNTXgqngM1OSg
------END ENCRYPTED PRIVATE KEY-----
-";
 
 #[test]
 fn a_bad_profile_is_refused_with_profile_attribute_file_and_reason() {
