@@ -12,7 +12,7 @@ use crate::management::entity::{Entity, Invalid, closest};
 use crate::management::schema::Schema;
 use crate::management::syntax::{self, Section};
 
-mod check;
+pub(crate) mod check;
 #[cfg(test)]
 mod tests;
 

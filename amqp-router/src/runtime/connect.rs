@@ -282,7 +282,11 @@ fn failover_list(properties: &Fields) -> Vec<Server> {
     servers
         .iter()
         .filter_map(|server| {
-            let host = server.get("network-host")?.as_str()?.to_owned();
+            let host = server.get("network-host")?.as_str()?;
+            let bare = host
+                .strip_prefix('[')
+                .and_then(|host| host.strip_suffix(']'));
+            let host = bare.unwrap_or(host).to_owned();
             let port = server
                 .get("port")
                 .and_then(Value::as_str)

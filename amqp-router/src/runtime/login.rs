@@ -1,8 +1,8 @@
 //! How a connection authenticates, step by step, beside its worker.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,12 +10,12 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use crate::runtime::driver::ToWorker;
-use crate::runtime::sasl::{Authenticator, Mechanism, Outcome};
+use crate::runtime::sasl::{Authenticator, Mechanism, Outcome, attempt};
 use crate::runtime::scram::client::{ClientExchange, Credentials};
 use crate::runtime::scram::server::ServerExchange;
 use crate::runtime::scram::{ScramHash, new_nonce};
 use crate::runtime::service::Service;
-use crate::runtime::sources::Sources;
+use crate::runtime::sources::{Refused, Sources};
 use crate::worker::{Authentication, ConnectionId, LoginStep};
 
 /// Where a connection stands with authenticating.
@@ -24,8 +24,8 @@ pub(crate) enum Login {
     /// A client authenticates to us.
     Client {
         authenticator: Arc<Authenticator>,
-        /// Once we have sent a challenge.
-        exchange: Option<Box<(ScramHash, ServerExchange)>>,
+        /// Once we have sent a challenge; with who tries what, for the log.
+        exchange: Option<Box<(ScramHash, ServerExchange, String)>>,
     },
     /// We authenticate to a server.
     Server {
@@ -105,29 +105,38 @@ impl Service {
         let tls = row.tls.clone();
         let authenticator = Arc::clone(authenticator);
         let response = Zeroizing::new(response.map(|r| r.to_vec()).unwrap_or_default());
+        let attempt = attempt(mechanism, &response);
         match Mechanism::from_name(mechanism) {
             Some(Mechanism::Scram(hash)) => {
                 match authenticator.challenge(hash, &response, tls.as_ref()) {
                     Ok((challenge, begun)) => {
-                        *exchange = Some(Box::new((hash, begun)));
+                        *exchange = Some(Box::new((hash, begun, attempt)));
                         self.answer(asked, Authentication::Challenge(challenge));
                     }
-                    Err(reason) => self.judged(asked).tell(Outcome::Rejected { reason }, None),
+                    Err(reason) => {
+                        self.judged(asked)
+                            .tell(&attempt, Outcome::Rejected { reason }, None);
+                    }
                 }
             }
             Some(Mechanism::Plain) => {
                 let judged = self.judged(asked);
+                let seat = match judged.seat() {
+                    Ok(seat) => seat,
+                    Err(refused) => return judged.refuse(refused),
+                };
                 let mechanism = mechanism.to_owned();
                 tokio::spawn(async move {
                     let outcome = authenticator
                         .authenticate_in_background(mechanism, response, tls)
                         .await;
-                    judged.tell(outcome, None);
+                    drop(seat);
+                    judged.tell(&attempt, outcome, None);
                 });
             }
             _ => {
                 let outcome = authenticator.authenticate(mechanism, &response, tls.as_ref());
-                self.judged(asked).tell(outcome, None);
+                self.judged(asked).tell(&attempt, outcome, None);
             }
         }
     }
@@ -140,22 +149,23 @@ impl Service {
         let Some(Login::Client { exchange, .. }) = login else {
             return;
         };
-        let (outcome, proof) = match exchange.take().map(|exchange| *exchange) {
+        let (attempt, outcome, proof) = match exchange.take().map(|exchange| *exchange) {
             None => (
+                String::new(),
                 Outcome::Rejected {
                     reason: "an answer to no challenge",
                 },
                 None,
             ),
-            Some((hash, exchange)) => match exchange.finish(response) {
+            Some((hash, exchange, attempt)) => match exchange.finish(response) {
                 Ok((user, proof)) => {
                     let mechanism = Mechanism::Scram(hash);
-                    (Outcome::Accepted { user, mechanism }, Some(proof))
+                    (attempt, Outcome::Accepted { user, mechanism }, Some(proof))
                 }
-                Err(reason) => (Outcome::Rejected { reason }, None),
+                Err(reason) => (attempt, Outcome::Rejected { reason }, None),
             },
         };
-        self.judged(asked).tell(outcome, proof);
+        self.judged(asked).tell(&attempt, outcome, proof);
     }
 
     fn begin_exchange(&mut self, id: u64, mechanism: &str) -> Option<String> {
@@ -253,7 +263,7 @@ struct Judged {
 
 impl Judged {
     /// Tells a client how it ended; a failure at leisure, and later each time.
-    fn tell(self, outcome: Outcome, proof: Option<String>) {
+    fn tell(self, attempt: &str, outcome: Outcome, proof: Option<String>) {
         match outcome {
             Outcome::Accepted { user, mechanism } => self.answer(Authentication::Accepted {
                 user: Some(user),
@@ -262,17 +272,43 @@ impl Judged {
             }),
             Outcome::Rejected { reason } => {
                 let Self { id, host, .. } = &self;
-                warn!(target: "SERVER", conn = id, "Authentication of {host} failed: {reason}");
-                let delay = self.source.map(|source| {
-                    let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-                    sources.failed(source, Instant::now())
-                });
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay.unwrap_or_default()).await;
-                    self.answer(Authentication::Rejected);
-                });
+                warn!(target: "SERVER", conn = id, "Authentication of {host}{attempt} failed: {reason}");
+                self.reject();
             }
         }
+    }
+
+    /// Rejects at leisure, and later each time.
+    fn reject(self) {
+        let delay = self
+            .source
+            .map(|source| lock(&self.sources).failed(source, Instant::now()));
+        tokio::spawn(async move {
+            tokio::time::sleep(delay.unwrap_or_default()).await;
+            self.answer(Authentication::Rejected);
+        });
+    }
+
+    /// A place among the logins of its source that are in progress.
+    fn seat(&self) -> Result<Option<LoginSeat>, Refused> {
+        let Some(source) = self.source else {
+            return Ok(None);
+        };
+        lock(&self.sources).login_began(source, Instant::now())?;
+        let sources = Arc::clone(&self.sources);
+        Ok(Some(LoginSeat { sources, source }))
+    }
+
+    /// Its source has too many logins in progress: it is not heard.
+    fn refuse(self, refused: Refused) {
+        if refused.is_news {
+            let Self { id, host, .. } = &self;
+            warn!(target: "SERVER", conn = id, "Authentication of {host} is refused: {}", refused.reason);
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(REFUSAL_DELAY).await;
+            self.answer(Authentication::Rejected);
+        });
     }
 
     fn answer(self, result: Authentication) {
@@ -284,3 +320,22 @@ impl Judged {
         });
     }
 }
+
+/// A login in progress.
+struct LoginSeat {
+    sources: Arc<Mutex<Sources>>,
+    source: IpAddr,
+}
+
+impl Drop for LoginSeat {
+    fn drop(&mut self) {
+        lock(&self.sources).login_ended(self.source);
+    }
+}
+
+fn lock(sources: &Mutex<Sources>) -> MutexGuard<'_, Sources> {
+    sources.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// After how long a login that was not heard is refused.
+const REFUSAL_DELAY: Duration = Duration::from_secs(1);

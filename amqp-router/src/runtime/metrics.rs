@@ -2,6 +2,7 @@
 //! (`reference/router/config-and-management.md` §4; `docs/metrics.md` has every name).
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use crate::policy::PolicyCounts;
 use crate::runtime::manage::{Manager, VERSION};
 use crate::runtime::service::{Service, WorkerHandle};
 use crate::runtime::sources::SourceCounts;
+use crate::runtime::tls::expiry::Expiry;
 
 /// A router's totals, as management and metrics show them.
 #[derive(Debug, Default)]
@@ -94,6 +96,8 @@ pub(crate) struct Figures {
     workers: Vec<WorkerLoad>,
     /// Connectors by name, and whether their connection is open.
     connectors: Vec<(String, bool)>,
+    /// When the first certificate of a profile's attribute ends, seconds since 1970.
+    expiries: BTreeMap<(Arc<str>, &'static str), u64>,
     /// The busiest addresses by their keys.
     pub(crate) addresses: Vec<(String, AddressCounts)>,
     pub(crate) other_addresses: AddressCounts,
@@ -128,6 +132,7 @@ impl Figures {
             policy: service.governance.policies.counts(),
             sources: service.source_counts(),
             workers: service.workers.iter().map(load).collect(),
+            expiries: first_expiries(service.profiles.expiries()),
             connectors: service.connector_states().take(MOST_SERVICES).collect(),
             services: services
                 .map(|(kind, one)| (kind, Arc::clone(one)))
@@ -141,6 +146,7 @@ impl Figures {
         let mut out = Exposition::default();
         self.expose_router(&mut out);
         self.expose_own(&mut out);
+        self.expose_expiries(&mut out);
         self.expose_refusals(&mut out);
         self.expose_addresses(&mut out);
         self.expose_services(&mut out);
@@ -366,19 +372,31 @@ impl Figures {
         }
     }
 
+    fn expose_expiries(&self, out: &mut Exposition) {
+        let mut expiry = out.family(
+            Metric::Gauge,
+            "amqp_router_certificate_expiry_timestamp_seconds",
+            "When the first certificate in a file of an sslProfile expires, seconds since 1970.",
+        );
+        for ((profile, attribute), seconds) in &self.expiries {
+            expiry.sample(&[("profile", profile), ("attribute", attribute)], seconds);
+        }
+    }
+
     fn expose_refusals(&self, out: &mut Exposition) {
         let (policy, sources) = (&self.policy, &self.sources);
         let mut refused = out.family(
             Metric::Counter,
             "amqp_router_connections_refused_total",
             "Connections refused: too many a second from one source, too little memory, a TLS handshake that failed, \
-             an authentication that failed, more than maxConnections, or policy.",
+             an authentication that failed, too many logins at once from one source, more than maxConnections, or policy.",
         );
         for (reason, count) in [
             ("rate", sources.connections_refused),
             ("memory", sources.refused_for_memory),
             ("tls", sources.handshakes_failed),
             ("login", sources.logins_failed),
+            ("logins", sources.logins_refused),
             ("limit", policy.over_limit),
             ("policy", policy.opens_denied),
         ] {
@@ -499,4 +517,52 @@ fn since_1970(time: SystemTime) -> Duration {
 }
 
 /// TCP listeners and connectors, and connectors, that have figures of their own.
+/// The first end of the certificates that each attribute of a profile leads to.
+fn first_expiries(expiries: Vec<(Arc<str>, Expiry)>) -> BTreeMap<(Arc<str>, &'static str), u64> {
+    let mut first = BTreeMap::new();
+    for (profile, expiry) in expiries {
+        let seconds = since_1970(expiry.not_after).as_secs();
+        let key = (profile, expiry.attribute);
+        if first.len() < 2 * MOST_SERVICES || first.contains_key(&key) {
+            let known = first.entry(key).or_insert(seconds);
+            *known = seconds.min(*known);
+        }
+    }
+    first
+}
+
 const MOST_SERVICES: usize = 1000;
+
+#[cfg(test)]
+mod expiry_tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_of_a_file_that_ends_first_is_told() {
+        let end = |attribute, seconds| {
+            let expiry = Expiry {
+                attribute,
+                subject: "CN=a".into(),
+                fingerprint: "00".into(),
+                not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            };
+            ("server".into(), expiry)
+        };
+        let ends = vec![
+            end("caCertFile", 9),
+            end("caCertFile", 7),
+            end("certFile", 8),
+        ];
+        let figures = Figures {
+            expiries: first_expiries(ends),
+            ..Figures::default()
+        };
+        let text = figures.text();
+        for line in [
+            "{profile=\"server\",attribute=\"caCertFile\"} 7\n",
+            "{profile=\"server\",attribute=\"certFile\"} 8\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}

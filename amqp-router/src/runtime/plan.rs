@@ -583,7 +583,8 @@ fn family(entity: &Entity) -> Option<AddressFamily> {
 fn failover_servers(list: &str) -> Value {
     let server = |url: &str| {
         let (scheme, rest) = url.split_once("://").unwrap_or(("amqp", url));
-        let (host, port) = rest.rsplit_once(':').unwrap_or((rest, "5672"));
+        let (host, port) = host_and_port(rest);
+        let port = port.unwrap_or("5672");
         let pair = |key: &str, value: &str| (Value::from(Symbol::from(key)), Value::from(value));
         let mut map = vec![pair("network-host", host), pair("port", port)];
         if scheme != "amqp" {
@@ -599,6 +600,19 @@ fn failover_servers(list: &str) -> Value {
     )
 }
 
+/// Splits `host:port`; the brackets of an IPv6 host go.
+fn host_and_port(text: &str) -> (&str, Option<&str>) {
+    let bracketed = text.strip_prefix('[');
+    match bracketed.and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) => (host, rest.strip_prefix(':')),
+        None => match text.rsplit_once(':') {
+            // More than one colon: an IPv6 address by itself.
+            Some((host, port)) if !host.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        },
+    }
+}
+
 pub(crate) fn wrong(entity: &Entity, problem: String) -> Invalid {
     Invalid {
         entity: entity.label(),
@@ -612,3 +626,17 @@ const NORMAL_WINDOW: u32 = 8 * 1024 * 1024;
 const ROUTER_WINDOW: u32 = 128 * 1024 * 1024;
 /// Other routers that one router knows at most.
 const MAX_ROUTERS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_of_ipv6_loses_its_brackets() {
+        assert_eq!(host_and_port("[::1]:5671"), ("::1", Some("5671")));
+        assert_eq!(host_and_port("[::1]"), ("::1", None));
+        assert_eq!(host_and_port("fe80::1"), ("fe80::1", None));
+        assert_eq!(host_and_port("a.b:1"), ("a.b", Some("1")));
+        assert_eq!(host_and_port("a.b"), ("a.b", None));
+    }
+}

@@ -58,6 +58,14 @@ impl Mechanism {
             .find(|mechanism| mechanism.as_str().eq_ignore_ascii_case(name))
     }
 
+    /// What a `saslMechanisms` attribute names and we do not speak.
+    fn unknown(names: Option<&str>) -> Vec<&str> {
+        let names = names.unwrap_or_default().split([' ', ',', '\t']);
+        names
+            .filter(|name| !name.is_empty() && Self::from_name(name).is_none())
+            .collect()
+    }
+
     fn needs_users(self) -> bool {
         matches!(self, Self::Plain | Self::Scram(_))
     }
@@ -128,6 +136,10 @@ impl Authenticator {
         let named = mechanisms
             .as_ref()
             .is_some_and(|names| !names.trim().is_empty());
+        for unknown in Mechanism::unknown(mechanisms.as_deref()) {
+            warn!(target: "SERVER", "Listener '{listener}': saslMechanisms names {unknown}, which \
+                this router does not know; it is not offered");
+        }
         let mut mechanisms = Mechanism::list(mechanisms.as_deref());
         let listed = |mechanism| named && mechanisms.contains(&mechanism);
         let for_passwords = mechanisms.iter().find(|mechanism| mechanism.needs_users());
@@ -345,6 +357,23 @@ fn external(response: &[u8], tls: Option<&TlsInfo>) -> Result<String, &'static s
     }
 }
 
+/// Who tries to authenticate and how, for the log; never what is secret.
+pub(crate) fn attempt(mechanism: &str, response: &[u8]) -> String {
+    let user = match Mechanism::from_name(mechanism) {
+        Some(Mechanism::Plain) => plain_message(response).map(|(_, name, _)| name),
+        Some(Mechanism::Scram(_)) => std::str::from_utf8(response)
+            .ok()
+            .and_then(|text| text.split(',').find_map(|part| part.strip_prefix("n="))),
+        _ => None,
+    };
+    let cut = |text: &str| -> String { text.chars().take(MAX_SHOWN).collect() };
+    let by = format!(" by {}", cut(mechanism).escape_debug());
+    match user {
+        Some(user) => format!(" as '{}'{by}", cut(user).escape_debug()),
+        None => by,
+    }
+}
+
 /// `[authzid] NUL authcid NUL passwd` (RFC 4616 section 2).
 fn plain_message(response: &[u8]) -> Option<(&str, &str, &str)> {
     let text = std::str::from_utf8(response)
@@ -356,6 +385,8 @@ fn plain_message(response: &[u8]) -> Option<(&str, &str, &str)> {
 }
 
 const NOT_OFFERED: &str = "the mechanism was not offered";
+/// Characters of what a peer says it is that are logged.
+const MAX_SHOWN: usize = 64;
 /// Three parts of 255 bytes each, which is what RFC 4616 asks servers to take.
 const MAX_PLAIN: usize = 3 * 255 + 2;
 
@@ -381,6 +412,24 @@ mod tests {
             ["EXTERNAL", "SCRAM-SHA-256", "PLAIN", "ANONYMOUS"]
         );
         assert!(!listener.is_required());
+    }
+
+    #[test]
+    fn an_attempt_is_told_without_its_secret() {
+        assert_eq!(attempt("PLAIN", b"\0a\nb\0secret"), " as 'a\\nb' by PLAIN");
+        assert_eq!(attempt("PLAIN", b"secret"), " by PLAIN");
+        assert_eq!(
+            attempt("SCRAM-SHA-256", b"n,,n=ann,r=x"),
+            " as 'ann' by SCRAM-SHA-256"
+        );
+        assert_eq!(attempt(&"x".repeat(99), b"secret").len(), 4 + MAX_SHOWN);
+    }
+
+    #[test]
+    fn configuration_knows_the_same_mechanisms() {
+        let known = crate::management::config::check::SASL_MECHANISMS;
+        assert_eq!(known, Mechanism::ALL.map(Mechanism::as_str));
+        assert_eq!(Mechanism::unknown(Some("PLAIN, plane")), ["plane"]);
     }
 
     #[test]

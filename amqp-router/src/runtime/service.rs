@@ -575,6 +575,11 @@ impl Service {
         true
     }
 
+    /// Whether a connection is one between routers, which management does not close.
+    pub(crate) fn leads_to_router(&self, id: u64) -> bool {
+        self.connections.get(&id).is_some_and(|row| row.is_router)
+    }
+
     pub(crate) fn source_counts(&self) -> SourceCounts {
         self.lock_sources().counts()
     }

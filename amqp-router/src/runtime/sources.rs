@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     sources: HashMap<IpAddr, Source>,
+    /// PLAIN logins in progress.
+    logins: HashMap<IpAddr, u32>,
     counts: SourceCounts,
     /// When a refusal was last worth a log line.
     told: Option<Instant>,
+    /// The same of logins.
+    logins_told: Option<Instant>,
     /// Nobody may connect: the router has too little memory left.
     short_of_memory: bool,
 }
@@ -27,6 +31,8 @@ pub(crate) struct SourceCounts {
     pub(crate) refused_for_memory: u64,
     /// Authentications that failed.
     pub(crate) logins_failed: u64,
+    /// Authentications refused unheard: their source had too many in progress.
+    pub(crate) logins_refused: u64,
     /// TLS handshakes that did.
     pub(crate) handshakes_failed: u64,
 }
@@ -67,15 +73,9 @@ impl Sources {
             return Ok(());
         }
         self.counts.connections_refused += 1;
-        let is_news = self
-            .told
-            .is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
-        if is_news {
-            self.told = Some(now);
-        }
         Err(Refused {
             reason: TOO_FAST,
-            is_news,
+            is_news: is_news(&mut self.told, now),
         })
     }
 
@@ -98,6 +98,34 @@ impl Sources {
         source.failures = source.failures.saturating_add(1);
         let doublings = (source.failures - 1).min(16);
         (FIRST_DELAY * 2u32.pow(doublings)).min(LONGEST_DELAY)
+    }
+
+    /// A source begins a login that takes long to judge; [`login_ended`](Self::login_ended) is to
+    /// follow.
+    ///
+    /// # Errors
+    /// It has too many in progress.
+    pub(crate) fn login_began(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
+        let logins = self.logins.entry(network(from)).or_default();
+        if *logins < MAX_LOGINS {
+            *logins += 1;
+            return Ok(());
+        }
+        self.counts.logins_refused += 1;
+        Err(Refused {
+            reason: TOO_MANY_LOGINS,
+            is_news: is_news(&mut self.logins_told, now),
+        })
+    }
+
+    pub(crate) fn login_ended(&mut self, from: IpAddr) {
+        let from = network(from);
+        if let Some(logins) = self.logins.get_mut(&from) {
+            *logins -= 1;
+            if *logins == 0 {
+                self.logins.remove(&from);
+            }
+        }
     }
 
     /// A TLS handshake has failed.
@@ -138,6 +166,15 @@ impl Sources {
     }
 }
 
+/// True, and remembered, if nothing was told lately.
+fn is_news(told: &mut Option<Instant>, now: Instant) -> bool {
+    let is_news = told.is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
+    if is_news {
+        *told = Some(now);
+    }
+    is_news
+}
+
 fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(address) => {
@@ -158,6 +195,9 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// How long a source must be quiet for its failures to count no more.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// Logins of one source that may wait for a processor or have one.
+const MAX_LOGINS: u32 = 32;
+const TOO_MANY_LOGINS: &str = "its source has too many logins in progress";
 const TOO_FAST: &str = "it connects too fast";
 const SHORT_OF_MEMORY: &str = "the router is short of memory";
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
@@ -183,6 +223,24 @@ mod tests {
         let later = now + Duration::from_secs(1);
         sources.connected(ip("10.0.0.1"), later).unwrap();
         assert_eq!(sources.counts().connections_refused, 2);
+    }
+
+    #[test]
+    fn a_source_has_only_so_many_logins_in_progress() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        for _ in 0..MAX_LOGINS {
+            sources.login_began(ip("10.0.0.1"), now).unwrap();
+        }
+        let refused = sources.login_began(ip("10.0.0.1"), now).unwrap_err();
+        assert!(refused.is_news);
+        let refused = sources.login_began(ip("10.0.0.1"), now).unwrap_err();
+        assert!(!refused.is_news);
+        assert_eq!(sources.counts().logins_refused, 2);
+        sources.login_began(ip("10.0.0.2"), now).unwrap();
+        sources.login_ended(ip("10.0.0.1"));
+        sources.login_began(ip("10.0.0.1"), now).unwrap();
+        sources.login_ended(ip("10.0.0.2"));
+        assert_eq!(sources.logins.len(), 1);
     }
 
     #[test]

@@ -109,7 +109,26 @@ fn connection(entity: &Entity) -> Result<(), String> {
             "the attribute 'port' is '{port}', but must be amqp, amqps or 0 to 65535"
         ));
     }
+    mechanisms(entity)?;
     open_properties(entity)
+}
+
+/// A list of mechanisms of which none is known would keep everybody out.
+fn mechanisms(entity: &Entity) -> Result<(), String> {
+    let Some(names) = entity.word("saslMechanisms") else {
+        return Ok(());
+    };
+    let is_known = |name: &str| {
+        let mut known = SASL_MECHANISMS.iter();
+        known.any(|known| known.eq_ignore_ascii_case(name))
+    };
+    match names.trim().is_empty() || names.split([' ', ',', '\t']).any(is_known) {
+        true => Ok(()),
+        false => Err(format!(
+            "the attribute 'saslMechanisms' is '{names}', but must name some of {}",
+            SASL_MECHANISMS.join(", ")
+        )),
+    }
 }
 
 /// Properties of the router's own that configuration may not speak for.
@@ -228,4 +247,14 @@ const RESERVED: &[&str] = &[
     "port",
     "scheme",
     "hostname",
+];
+
+/// The SASL mechanisms that the router speaks, the best first.
+pub(crate) const SASL_MECHANISMS: [&str; 6] = [
+    "EXTERNAL",
+    "SCRAM-SHA-512",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "PLAIN",
+    "ANONYMOUS",
 ];

@@ -327,6 +327,7 @@ fn sample(schema: &Schema, attribute: &Attribute) -> (String, Value) {
         ("vhost", "aliases", _) => word("other text"),
         (_, "port", _) => word("5671"),
         (_, "sslProfile" | "proxyProfile" | "listener", _) => word("other"),
+        (_, "saslMechanisms", _) => word("PLAIN"),
         (_, "dataConnectionCount", _) => word("7"),
         ("sslProfile", "oldestValidOrdinal", _) => ("0".into(), Value::Long(0)),
         (_, _, Kind::Text | Kind::Path) => word("some text"),
@@ -399,6 +400,19 @@ fn every_attribute_goes_from_the_file_to_query() {
             assert_eq!(entity.shown(attribute.name), shown);
         }
     }
+}
+
+#[test]
+fn a_list_of_mechanisms_needs_one_that_is_known() {
+    let of = |names: &str| {
+        let text = format!("listener {{\n name: a\n port: 1\n saslMechanisms: {names}\n}}\n");
+        parse(&text).map(drop)
+    };
+    assert_eq!(of("GSSAPI plain"), Ok(()));
+    let errors = of("ANONYMUS").expect_err("none is known");
+    assert!(errors[0].contains(
+        "listener 'a': the attribute 'saslMechanisms' is 'ANONYMUS', but must name some of EXTERNAL, "
+    ));
 }
 
 proptest! {

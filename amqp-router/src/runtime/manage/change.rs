@@ -51,13 +51,19 @@ impl Manager<'_> {
         match updated.schema().name {
             "connection" => {
                 let id = updated.identity().parse().unwrap_or_default();
+                let is_closed = updated.text("adminStatus") == Some("deleted");
+                if is_closed && self.service.leads_to_router(id) {
+                    return Err(Refusal::forbidden(
+                        "You are not allowed to perform this operation.",
+                    ));
+                }
                 let traced = updated.flag("enableProtocolTrace");
                 if !self.service.trace_connection(id, traced) && traced {
                     return Err(Refusal::bad_request(
                         "the attribute 'enableProtocolTrace' is for AMQP connections, and this is another",
                     ));
                 }
-                if updated.text("adminStatus") == Some("deleted") {
+                if is_closed {
                     let error =
                         Error::new("amqp:connection:forced", "closed by a management request");
                     self.service.close_connection(id, Some(error));
