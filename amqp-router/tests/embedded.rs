@@ -169,3 +169,28 @@ async fn an_address_that_is_unavailable_is_refused() {
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Every router has an agent, also where no other address is to be had.
+#[tokio::test]
+async fn a_router_without_addresses_is_managed() {
+    let text = "router {\n id: closed\n defaultDistribution: unavailable\n}\n\
+                address {\n pattern: #\n distribution: unavailable\n}\n";
+    let config = Config::from_text("closed.conf", text).expect("valid");
+    let router = Router::start(config).expect("it starts");
+    let refused = router.sender("orders").await;
+    assert!(refused.is_err(), "nothing else is available");
+    let mut agent = router.sender("$management").await.expect("attached");
+    let outcome = agent.send(&Message::of_value("nonsense")).await;
+    assert_eq!(outcome.expect("sent"), Some(DeliveryState::Accepted));
+    let endless = "x".repeat(2 * 1024 * 1024);
+    let outcome = agent.send(&Message::of_value(endless.as_str())).await;
+    let outcome = outcome.expect("sent");
+    let Some(DeliveryState::Rejected(Some(error))) = &outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(
+        error.condition.to_string(),
+        "amqp:link:message-size-exceeded"
+    );
+    router.stop().await;
+}

@@ -278,7 +278,8 @@ fn refusals_are_counted_by_reason() {
     let scrape = Scrape::of(&router, "http");
     assert_eq!(scrape.value(name, &[("reason", "rate")]), 0.0);
     assert_eq!(scrape.value(name, &[("reason", "memory")]), 0.0);
-    assert_eq!(scrape.samples(name).count(), 6);
+    assert_eq!(scrape.value(name, &[("reason", "logins")]), 0.0);
+    assert_eq!(scrape.samples(name).count(), 7);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use interop_tests::{
-    Certificates, Job, Peer, Router, RouterBuilder, available, check_echo, connect, echo,
+    Certificates, Job, Peer, Router, RouterBuilder, ask, available, check_echo, connect, echo,
     eventually, free_port, rows, tcp_connector, tcp_listener, update,
 };
 use serde_json::{Value, json};
@@ -132,6 +132,18 @@ fn sent_by(router: &Router, role: &str) -> u64 {
         .sum()
 }
 
+/// Changes an attribute of a connection; returns the status code.
+fn change(router: &Router, row: &Row, attribute: &str, value: &str) -> i64 {
+    let entity = [
+        ("type", "io.skupper.router.connection"),
+        ("identity", row["identity"].as_str().expect("a number")),
+    ];
+    let body = json!(["map", [[["string", attribute], ["string", value]]]]);
+    let reply = ask(router, "UPDATE", &entity, body);
+    let status = &reply["application_properties"]["statusCode"];
+    status.as_i64().expect("a status")
+}
+
 fn is_possible() -> bool {
     Router::is_ours_to_configure() && available(&[Peer::Proton])
 }
@@ -155,6 +167,10 @@ fn streams_have_connections_of_their_own() {
     assert!(sent_by(&pair.b, "inter-router-data") >= 8, "answers");
     // Messages go by the connection by which routers speak.
     let before = sent_by(&pair.a, "inter-router-data");
+    for row in trunks(&pair.a) {
+        assert_eq!(change(&pair.a, &row, "enableProtocolTrace", "true"), 200);
+        assert_eq!(change(&pair.a, &row, "adminStatus", "deleted"), 403);
+    }
     let mut receiving = Peer::Proton.start(&pair.b, Job::receive("queue").count(20));
     receiving.expect("attached");
     let sent = Peer::Proton

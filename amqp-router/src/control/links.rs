@@ -258,6 +258,11 @@ impl Control {
             priority: None,
         };
         match key.class() {
+            // Every router has an agent of its own, whatever becomes of others' addresses.
+            'M' if key.text() == "$management" => AddressRule {
+                treatment: Treatment::Closest,
+                priority: None,
+            },
             'M' => self.configured.get(key.text()).cloned().unwrap_or(default),
             'T' => AddressRule {
                 treatment: Treatment::Multicast,

@@ -188,7 +188,7 @@ impl<'a> Lines<'a> {
                 .next()
                 .ok_or_else(|| format!("line {first}: the JSON is never closed"))?;
         }
-        match serde_json::from_str(&text) {
+        match serde_json::from_str(&without_spare_commas(&text)) {
             Ok(Json(value)) => Ok(value),
             Err(error) => {
                 let number = first + error.line().saturating_sub(1);
@@ -216,6 +216,33 @@ fn json_line(line: &str) -> (&str, i64) {
         }
     }
     (line, depth)
+}
+
+/// JSON without commas that nothing follows, which skrouterd overlooks: blanks in their place.
+fn without_spare_commas(json: &str) -> String {
+    let mut octets = json.as_bytes().to_vec();
+    let (mut comma, mut quoted, mut escaped) = (None, false, false);
+    for (at, c) in json.bytes().enumerate() {
+        match c {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => {
+                quoted = !quoted;
+                comma = None;
+            }
+            _ if quoted => {}
+            b',' => comma = Some(at),
+            b'}' | b']' => {
+                if let Some(comma) = comma.take() {
+                    octets[comma] = b' ';
+                }
+            }
+            _ if c.is_ascii_whitespace() => {}
+            _ => comma = None,
+        }
+    }
+    // A comma of ASCII has become a blank: it is UTF-8 still.
+    String::from_utf8(octets).unwrap_or_default()
 }
 
 /// Reads up to the `}` that closes the map that was opened in the line read last.
@@ -383,6 +410,22 @@ mod tests {
             .expect("a list");
         assert_eq!(list[1].get("x#"), Some(&Value::from("\"}")));
         assert_eq!(aliases, &Value::from("b"));
+    }
+
+    #[test]
+    fn spare_commas_are_overlooked_as_skrouterd_does() {
+        let text = "vhost {\n groups: {\n  \"a\": {\"users\": \"x, }\", },\n  \"b\": {},\n }\n \
+                    openProperties: {\"k\": [1, 2,], \"e\": \"\\\",}\",}\n}\n";
+        let sections = conf(text).expect("valid");
+        let [(_, groups), (_, properties)] = pairs(&sections[0])[..] else {
+            panic!("{sections:?}");
+        };
+        let users = groups.get("a").and_then(|group| group.get("users"));
+        assert_eq!(users, Some(&Value::from("x, }")));
+        assert_eq!(properties.get("e"), Some(&Value::from("\",}")));
+        let list = properties.get("k").and_then(Value::as_list);
+        assert_eq!(list.map(<[Value]>::len), Some(2));
+        assert!(conf("vhost {\n groups: {\"a\": 1,,}\n}\n").is_err());
     }
 
     #[test]

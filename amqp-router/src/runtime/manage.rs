@@ -34,8 +34,9 @@ async fn receive(
     worker: UnboundedSender<ToWorker>,
     requests: &WeakUnboundedSender<Request>,
 ) -> Result<(), LinkError> {
-    let mut mobile = Receiver::attach(worker.clone(), Some("$management"), CREDIT).await?;
-    let mut local = Receiver::attach(worker.clone(), Some("_local/$management"), CREDIT).await?;
+    let mobile = Receiver::attach(worker.clone(), Some("$management"), CREDIT).await?;
+    let local = Receiver::attach(worker.clone(), Some("_local/$management"), CREDIT).await?;
+    let [mut mobile, mut local] = [mobile, local].map(|one| one.limited_to(REQUEST_MAX));
     let mut replies = Sender::attach(worker, None).await?;
     ask(requests, Request::Manageable)?;
     loop {
@@ -68,6 +69,9 @@ async fn receive(
         replies.send_settled(&answer).await?;
     }
 }
+
+/// Octets of the longest request that is read.
+const REQUEST_MAX: usize = 1024 * 1024;
 
 fn ask(requests: &WeakUnboundedSender<Request>, request: Request) -> Result<(), LinkError> {
     let requests = requests.upgrade().ok_or(LinkError::Stopped)?;

@@ -23,7 +23,7 @@ use crate::runtime::budget::MEGABYTE;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
-use crate::runtime::log::Log;
+use crate::runtime::log::{Log, TimeFormat};
 use crate::runtime::manage::{self, Manager, configure_log, scope};
 use crate::runtime::metrics::Figures;
 use crate::runtime::plan::{self, Planner, address_rule, auto_link, treatment};
@@ -130,6 +130,14 @@ impl Router {
         };
         for entity in config.of("log") {
             configure(entity).map_err(|refusal| StartError::Config(refusal.to_string()))?;
+        }
+        if let Some(log) = &log {
+            let router = config.singleton("router");
+            let format = router.word("timestampFormat");
+            let time = TimeFormat::new(format, router.flag("timestampsInUTC"));
+            log.set_time_format(
+                time.map_err(|error| StartError::Config(format!("router: {error}")))?,
+            );
         }
         let mut config = config;
         load_policy_dir(&mut config)?;

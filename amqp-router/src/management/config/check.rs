@@ -179,8 +179,12 @@ pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
 
 /// Why a router of this mode cannot have the entity.
 pub(super) fn misplaced(entity: &Entity, mode: &str) -> Option<String> {
+    let kind = entity.schema().name;
+    if !matches!(kind, "listener" | "connector") {
+        return None;
+    }
     let role = entity.word("role")?;
-    let listener = entity.schema().name == "listener";
+    let listener = kind == "listener";
     let fits = match (mode, role) {
         (_, "normal" | "route-container" | "inter-network") => true,
         ("interior", "inter-router") => true,
