@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use crate::adaptors::reading::Reading;
 use crate::adaptors::trunk::Trunk;
-use crate::codec::Fields;
-use crate::control::role::{Role, peer_cost, trunking};
-use crate::control::table::{Direction, Slot};
+use crate::codec::{Fields, Value};
+use crate::control::network::Opened;
+use crate::control::role::{PRODUCT, Role, peer_cost, trunking};
+use crate::control::table::{Direction, Slot, WorkerId};
 use crate::control::trunks::Group;
 use crate::endpoint::{Connection, Departure, LinkId};
 use crate::forwarding::wire::{Allowance, Head};
@@ -112,6 +113,28 @@ pub(crate) struct ConnectionStatus {
     pub(crate) group: Option<Group>,
     /// The peer takes messages that take long by connections of their own.
     pub(crate) trunking: bool,
+}
+
+impl ConnectionStatus {
+    /// What the control plane is told of a connection that has just been opened, as far as its
+    /// worker can tell.
+    pub(crate) fn opened(&self, worker: WorkerId) -> Opened {
+        let product = self.properties.get("product").and_then(Value::as_str);
+        Opened {
+            connection: self.id,
+            worker,
+            role: self.role,
+            cost: self.cost,
+            container: self.container.clone(),
+            user: self.peer.user.clone(),
+            connector: None,
+            group: self.group.clone(),
+            trunking: self.trunking,
+            ordinal: 0,
+            foreign: product != Some(PRODUCT),
+            grant: self.peer.grant.clone(),
+        }
+    }
 }
 
 impl AmqpConnection {

@@ -11,17 +11,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::adaptors::amqp::ConnectionStatus;
 use crate::codec::{
     Attach, Error, MessageView, Progress, Role, RouterAnnotations, Source, Symbol, Target,
-    TargetNode, Value,
+    TargetNode,
 };
 use crate::control::address::{AddressKey, Identity};
 use crate::control::edge_mesh::MeshId;
 use crate::control::guard::NeighbourDenial;
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
-use crate::control::role::{PRODUCT, Role as ConnectionRole, control_capability, data_capability};
+use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
 use crate::control::table::{LinkLoad, LinkRef, Remote, Side, TableUpdate, Treatment, WorkerId};
 use crate::control::topology::{
     Hop, Ingress, NeighbourIndex, RouterIndex, RouterRow, RouterSet, Topology,
@@ -57,26 +56,6 @@ pub(crate) struct Opened {
     pub(crate) foreign: bool,
     /// What policy lets the peer do; `None` is everything.
     pub(crate) grant: Option<Arc<Grant>>,
-}
-
-impl Opened {
-    /// As far as a worker can tell.
-    pub(crate) fn of(status: &ConnectionStatus, worker: WorkerId) -> Self {
-        Self {
-            connection: status.id,
-            worker,
-            role: status.role,
-            cost: status.cost,
-            container: status.container.clone(),
-            user: status.peer.user.clone(),
-            connector: None,
-            group: status.group.clone(),
-            trunking: status.trunking,
-            ordinal: 0,
-            foreign: status.properties.get("product").and_then(Value::as_str) != Some(PRODUCT),
-            grant: status.peer.grant.clone(),
-        }
-    }
 }
 
 /// The network, seen from this router.

@@ -665,7 +665,7 @@ impl Service {
         let opened = Opened {
             connector,
             ordinal: tls.map_or(0, |tls| tls.ordinal),
-            ..Opened::of(&status, worker)
+            ..status.opened(worker)
         };
         self.control.opened(&opened, Instant::now());
         let Some(row) = self.connections.get_mut(&status.id) else {

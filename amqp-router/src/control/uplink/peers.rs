@@ -82,14 +82,12 @@ impl Control {
             peers.remove(&name);
             self.notify(UplinkNotice::PeerLost(name.clone()));
         }
-        if at > 0 {
-            return;
-        }
+        // The peer may have bid by another connection than this router does.
         if let Some(uplink) = &mut self.uplink {
             let turn = uplink.peers.election.lose(connection);
             self.take_turn(turn);
         }
-        if let Some((next, worker)) = next {
+        if let Some((next, worker)) = next.filter(|_| at == 0) {
             self.activate_peer(name, next, worker);
         }
     }

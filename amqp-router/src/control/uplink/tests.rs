@@ -5,9 +5,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use super::*;
 use crate::codec::{Attach, Role, Source, Target, TargetNode};
 use crate::control::address::Identity;
+use crate::control::edge_mesh::Election;
 use crate::control::links::{AddressRule, AttachRequest, Loss, Scope};
 use crate::control::table::{LinkLoad, Slot};
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
@@ -550,6 +554,26 @@ fn an_edge_router_is_reached_by_its_name_while_it_is_connected() {
         .collect();
     let (found, lost) = (UplinkNotice::Peer, UplinkNotice::PeerLost);
     assert_eq!(about_peers, [found("E1".into()), lost("E1".into())]);
+}
+
+/// Each end chooses by itself by which of several connections it bids.
+#[test]
+fn a_bid_goes_with_the_connection_that_it_came_by() {
+    let mut net = Net::of(2, 0);
+    let [_, second] = [net.connect(0, 1, 0), net.connect(0, 1, 0)];
+    net.lose(1);
+    let first = net.connect(0, 1, 0);
+    let bid = |started: i64, seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        Election::new(started, &mut rng)
+    };
+    let (oldest, older) = (bid(-9_000_000, 1), bid(-5_000_000, 2));
+    let mesh = |net: &Net| net.routers[1].uplink.as_ref().unwrap().peers.mesh();
+    net.routers[1].bid_heard(first, &oldest.bid().encode());
+    assert_eq!(mesh(&net), oldest.id());
+    net.lose(first);
+    net.routers[1].bid_heard(second, &older.bid().encode());
+    assert_eq!(mesh(&net), older.id(), "the oldest is there no more");
 }
 
 #[test]

@@ -682,7 +682,7 @@ impl Router {
                 let opened = Opened {
                     connector,
                     ordinal: status.group.as_ref().map_or(0, |group| group.ordinal),
-                    ..Opened::of(&status, worker)
+                    ..status.opened(worker)
                 };
                 self.control.opened(&opened, now);
             }
