@@ -39,6 +39,44 @@ fn reports_are_text_and_json() {
 }
 
 #[test]
+fn tcp_connections_are_listed_with_what_they_carry() {
+    let service = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = service.local_addr().expect("it is bound").port();
+    let port = free_port();
+    let tcp = |kind: &str, port: u16| {
+        let port = port.to_string();
+        json!([kind, {"name": "shop", "address": "s", "host": "127.0.0.1", "port": port}])
+    };
+    let router = Router::with(|entities| {
+        entities.extend([tcp("tcpListener", port), tcp("tcpConnector", to)]);
+    });
+    router.until(&["query", "tcpListener", "--where", "operStatus=up"]);
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    client.write_all(b"hello").expect("it takes five octets");
+    let (mut served, _) = service.accept().expect("a connection");
+    let mut octets = [0; 5];
+    served.read_exact(&mut octets).expect("five octets");
+    served.write_all(b"thanks").expect("it takes six octets");
+    client.read_exact(&mut [0; 6]).expect("six octets");
+
+    let report = router.json(&["tcp"]);
+    let connections = report["connections"].as_array().expect("rows").iter();
+    let mut carried: Vec<_> = connections
+        .map(|row| {
+            let of = |name: &str| row["properties"][name].to_string();
+            let dir = row["dir"].as_str().unwrap_or_default().to_owned();
+            (dir, of("qd.bytes-in"), of("qd.bytes-out"))
+        })
+        .collect();
+    carried.sort();
+    let row = |dir: &str, carried: [&str; 2]| (dir.into(), carried[0].into(), carried[1].into());
+    assert_eq!(carried, [row("in", ["5", "6"]), row("out", ["6", "5"])]);
+    let table = router.done(&["tcp"]);
+    let (_, connections) = table.split_once("Connections\n").expect("a table");
+    assert_eq!(connections.matches("shop").count(), 2, "{table}");
+}
+
+#[test]
 fn tables_fit_the_width_and_have_colours_when_told() {
     let router = Router::standalone();
     let links = router.done(&["links", "--width", "60"]);

@@ -32,7 +32,7 @@ impl Report {
             Self::Addresses => &["router.address"],
             Self::Nodes => &["router.node"],
             Self::AutoLinks => &["router.config.autoLink"],
-            Self::Tcp => &["tcpListener", "tcpConnector", "tcpConnection"],
+            Self::Tcp => &["tcpListener", "tcpConnector", "connection"],
             Self::Memory => &["routerMetrics", "allocator"],
             Self::Log => &["log"],
         }
@@ -61,7 +61,8 @@ impl Report {
         match self {
             Self::Status => json!({"router": first(0), "metrics": first(1), "nodes": rows(2)}),
             Self::Tcp => {
-                json!({"listeners": rows(0), "connectors": rows(1), "connections": rows(2)})
+                let connections: Vec<&Row> = of_tcp(&found[2].rows).collect();
+                json!({"listeners": rows(0), "connectors": rows(1), "connections": connections})
             }
             Self::Memory => json!({"metrics": first(0), "pools": rows(1)}),
             _ => rows(0),
@@ -194,11 +195,12 @@ const TCP_CONNECTORS: &[Column] = &[
 
 const TCP_CONNECTIONS: &[Column] = &[
     ("id", |row| plain(row, "identity")),
-    ("address", |row| plain(row, "address")),
+    ("service", |row| plain(row, "qd.service")),
+    ("address", |row| plain(row, "qd.address")),
     ("host", |row| plain(row, "host")),
-    ("dir", |row| plain(row, "direction")),
-    ("in", |row| octets(row, "bytesIn")),
-    ("out", |row| octets(row, "bytesOut")),
+    ("dir", |row| plain(row, "dir")),
+    ("in", |row| octets(row, "qd.bytes-in")),
+    ("out", |row| octets(row, "qd.bytes-out")),
     ("uptime", |row| duration(row, "uptimeSeconds")),
 ];
 
@@ -284,12 +286,29 @@ fn tcp(found: &[Rows], style: Style) -> String {
         ("Connectors", TCP_CONNECTORS),
         ("Connections", TCP_CONNECTIONS),
     ];
-    let part = |((title, columns), rows): (&(&str, &[Column]), &Rows)| {
-        let table = table(columns, &rows.rows, "none", style);
+    let connections: Vec<Row> = of_tcp(&found[2].rows).map(with_properties).collect();
+    let rows = [&found[0].rows, &found[1].rows, &connections];
+    let part = |((title, columns), rows): (&(&str, &[Column]), &Vec<Row>)| {
+        let table = table(columns, rows, "none", style);
         format!("{}\n{table}", painted_title(title, style))
     };
-    let parts: Vec<String> = parts.iter().zip(found).map(part).collect();
+    let parts: Vec<String> = parts.iter().zip(rows).map(part).collect();
     parts.join("\n")
+}
+
+/// The rows of connections that are TCP clients' and services'.
+fn of_tcp(rows: &[Row]) -> impl Iterator<Item = &Row> {
+    rows.iter()
+        .filter(|row| row.get("container").and_then(Json::as_str) == Some("TcpAdaptor"))
+}
+
+/// With what a connection says of itself beyond its attributes.
+fn with_properties(row: &Row) -> Row {
+    let mut row = row.clone();
+    if let Some(Json::Object(properties)) = row.remove("properties") {
+        row.extend(properties);
+    }
+    row
 }
 
 fn memory(found: &[Rows], style: Style) -> String {
