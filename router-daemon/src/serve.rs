@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use amqp_router::runtime::log::{Format, Log};
 use amqp_router::runtime::shutdown::{Asked, Signals};
-use amqp_router::{Config, ConfigErrors, Router};
+use amqp_router::{Config, ConfigError, ConfigErrors, Router};
 use tracing::{error, info, warn};
 
 use crate::{LogFormat, Options, detach};
@@ -128,11 +128,14 @@ async fn reload(router: &Router, file: Option<&Path>) {
 }
 
 fn load(file: &Path) -> Result<Config, String> {
-    let name = file.display().to_string();
     let fault = |errors: ConfigErrors| {
-        let text = errors.to_string();
-        let text = text.strip_prefix(&format!("{name}: ")).unwrap_or(&text);
-        format!("Exception: Cannot load configuration file {name}: {text}")
+        let mistakes: Vec<_> = errors.0.iter().map(ConfigError::within_file).collect();
+        let text = match &mistakes[..] {
+            [one] => format!(" {one}"),
+            many => many.iter().map(|one| format!("\n  {one}")).collect(),
+        };
+        let name = file.display();
+        format!("Exception: Cannot load configuration file {name}:{text}")
     };
     Config::from_file(file).map_err(fault)
 }

@@ -203,6 +203,65 @@ fn a_configuration_is_checked_without_starting() {
     assert_eq!(output.status.code(), Some(1));
     let errors = text(&output.stderr);
     assert!(errors.contains("did you mean 'port'?"), "{errors}");
+    assert_eq!(errors.matches("bad.conf").count(), 1, "{errors}");
+    assert!(errors.contains("bad.conf: line 1: "), "{errors}");
+
+    fs::write(&bad, "listener {\n prot: 0\n}\nconnector {\n cots: 1\n}\n").unwrap();
+    let output = run(&["check", bad.to_str().unwrap()], "");
+    let errors = text(&output.stderr);
+    assert_eq!(errors.matches("bad.conf").count(), 1, "{errors}");
+    for line in ["\n  line 1: listener", "\n  line 4: connector"] {
+        assert!(errors.contains(line), "{errors}");
+    }
+}
+
+#[test]
+fn what_the_log_cannot_do_is_found_before_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("router.conf");
+    for (section, expected) in [
+        (
+            "log {\n module: SERVER\n enable: loud\n}\n",
+            "log: the attribute 'enable': 'loud' is not a level",
+        ),
+        (
+            "router {\n timestampFormat: %Q\n}\n",
+            "router: timestampFormat '%Q': ",
+        ),
+    ] {
+        fs::write(&file, section).unwrap();
+        for arguments in [&["check"][..], &["-c"]] {
+            let arguments = [arguments, &[file.to_str().unwrap()]].concat();
+            let output = run(&arguments, "");
+            let errors = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+            assert!(errors.contains(expected), "{arguments:?}: {errors}");
+        }
+    }
+}
+
+#[test]
+fn the_time_is_logged_as_the_router_entity_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("router.conf");
+    fs::write(
+        &file,
+        "router {\n id: R\n timestampFormat: at %Y it is\n timestampsInUTC: yes\n}\n\
+         listener {\n name: l\n host: 127.0.0.1\n port: 0\n}\n",
+    )
+    .unwrap();
+    let mut router = start(&["-c", file.to_str().unwrap()]);
+    signal_it(&router, Signal::SIGTERM);
+    assert_eq!(wait(&mut router).code(), Some(0));
+    let mut log = String::new();
+    let errors = router.stderr.as_mut().expect("it is ours");
+    errors.read_to_string(&mut log).unwrap();
+    let stopping = log
+        .lines()
+        .find(|line| line.contains("Stopping on SIGTERM"));
+    let stopping = stopping.unwrap_or_else(|| panic!("not in: {log}"));
+    assert!(stopping.starts_with("at 20"), "{stopping}");
+    assert!(stopping.contains(" it is ROUTER (info) "), "{stopping}");
 }
 
 /// A configuration that gets in nobody's way.

@@ -82,6 +82,16 @@ impl fmt::Display for ConfigError {
     }
 }
 
+impl ConfigError {
+    /// The mistake for someone who knows which file it is in: `line 3: …`.
+    pub fn within_file(&self) -> String {
+        match self.line {
+            Some(line) => format!("line {line}: {}", self.problem),
+            None => self.problem.clone(),
+        }
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, error) in self.0.iter().enumerate() {
