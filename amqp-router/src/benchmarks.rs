@@ -235,7 +235,7 @@ impl Forwarding {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: None,
+            network: Default::default(),
             tenant: None,
         };
         let forwarder = Forwarder::new(Settings {

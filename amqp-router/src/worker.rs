@@ -102,7 +102,14 @@ pub(crate) enum WorkerEvent {
     /// A peer wants to attach a link.
     Attach(Box<AttachRequest>),
     /// A link is gone.
-    Detached { link: LinkRef, loss: Loss },
+    Detached {
+        link: LinkRef,
+        loss: Loss,
+        /// False where it may come back, or goes with its session or connection.
+        closed: bool,
+    },
+    /// A session of the connection `id` has ended, and not because all is done.
+    SessionFailed { id: u64, error: Error },
     /// A link that the control plane wanted is not to be had.
     NotAttached {
         ticket: Ticket,
@@ -151,6 +158,7 @@ pub(crate) struct WorkerFigures {
     pub(crate) tcp: Census,
     /// AMQP peers that were cut off because they did not read.
     pub(crate) cut_off: u64,
+    pub(crate) pools: Vec<Pool>,
 }
 
 impl Worker {
@@ -445,12 +453,15 @@ impl Worker {
             addresses: self.forwarder.address_counts().collect(),
             counts: self.counts(),
             backlog: self.backlog(now),
-            pools: [self.connections.pool()]
-                .into_iter()
-                .chain(self.forwarder.pools())
-                .collect(),
+            pools: self.pools(),
             in_flight: self.forwarder.in_flight(),
         }
+    }
+
+    fn pools(&self) -> Vec<Pool> {
+        let connections = [self.connections.pool()];
+        let pools = connections.into_iter().chain(self.forwarder.pools());
+        pools.collect()
     }
 
     fn counts(&self) -> WorkerCounts {
@@ -475,6 +486,7 @@ impl Worker {
             backlog: self.backlog(now),
             tcp: open,
             cut_off: self.cut_off,
+            pools: self.pools(),
         }
     }
 
@@ -615,7 +627,10 @@ impl Worker {
                 self.events.push_back(WorkerEvent::Attach(request));
             }
             Event::Detached {
-                link, token, error, ..
+                link,
+                token,
+                closed,
+                error,
             } => {
                 let asked = amqp.trunk.as_mut().and_then(|trunk| trunk.attached(link));
                 if let Some(Purpose::Proxy(ticket)) = asked {
@@ -624,10 +639,16 @@ impl Worker {
                         .push_back(WorkerEvent::NotAttached { ticket, error });
                 }
                 if let Some((direction, index)) = link_of(token) {
-                    self.detached(connection, direction, index, error, now);
+                    self.detached(connection, (direction, index), closed, error, now);
                 }
             }
             Event::Ended { session, error } => {
+                if let Some(error) = &error {
+                    self.events.push_back(WorkerEvent::SessionFailed {
+                        id: amqp.id,
+                        error: error.clone(),
+                    });
+                }
                 let trunk = amqp.trunk.as_mut();
                 let waiting = trunk.map(|trunk| trunk.ended(session)).unwrap_or_default();
                 for (ticket, _) in waiting {
@@ -827,8 +848,8 @@ impl Worker {
     fn detached(
         &mut self,
         at: ConnectionId,
-        direction: Direction,
-        index: u32,
+        (direction, index): (Direction, u32),
+        closed: bool,
         error: Option<Error>,
         now: Instant,
     ) {
@@ -843,7 +864,8 @@ impl Worker {
             slot,
         };
         let loss = Loss::Detached(error);
-        self.events.push_back(WorkerEvent::Detached { link, loss });
+        self.events
+            .push_back(WorkerEvent::Detached { link, loss, closed });
     }
 
     fn remove_link(&mut self, direction: Direction, slot: Slot, now: Instant) {
@@ -878,8 +900,11 @@ impl Worker {
                 direction,
                 slot,
             };
-            let loss = Loss::Connection;
-            self.events.push_back(WorkerEvent::Detached { link, loss });
+            self.events.push_back(WorkerEvent::Detached {
+                link,
+                loss: Loss::Connection,
+                closed: false,
+            });
         }
     }
 

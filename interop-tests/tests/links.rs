@@ -1,6 +1,7 @@
 //! Links: credit and drain, detach and attach again, dynamic nodes, refusals.
 
-use interop_tests::{Job, Outcome, Peer, Router, available, clients};
+use interop_tests::{Job, Outcome, Peer, Router, RouterBuilder, ask, available, clients, rows};
+use serde_json::json;
 use std::{thread, time::Duration};
 
 clients!(drain_returns_all_credit: proton Proton, rhea Rhea);
@@ -73,6 +74,38 @@ fn a_dynamic_source_has_an_address_of_its_own(peer: Peer) {
         peer.start(&router, Job::send(&address).count(1)).finish();
         assert_eq!(receiver.finish().named("message").len(), 1);
     }
+}
+
+#[test]
+fn a_network_gets_its_name_while_the_router_works() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let router = RouterBuilder::new().start();
+    let address = || {
+        let mut receiver = Peer::Proton.start(&router, Job::receive_dynamic().count(1));
+        let attached = receiver.expect("attached");
+        let address = attached["address"].as_str().expect("an address").to_owned();
+        Peer::Proton
+            .start(&router, Job::send(&address).count(1))
+            .finish();
+        assert_eq!(receiver.finish().named("message").len(), 1, "{address}");
+        address
+    };
+    assert!(address().starts_with("amqp:/_topo/0/"));
+    let identity = rows(&router, "network")[0]["identity"].clone();
+    let identity = identity.as_str().expect("an identity");
+    let named = json!(["map", [[["string", "networkId"], ["string", "north"]]]]);
+    let subject = [
+        ("type", "io.skupper.router.network"),
+        ("identity", identity),
+    ];
+    let reply = ask(&router, "UPDATE", &subject, named);
+    assert_eq!(
+        reply["application_properties"]["statusCode"], 200,
+        "{reply}"
+    );
+    assert!(address().starts_with("amqp:/_xtopo/north/0/"));
 }
 
 fn credit_limits_what_arrives(peer: Peer) {

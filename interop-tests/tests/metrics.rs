@@ -426,6 +426,7 @@ fn a_router_is_ready_when_it_is_in_the_network() {
         let scrape = Scrape::of(&a, "http");
         scrape.value("qdr_routers_total", &[]) == 1.0
             && scrape.value("qdr_last_topology_change_timestamp", &[]) > 1.7e9
+            && scrape.value("amqp_router_route_changes_total", &[]) >= 1.0
     });
     assert_eq!(rows(&a, "routerMetrics")[0]["nodeCount"], 1);
 
@@ -482,6 +483,7 @@ const SKROUTERD: &[(&str, &str)] = &[
     ("qdr_amqp_service_connections", "gauge"),
     ("qdr_http1_service_connections", "gauge"),
     ("qdr_http2_service_connections", "gauge"),
+    ("qdr_alloc_pool_bytes", "gauge"),
     ("qdr_router_vmsize_bytes", "gauge"),
     ("qdr_router_rss_bytes", "gauge"),
 ];

@@ -7,7 +7,9 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use interop_tests::{Certificates, Job, Peer, Router, RouterBuilder, ask, available};
+use interop_tests::{
+    Certificates, Job, Peer, Router, RouterBuilder, ask, available, create, delete,
+};
 use serde_json::{Value, json};
 
 /// Each of them is told what suits, and the log has one line of it.
@@ -120,6 +122,32 @@ fn profile(name: &str, certificates: &Certificates) -> Value {
         "privateKeyFile": certificates.path("server.key"),
         "caCertFile": certificates.path("ca.pem"),
     })
+}
+
+/// Who has changed what can be read afterwards, but not to which secret.
+#[test]
+fn changes_by_management_are_logged() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let router = RouterBuilder::new().start();
+    let address = json!({"name": "mine", "prefix": "mine"});
+    assert_eq!(create(&router, "router.config.address", &address), 201);
+    wait_for(&router, "AGENT (info) CREATE address 'mine'", 1);
+    assert_eq!(create(&router, "router.config.address", &address), 400);
+    wait_for(&router, "AGENT (error) Error performing CREATE: ", 1);
+    let proxy =
+        json!({"name": "p", "host": "h", "port": "1", "username": "u", "password": "pass:hunter2"});
+    assert_eq!(create(&router, "proxyProfile", &proxy), 201);
+    let password = json!({"password": "pass:hunter3"});
+    assert_eq!(
+        interop_tests::update(&router, "proxyProfile", "p", &password),
+        200
+    );
+    wait_for(&router, "AGENT (info) UPDATE proxyProfile 'p': password", 1);
+    assert_eq!(delete(&router, "router.config.address", "mine"), 204);
+    wait_for(&router, "AGENT (info) DELETE address 'mine'", 1);
+    assert!(!router.log().contains("hunter"), "{}", router.log());
 }
 
 /// Updates the sslProfile 'server'; returns the properties of the answer.

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use slab::Slab;
 
-use crate::codec::{Attach, Error, Fields, Role, Source, Symbol, Target};
+use crate::codec::{
+    Attach, Error, ExpiryPolicy, Fields, Role, Source, Symbol, Target, TerminusDurability,
+};
 use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN, UPLINK};
 use crate::control::auto_links::AutoLinks;
 use crate::control::edges::Edges;
@@ -224,6 +226,10 @@ impl Control {
         }
     }
 
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The next command, and whom it is for.
     pub(crate) fn poll_command(&mut self) -> Option<(Recipient, Command)> {
         match self.commands.pop_front() {
@@ -293,7 +299,7 @@ impl Control {
     }
 
     /// A link that was accepted.
-    pub(super) fn filed(&self, link: LinkRef) -> Option<&Link> {
+    pub(crate) fn filed(&self, link: LinkRef) -> Option<&Link> {
         self.links.get(self.link_ids.get(&link)?)
     }
 
@@ -430,6 +436,11 @@ impl Control {
             }
             None => return Err(Error::new("amqp:invalid-field", "the link has no target")),
         };
+        goes_with_its_link(
+            &mut node.durable,
+            &mut node.expiry_policy,
+            &mut node.timeout,
+        );
         let address = if node.dynamic {
             let discriminator = self.discriminator();
             let name = self.identity.dynamic_target(&discriminator);
@@ -475,6 +486,11 @@ impl Control {
                 }
             }
         };
+        goes_with_its_link(
+            &mut source.durable,
+            &mut source.expiry_policy,
+            &mut source.timeout,
+        );
         // Filters are the sender's to confirm (AMQP 3.5.3): this router applies none.
         source.filter = Fields::default();
         Ok(Accepted {
@@ -716,6 +732,21 @@ pub(super) struct Accepted {
     pub(super) kind: LinkKind,
 }
 
+/// A terminus of this router is gone when its link is, and its peer is told so where it wants
+/// another (AMQP 3.5.3 to 3.5.6).
+fn goes_with_its_link(
+    durable: &mut TerminusDurability,
+    expiry_policy: &mut ExpiryPolicy,
+    timeout: &mut Duration,
+) {
+    let wants_more = *durable != TerminusDurability::None || !timeout.is_zero();
+    if wants_more || *expiry_policy != ExpiryPolicy::default() {
+        *durable = TerminusDurability::None;
+        *expiry_policy = ExpiryPolicy::LinkDetach;
+        *timeout = Duration::ZERO;
+    }
+}
+
 fn unavailable() -> Error {
     Error::new("amqp:not-found", "Node not found")
 }
@@ -727,3 +758,6 @@ const ALPHABET: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 pub(crate) fn anonymous_relay() -> Symbol {
     Symbol::from("ANONYMOUS-RELAY")
 }
+
+#[cfg(test)]
+mod tests;

@@ -528,6 +528,12 @@ impl Control {
         self.network.as_ref()?.mesh.last_change()
     }
 
+    /// How often the ways to other routers have become others.
+    pub(crate) fn route_changes(&self) -> u64 {
+        let network = self.network.as_ref();
+        network.map_or(0, |network| network.mesh.route_changes())
+    }
+
     /// How many other routers are known.
     pub(crate) fn router_count(&self) -> usize {
         let network = self.network.as_ref();

@@ -171,7 +171,7 @@ mod tests {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: None,
+            network: Default::default(),
             tenant: None,
         };
         Control::new(Arc::new(identity), Treatment::Balanced, [0; 32])

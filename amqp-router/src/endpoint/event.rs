@@ -62,7 +62,7 @@ pub(crate) enum Event {
     Detached {
         link: LinkId,
         token: u32,
-        #[cfg_attr(not(test), allow(dead_code, reason = "tests look at it"))]
+        /// The peer's word; false where the link goes with its session.
         closed: bool,
         /// The peer's reason, or ours if the peer broke the rules.
         error: Option<Error>,

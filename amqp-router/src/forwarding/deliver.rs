@@ -10,7 +10,6 @@ use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Origin, Outbound};
 use crate::forwarding::inspect;
 use crate::forwarding::mailbox::Envelope;
-use crate::forwarding::stats::Party;
 use crate::forwarding::stream::Body;
 use crate::forwarding::wire::{Allowance, Head, Wire};
 
@@ -356,10 +355,7 @@ impl Forwarder {
             let party = outgoing.party;
             let address = outbound.envelope.address;
             self.addresses.count_egress(address, party);
-            self.counts.egress += 1;
-            if party == Party::Container {
-                self.counts.containers.egress += 1;
-            }
+            self.counts.went(party);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::forwarding::inspect::{self, Inspected};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
-use crate::forwarding::stats::{AddressCounts, Party, Pool, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Pool, WorkerCounts};
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
 use crate::forwarding::treatment::Journey;
@@ -188,9 +188,8 @@ impl Forwarder {
             Some(message_format) => {
                 incoming.current = None;
                 incoming.counts.deliveries += 1;
-                self.counts.ingress += u64::from(!incoming.from_router);
-                if incoming.party == Party::Container {
-                    self.counts.containers.ingress += 1;
+                if !incoming.from_router {
+                    self.counts.came(incoming.party);
                 }
                 if arrival.aborted {
                     self.release(wire, arrival.link, 1);

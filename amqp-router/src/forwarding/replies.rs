@@ -79,7 +79,7 @@ mod tests {
             let identity = Identity {
                 id: "R".into(),
                 edge: false,
-                network: None,
+                network: Default::default(),
                 tenant,
             };
             let replies = Replies::new([7; 16]);

@@ -77,6 +77,19 @@ impl Pool {
             used: slab.len(),
         }
     }
+
+    /// Adds pools to others, kind by kind.
+    pub(crate) fn add_all<'a>(pools: &mut Vec<Self>, more: impl IntoIterator<Item = &'a Self>) {
+        for pool in more {
+            match pools.iter_mut().find(|known| known.kind == pool.kind) {
+                Some(known) => {
+                    known.slots += pool.slots;
+                    known.used += pool.used;
+                }
+                None => pools.push(*pool),
+            }
+        }
+    }
 }
 
 /// Who is at the other end of a link, where counters tell them apart.
@@ -205,6 +218,19 @@ pub(crate) struct WorkerCounts {
 }
 
 impl WorkerCounts {
+    /// What programs in this process send and receive is not the network's.
+    #[inline]
+    pub(super) fn came(&mut self, from: Party) {
+        self.ingress += u64::from(from != Party::Program);
+        self.containers.ingress += u64::from(from == Party::Container);
+    }
+
+    #[inline]
+    pub(super) fn went(&mut self, to: Party) {
+        self.egress += u64::from(to != Party::Program);
+        self.containers.egress += u64::from(to == Party::Container);
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency);
         self.outcomes.add(&other.outcomes);

@@ -220,7 +220,7 @@ impl Scene {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: None,
+            network: Default::default(),
             tenant: None,
         };
         let settings = Settings {

@@ -58,6 +58,18 @@ enum Operation {
     Reload,
 }
 
+impl Operation {
+    /// Its name, if it is to change something.
+    fn change(&self) -> Option<&'static str> {
+        match self {
+            Self::Create { .. } => Some("CREATE"),
+            Self::Update { .. } => Some("UPDATE"),
+            Self::Delete(_) => Some("DELETE"),
+            _ => None,
+        }
+    }
+}
+
 /// Which entity a request is about.
 pub(crate) struct Subject {
     schema: Option<&'static Schema>,
@@ -94,6 +106,9 @@ pub(crate) trait Backend {
     /// Takes an entity out of work.
     fn delete(&mut self, entity: &Entity) -> Result<(), Refusal>;
 
+    /// Hears that a change is not made.
+    fn refused(&mut self, operation: &'static str, refusal: &Refusal);
+
     /// The management addresses of all routers that this one knows, its own included.
     fn nodes(&mut self) -> Vec<String>;
 
@@ -121,9 +136,15 @@ pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Box<Message>> 
 
 /// Carries a request out and words the answer.
 pub(crate) fn answer(request: Request, backend: &mut dyn Backend) -> Message {
+    let change = request.operation.change();
     match perform(request.operation, backend) {
         Ok((code, body)) => request.reply.message(code, reason(code), body),
-        Err(refusal) => request.reply.refuse(refusal),
+        Err(refusal) => {
+            if let Some(operation) = change {
+                backend.refused(operation, &refusal);
+            }
+            request.reply.refuse(refusal)
+        }
     }
 }
 

@@ -177,6 +177,7 @@ pub(crate) struct Mesh {
     last_hello: Option<Instant>,
     last_ra: Option<Instant>,
     last_change: Option<Instant>,
+    route_changes: u64,
     /// Paths are to be computed anew.
     stale: bool,
     computed: Option<Instant>,
@@ -219,6 +220,7 @@ impl Mesh {
             last_hello: None,
             last_ra: None,
             last_change: None,
+            route_changes: 0,
             stale: false,
             computed: None,
             told: Some(now),
@@ -309,6 +311,11 @@ impl Mesh {
     /// When a router or a link between routers last came or went.
     pub(crate) fn last_change(&self) -> Option<Instant> {
         self.last_change
+    }
+
+    /// How often the ways to other routers have become others.
+    pub(crate) fn route_changes(&self) -> u64 {
+        self.route_changes
     }
 
     /// This router and all others that are known.
@@ -856,6 +863,7 @@ impl Mesh {
             };
         }
         if *self.routes != routes {
+            self.route_changes += 1;
             self.routes = Arc::new(routes);
             let routes = Arc::clone(&self.routes);
             self.outputs.push_back(Output::Routes(routes));

@@ -125,8 +125,8 @@ impl ConnectorState {
         self.with(|reconnect| reconnect.message().to_owned())
     }
 
-    pub(crate) fn failover_urls(&self) -> Option<String> {
-        self.with(|reconnect| reconnect.failover_urls())
+    pub(crate) fn failover_urls(&self, scheme: &str) -> String {
+        self.with(|reconnect| reconnect.failover_urls(scheme))
     }
 
     /// Has the next attempts use another proxy, if it has the name of the one in use.

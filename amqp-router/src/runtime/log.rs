@@ -247,6 +247,18 @@ pub struct Settings {
     pub output_file: Option<String>,
 }
 
+impl Settings {
+    /// These, and skrouterd's defaults for what is absent.
+    pub(crate) fn or_default(self) -> Self {
+        Self {
+            enable: self.enable.or_else(|| Some(Levels::default())),
+            include_timestamp: self.include_timestamp.or(Some(true)),
+            include_source: self.include_source.or(Some(false)),
+            output_file: self.output_file.or_else(|| Some("stderr".into())),
+        }
+    }
+}
+
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {

@@ -1,9 +1,13 @@
 //! The management agent at work: requests that arrive at `$management`, and the router that they
 //! are about.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
-use tracing::debug;
+use tokio::time::sleep;
+use tracing::{debug, error, info};
 
 use crate::codec::{Error, Message, Value};
 use crate::management::agent::{self, Backend, Refusal, Subject};
@@ -19,21 +23,31 @@ mod apply;
 mod change;
 mod rows;
 
-pub(crate) use change::{configure_log, scope};
+pub(crate) use change::scope;
 
-/// Receives requests, one after another, until the router stops.
+/// Receives requests, one after another, until the router stops; whatever ends its links, it
+/// attaches again.
 pub(crate) async fn serve(
     worker: UnboundedSender<ToWorker>,
     requests: WeakUnboundedSender<Request>,
 ) {
-    // An error means that the router is stopping.
-    let _ = receive(worker, &requests).await;
+    loop {
+        let error = match receive(worker.clone(), &requests).await {
+            Err(LinkError::Stopped) => return,
+            Err(error) => error,
+        };
+        error!(target: "AGENT", "The router cannot be managed: {error}");
+        if ask(&requests, Request::Unmanageable(error)).is_err() {
+            return;
+        }
+        sleep(ATTACH_AGAIN).await;
+    }
 }
 
 async fn receive(
     worker: UnboundedSender<ToWorker>,
     requests: &WeakUnboundedSender<Request>,
-) -> Result<(), LinkError> {
+) -> Result<Infallible, LinkError> {
     let mobile = Receiver::attach(worker.clone(), Some("$management"), CREDIT).await?;
     let local = Receiver::attach(worker.clone(), Some("_local/$management"), CREDIT).await?;
     let [mut mobile, mut local] = [mobile, local].map(|one| one.limited_to(REQUEST_MAX));
@@ -99,6 +113,10 @@ impl Manager<'_> {
         Module::all()
             .map(|module| {
                 let settings = log.settings(module);
+                let settings = match module {
+                    Module::Default => settings.or_default(),
+                    _ => settings,
+                };
                 let mut entity = of_type("log");
                 entity.set("module", module.as_str());
                 entity.identify(0);
@@ -149,7 +167,11 @@ impl Manager<'_> {
                 if let Some(state) = self.service.connector(entity.name()) {
                     entity.set("connectionStatus", state.status().as_str());
                     entity.set("connectionMsg", state.message());
-                    entity.set("failoverUrls", state.failover_urls());
+                    let scheme = match entity.word("sslProfile") {
+                        Some(_) => "amqps",
+                        None => "amqp",
+                    };
+                    entity.set("failoverUrls", state.failover_urls(scheme));
                 }
             }
             "policy" => self.service.fill_policy(&mut entity),
@@ -206,7 +228,9 @@ impl Backend for Manager<'_> {
     }
 
     fn create(&mut self, entity: Entity) -> Result<Entity, Refusal> {
-        self.add(entity)
+        let created = self.add(entity)?;
+        info!(target: "AGENT", "CREATE {}", created.label());
+        Ok(created)
     }
 
     fn update(
@@ -214,11 +238,21 @@ impl Backend for Manager<'_> {
         entity: &Entity,
         attributes: &[(String, Value)],
     ) -> Result<Entity, Refusal> {
-        self.change(entity, attributes)
+        let updated = self.change(entity, attributes)?;
+        // Their values may be secrets.
+        let names: Vec<&str> = attributes.iter().map(|(name, _)| &**name).collect();
+        info!(target: "AGENT", "UPDATE {}: {}", updated.label(), names.join(", ").escape_debug());
+        Ok(updated)
     }
 
     fn delete(&mut self, entity: &Entity) -> Result<(), Refusal> {
-        self.drop_entity(entity)
+        self.drop_entity(entity)?;
+        info!(target: "AGENT", "DELETE {}", entity.label());
+        Ok(())
+    }
+
+    fn refused(&mut self, operation: &'static str, refusal: &Refusal) {
+        error!(target: "AGENT", "Error performing {operation}: {refusal}");
     }
 
     fn nodes(&mut self) -> Vec<String> {
@@ -271,3 +305,56 @@ fn hostname() -> Option<String> {
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Requests that may wait.
 const CREDIT: u32 = 250;
+/// How long the agent waits before it attaches again.
+const ATTACH_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::adaptors::local::{LocalEvent, LocalLinkId};
+    use crate::runtime::driver::LocalRequest;
+    use crate::runtime::router::Request;
+    use crate::worker::ConnectionId;
+
+    /// Refuses every link.
+    async fn refuse(mut inbox: tokio::sync::mpsc::UnboundedReceiver<ToWorker>) {
+        let mut program = None;
+        while let Some(message) = inbox.recv().await {
+            match message {
+                ToWorker::AddLocal { events, reply } => {
+                    program = Some(events);
+                    let _ = reply.send(ConnectionId(0));
+                }
+                ToWorker::Local {
+                    request: LocalRequest::Attach { reply, .. },
+                    ..
+                } => {
+                    let link = LocalLinkId(0);
+                    let _ = reply.send(link);
+                    let error = Error::new("amqp:not-found", "no such address");
+                    let events = program.as_ref().expect("it was added");
+                    let _ = events.send(LocalEvent::Refused { link, error });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_cannot_attach_says_so_and_tries_again() {
+        let (worker, inbox) = unbounded_channel();
+        tokio::spawn(refuse(inbox));
+        let (requests, mut asked) = unbounded_channel();
+        tokio::spawn(serve(worker, requests.downgrade()));
+        for _ in 0..3 {
+            match asked.recv().await {
+                Some(Request::Unmanageable(error)) => {
+                    assert!(error.to_string().contains("no such address"), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

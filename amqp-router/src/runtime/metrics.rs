@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::adaptors::tcp::Census;
 use crate::adaptors::tcp::TcpService;
-use crate::forwarding::stats::{AddressCounts, Backlog, LATENCY_BOUNDS, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, LATENCY_BOUNDS, Pool, WorkerCounts};
 use crate::management::{Config, Exposition, Metric};
 use crate::policy::PolicyCounts;
 use crate::runtime::manage::{Manager, VERSION};
@@ -89,9 +89,11 @@ pub(crate) struct Figures {
     started: Duration,
     /// Zero if the network has never changed.
     changed: Duration,
+    route_changes: u64,
     policy: PolicyCounts,
     /// AMQP peers that were cut off because they did not read.
     pub(crate) cut_off: u64,
+    pub(crate) pools: Vec<Pool>,
     sources: SourceCounts,
     workers: Vec<WorkerLoad>,
     /// Connectors by name, and whether their connection is open.
@@ -129,6 +131,7 @@ impl Figures {
             changed: changed.map_or(Duration::ZERO, |changed| {
                 since_1970(service.started_at + changed.duration_since(service.started))
             }),
+            route_changes: service.control.route_changes(),
             policy: service.governance.policies.counts(),
             sources: service.source_counts(),
             workers: service.workers.iter().map(load).collect(),
@@ -327,7 +330,41 @@ impl Figures {
         }
     }
 
+    /// The memory of what there are many of.
+    fn expose_pools(&self, out: &mut Exposition) {
+        let octets = |pool: &Pool| pool.size * pool.slots;
+        out.gauge(
+            "qdr_alloc_pool_bytes",
+            "Octets of all pools of objects.",
+            self.pools.iter().map(octets).sum::<usize>(),
+        );
+        let mut slots = out.family(
+            Metric::Gauge,
+            "amqp_router_pool_objects",
+            "Objects that a pool has room for, and those in use.",
+        );
+        for pool in &self.pools {
+            for (state, count) in [("allocated", pool.slots), ("in_use", pool.used)] {
+                slots.sample(&[("type", pool.kind), ("state", state)], count);
+            }
+        }
+        let mut bytes = out.family(
+            Metric::Gauge,
+            "amqp_router_pool_bytes",
+            "Octets of a pool of objects.",
+        );
+        for pool in &self.pools {
+            bytes.sample(&[("type", pool.kind)], octets(pool));
+        }
+    }
+
     fn expose_own(&self, out: &mut Exposition) {
+        out.counter(
+            "amqp_router_route_changes_total",
+            "How often the ways to other routers have become others.",
+            self.route_changes,
+        );
+        self.expose_pools(out);
         let labels = [
             ("version", VERSION),
             ("router", &*self.router),

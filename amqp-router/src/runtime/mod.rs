@@ -14,6 +14,7 @@ pub(crate) mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod http;
+mod link_log;
 mod listen;
 pub(crate) mod listener;
 mod local;

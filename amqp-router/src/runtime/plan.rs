@@ -23,6 +23,7 @@ use crate::runtime::connect::ConnectorPlan;
 use crate::runtime::files::Files;
 use crate::runtime::listen::ListenerTls;
 use crate::runtime::listener::{AddressFamily, BindAddress, port_number};
+use crate::runtime::log::{Levels, Module, Settings, TimeFormat};
 use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::Server;
@@ -89,7 +90,7 @@ impl<'a> Planner<'a> {
         Identity {
             id: router.word("id").unwrap_or_default().to_owned(),
             edge: router.text("mode") == Some("edge"),
-            network: network.word("networkId").map(str::to_owned),
+            network: network.word("networkId").into(),
             tenant: network.word("tenantId").map(str::to_owned),
         }
     }
@@ -314,7 +315,9 @@ impl<'a> Planner<'a> {
         let max_frame_size = number("maxFrameSize").unwrap_or(16_384);
         let normal = entity.text("role") == Some("normal");
         let window_octets = if normal { NORMAL_WINDOW } else { ROUTER_WINDOW };
-        let sessions = number("maxSessions").unwrap_or(32_768).min(32_768);
+        let sessions = number("maxSessions")
+            .unwrap_or(SESSIONS_MAX)
+            .min(SESSIONS_MAX);
         let handshake = number("initialHandshakeTimeoutSeconds");
         let idle = entity
             .integer("idleTimeoutSeconds")
@@ -349,6 +352,14 @@ impl<'a> Planner<'a> {
             properties.insert("qd.annotations-version", 2);
         }
         let defaults = endpoint::Config::default();
+        let limits = endpoint::Limits {
+            max_sessions: match sessions {
+                // Nobody asked for so many.
+                SESSIONS_MAX => defaults.limits.max_sessions,
+                asked => u16::try_from(asked).unwrap_or(u16::MAX),
+            },
+            ..defaults.limits.clone()
+        };
         let endpoint = endpoint::Config {
             container_id: self.identity().id,
             hostname: (entity.schema().name == "connector")
@@ -360,12 +371,12 @@ impl<'a> Planner<'a> {
                 Duration::from_secs(n.into())
             }),
             incoming_window: number("maxSessionFrames")
-                .unwrap_or(window_octets / max_frame_size)
-                .max(2),
+                .unwrap_or((window_octets / max_frame_size).max(2)),
             sasl,
             offered_capabilities: capabilities.clone(),
             desired_capabilities: capabilities,
             properties,
+            limits,
             ..defaults
         };
         let policy_vhost = entity.word("policyVhost").map(str::to_owned);
@@ -399,6 +410,10 @@ impl Config {
         let mut complete = self.clone();
         load_policy_dir(&mut complete)?;
         Governance::new(&complete)?;
+        time_format(self.singleton("router"))?;
+        for log in self.of("log") {
+            log_settings(log)?;
+        }
         let planner = Planner::new(self, &Profiles::default())?;
         planner.load_profiles()?;
         for listener in self.of("listener") {
@@ -506,6 +521,36 @@ pub(crate) fn proxy(entity: &Entity) -> Result<Proxy, Invalid> {
             .word("username")
             .map(|user| (user.to_owned(), password)),
     })
+}
+
+/// How a `log` entity has its module log.
+pub(crate) fn log_settings(entity: &Entity) -> Result<(Module, Settings), Invalid> {
+    let module = entity.word("module").and_then(Module::from_name);
+    let module = module.ok_or_else(|| wrong(entity, "the attribute 'module' is unknown".into()))?;
+    // An empty list is one: it lets nothing through.
+    let levels = match entity.text("enable") {
+        None | Some("default") => None,
+        Some(levels) => Some(levels.parse::<Levels>().map_err(|error| {
+            wrong(
+                entity,
+                format!("the attribute 'enable': {error}, or 'default'"),
+            )
+        })?),
+    };
+    let settings = Settings {
+        enable: levels,
+        include_timestamp: entity.get("includeTimestamp").as_bool(),
+        include_source: entity.get("includeSource").as_bool(),
+        output_file: entity.word("outputFile").map(str::to_owned),
+    };
+    Ok((module, settings))
+}
+
+/// How the log shows the time.
+pub(crate) fn time_format(router: &Entity) -> Result<TimeFormat, Invalid> {
+    let format = router.word("timestampFormat");
+    TimeFormat::new(format, router.flag("timestampsInUTC"))
+        .map_err(|error| wrong(router, error.to_string()))
 }
 
 /// The rule that an address entity makes.
@@ -624,12 +669,49 @@ pub(crate) fn wrong(entity: &Entity, problem: String) -> Invalid {
 const NORMAL_WINDOW: u32 = 8 * 1024 * 1024;
 /// The same between routers.
 const ROUTER_WINDOW: u32 = 128 * 1024 * 1024;
+/// What channel numbers have room for in skrouterd, and so what `maxSessions` may be.
+const SESSIONS_MAX: u32 = 32_768;
 /// Other routers that one router knows at most.
 const MAX_ROUTERS: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::from_text("router.conf", text).unwrap()
+    }
+
+    #[test]
+    fn a_log_follows_the_default_or_is_silent() {
+        let settings = |enable: &str| {
+            let config = config(&format!("log {{\n module: SERVER\n{enable}}}\n"));
+            let entity = config.of("log").next().unwrap();
+            log_settings(entity).unwrap().1.enable
+        };
+        assert_eq!(settings(""), None);
+        assert_eq!(settings(" enable: default\n"), None);
+        assert_eq!(settings(" enable: \n"), Some("none".parse().unwrap()));
+        assert_eq!(
+            settings(" enable: error+\n"),
+            Some("error+".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn sessions_are_as_many_as_a_listener_says() {
+        let limits = |attribute: &str| {
+            let config = config(&format!("listener {{\n name: l\n port: 0\n{attribute}}}\n"));
+            let planner = Planner::new(&config, &Profiles::default()).unwrap();
+            let listener = config.of("listener").next().unwrap();
+            let endpoint = planner.settings(listener, SaslPolicy::default()).endpoint;
+            (endpoint.channel_max, endpoint.limits.max_sessions)
+        };
+        assert_eq!(limits(""), (32_767, 256));
+        assert_eq!(limits(" maxSessions: 0\n"), (32_767, 256));
+        assert_eq!(limits(" maxSessions: 5\n"), (4, 5));
+        assert_eq!(limits(" maxSessions: 1000\n"), (999, 1000));
+    }
 
     #[test]
     fn a_host_of_ipv6_loses_its_brackets() {

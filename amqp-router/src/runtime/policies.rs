@@ -204,6 +204,7 @@ impl Service {
         self.control.attach(request, now);
         if self.control.has_link(&link) {
             self.governance.count(link, connection);
+            self.log_attached(link);
         }
     }
 

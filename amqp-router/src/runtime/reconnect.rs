@@ -162,10 +162,15 @@ impl Reconnect {
         &self.message
     }
 
-    /// The `failoverUrls` attribute; `None` without any.
-    pub(crate) fn failover_urls(&self) -> Option<String> {
-        let urls: Vec<_> = self.servers.iter().skip(1).map(Server::to_string).collect();
-        (!urls.is_empty()).then(|| urls.join(", "))
+    /// The `failoverUrls` attribute: every server, in the order in which they are tried from now
+    /// on.
+    pub(crate) fn failover_urls(&self, scheme: &str) -> String {
+        let (before, from_here) = self.servers.split_at(self.current);
+        let servers = from_here.iter().chain(before);
+        let urls: Vec<_> = servers
+            .map(|server| format!("{scheme}://{server}"))
+            .collect();
+        urls.join(", ")
     }
 }
 
@@ -278,7 +283,10 @@ mod tests {
         let (mut connector, mut now) = connector();
         connector.poll_attempt(now);
         connector.opened("opened", vec![server("b"), server("c"), server("a")]);
-        assert_eq!(connector.failover_urls().unwrap(), "b:5672, c:5672");
+        assert_eq!(
+            connector.failover_urls("amqp"),
+            "amqp://a:5672, amqp://b:5672, amqp://c:5672"
+        );
         let mut tried = String::new();
         for _ in 0..8 {
             connector.lost("refused", now);
@@ -300,7 +308,10 @@ mod tests {
         assert_eq!(connector.server(), &server("b"));
         connector.opened("opened", vec![server("d")]);
         assert_eq!(connector.server(), &server("b"));
-        assert_eq!(connector.failover_urls().unwrap(), "b:5672, d:5672");
+        assert_eq!(
+            connector.failover_urls("amqps"),
+            "amqps://b:5672, amqps://d:5672, amqps://a:5672"
+        );
     }
 
     #[test]

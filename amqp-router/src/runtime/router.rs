@@ -23,10 +23,12 @@ use crate::runtime::budget::MEGABYTE;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
-use crate::runtime::log::{Log, TimeFormat};
-use crate::runtime::manage::{self, Manager, configure_log, scope};
+use crate::runtime::log::Log;
+use crate::runtime::manage::{self, Manager, scope};
 use crate::runtime::metrics::Figures;
-use crate::runtime::plan::{self, Planner, address_rule, auto_link, treatment};
+use crate::runtime::plan::{
+    self, Planner, address_rule, auto_link, log_settings, time_format, treatment,
+};
 use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::scrapes::Overview;
@@ -66,6 +68,8 @@ pub(crate) enum Request {
     Stop(oneshot::Sender<()>),
     /// The management agent is attached.
     Manageable,
+    /// It is not, and why.
+    Unmanageable(LinkError),
     /// Say that you live.
     Ping(oneshot::Sender<()>),
     /// What keeps you from doing what you should, a sentence each?
@@ -124,20 +128,13 @@ impl Router {
     /// # Errors
     /// As for [`start`](Self::start), or a log cannot be written where it should.
     pub fn start_with_log(config: Config, log: Option<Log>) -> Result<Self, StartError> {
-        let configure = |entity| {
-            log.as_ref()
-                .map_or(Ok(()), |log| configure_log(log, entity))
-        };
-        for entity in config.of("log") {
-            configure(entity).map_err(|refusal| StartError::Config(refusal.to_string()))?;
-        }
         if let Some(log) = &log {
-            let router = config.singleton("router");
-            let format = router.word("timestampFormat");
-            let time = TimeFormat::new(format, router.flag("timestampsInUTC"));
-            log.set_time_format(
-                time.map_err(|error| StartError::Config(format!("router: {error}")))?,
-            );
+            for entity in config.of("log") {
+                let (module, settings) = log_settings(entity)?;
+                let configured = log.configure(module, settings);
+                configured.map_err(|error| StartError::Config(error.to_string()))?;
+            }
+            log.set_time_format(time_format(config.singleton("router"))?);
         }
         let mut config = config;
         load_policy_dir(&mut config)?;
@@ -432,6 +429,10 @@ impl ControlPlane {
     fn handle(&mut self, request: Request) {
         match request {
             Request::Manageable => self.report(Ok(())),
+            Request::Unmanageable(error) => {
+                let text = format!("the management agent cannot attach: {error}");
+                self.report(Err(StartError::Config(text)));
+            }
             Request::Ping(reply) => {
                 let _ = reply.send(());
             }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::adaptors::tcp::Census;
 use crate::control::table::AddressId;
-use crate::forwarding::stats::{AddressCounts, Backlog, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, Pool, WorkerCounts};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::metrics::Figures;
 use crate::runtime::router::Request;
@@ -81,6 +81,7 @@ async fn gather(control: &WeakUnboundedSender<Request>) -> Option<String> {
     figures.totals.backlog = total.backlog;
     figures.totals.tcp = total.tcp;
     figures.cut_off = total.cut_off;
+    figures.pools = total.pools;
     figures.other_addresses = total.others;
     let (ids, counts): (Vec<_>, Vec<_>) = total.addresses.into_iter().unzip();
     let keys = ask(control, |reply| Request::Keys { ids, reply }).await?;
@@ -110,6 +111,7 @@ struct Total {
     backlog: Backlog,
     tcp: Census,
     cut_off: u64,
+    pools: Vec<Pool>,
     addresses: Vec<(AddressId, AddressCounts)>,
     others: AddressCounts,
 }
@@ -123,6 +125,7 @@ fn busiest(workers: Vec<WorkerFigures>) -> Total {
         total.backlog.add(&worker.backlog);
         total.tcp.add(worker.tcp);
         total.cut_off += worker.cut_off;
+        Pool::add_all(&mut total.pools, &worker.pools);
         for (id, counts) in worker.addresses {
             if counts != AddressCounts::default() {
                 addresses.entry(id).or_default().add(&counts);

@@ -442,14 +442,21 @@ impl Service {
         for event in events {
             match event {
                 WorkerEvent::Attach(request) => self.attach(*request, now),
-                WorkerEvent::Attached(link) => self.control.attached(&link, now),
+                WorkerEvent::Attached(link) => {
+                    self.control.attached(&link, now);
+                    self.log_attached(link.link);
+                }
                 WorkerEvent::NotAttached { ticket, error } => {
                     self.control.not_attached(ticket, error.as_ref(), now);
                 }
                 WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
-                WorkerEvent::Detached { link, loss } => {
+                WorkerEvent::Detached { link, loss, closed } => {
+                    self.log_detached(link, &loss, closed);
                     self.governance.detached(link);
                     self.control.detached(link, &loss, now);
+                }
+                WorkerEvent::SessionFailed { id, error } => {
+                    info!(target: "ROUTER_CORE", conn = id, "Session ended: {error}");
                 }
                 WorkerEvent::Opening {
                     id,

@@ -131,7 +131,7 @@ impl World {
         let identity = Arc::new(Identity {
             id: "R".into(),
             edge: false,
-            network: None,
+            network: Default::default(),
             tenant: None,
         });
         let control = Control::new(Arc::clone(&identity), Treatment::Balanced, [7; 32]);
@@ -554,6 +554,7 @@ impl World {
             WorkerEvent::Detached {
                 link: reference,
                 loss,
+                ..
             } => {
                 let link = self
                     .control
@@ -576,6 +577,7 @@ impl World {
             WorkerEvent::Opened(_) => {}
             WorkerEvent::Attached(_)
             | WorkerEvent::NotAttached { .. }
+            | WorkerEvent::SessionFailed { .. }
             | WorkerEvent::Heard { .. } => {
                 panic!("there are no other routers")
             }

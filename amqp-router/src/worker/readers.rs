@@ -109,7 +109,7 @@ mod tests {
             identity: Arc::new(Identity {
                 id: "R".into(),
                 edge: false,
-                network: None,
+                network: Default::default(),
                 tenant: None,
             }),
             default_treatment: Treatment::Balanced,

@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A router with three addresses and nothing else.
+/// A router with three addresses and nothing else; and what it has heard of refusals.
 #[derive(Default)]
-struct Fake(Vec<Entity>);
+struct Fake(Vec<Entity>, Vec<String>);
 
 impl Fake {
     fn with_addresses() -> Self {
@@ -54,6 +54,10 @@ impl Backend for Fake {
     fn delete(&mut self, entity: &Entity) -> Result<(), Refusal> {
         self.0.retain(|other| other.identity() != entity.identity());
         Ok(())
+    }
+
+    fn refused(&mut self, operation: &'static str, refusal: &Refusal) {
+        self.1.push(format!("{operation}: {refusal}"));
     }
 
     fn nodes(&mut self) -> Vec<String> {
@@ -232,6 +236,26 @@ fn strings(properties: &[(&'static str, &str)]) -> Vec<(&'static str, Value)> {
         .iter()
         .map(|(key, value)| (*key, Value::from(*value)))
         .collect()
+}
+
+#[test]
+fn the_owner_hears_of_changes_that_are_refused() {
+    let mut backend = Fake::with_addresses();
+    for operation in ["READ", "UPDATE", "DELETE"] {
+        let properties = [
+            ("operation", Value::from(operation)),
+            ("type", "address".into()),
+            ("name", "z".into()),
+        ];
+        let answer = ask(&mut backend, &properties, Value::Map(Vec::new()));
+        assert_eq!(answer.application_properties[0].1, Value::Int(404));
+    }
+    let names: Vec<_> = backend
+        .1
+        .iter()
+        .map(|text| text.split(':').next())
+        .collect();
+    assert_eq!(names, [Some("UPDATE"), Some("DELETE")], "{:?}", backend.1);
 }
 
 #[test]

@@ -99,7 +99,10 @@ fn connection(entity: &Entity) -> Result<(), String> {
     within(entity, "maxSessions", 0, 32_768)?;
     within(entity, "idleTimeoutSeconds", 0, 86_400)?;
     within(entity, "initialHandshakeTimeoutSeconds", 0, 86_400)?;
-    limits(entity, &["linkCapacity", "maxSessionFrames"])?;
+    limits(entity, &["linkCapacity"])?;
+    if entity.integer("maxSessionFrames") != Some(0) {
+        within(entity, "maxSessionFrames", 2, MAX)?;
+    }
     if entity.integer("maxFrameSize") != Some(0) {
         within(entity, "maxFrameSize", 512, MAX)?;
     }

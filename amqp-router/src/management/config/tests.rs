@@ -138,6 +138,11 @@ fn every_rule_has_its_words() {
             "listener: the attribute 'openProperties' is 5, but must be a map",
         ),
         (
+            "listener",
+            " name: l\n maxSessionFrames: 1",
+            "listener 'l': the attribute 'maxSessionFrames' is 1, but must be 2 to 2147483647",
+        ),
+        (
             "connector",
             " name: c\n cost: 0",
             "connector 'c': the attribute 'cost' is 0, but must be 1 to 2147483647",

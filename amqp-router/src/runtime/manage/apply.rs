@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Manager, configure_log};
+use super::Manager;
+use super::change::set_log;
 use crate::codec::Value;
 use crate::management::agent::Refusal;
 use crate::management::reload::{Plan, Step, key};
@@ -103,10 +104,7 @@ impl Manager<'_> {
     }
 
     fn set_log(&self, entity: &Entity) -> Result<(), Refusal> {
-        match self.log {
-            Some(log) => configure_log(log, entity),
-            None => Ok(()),
-        }
+        self.log.map_or(Ok(()), |log| set_log(log, entity))
     }
 
     /// The entity at work that another configuration means.

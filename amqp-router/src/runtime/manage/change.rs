@@ -8,8 +8,10 @@ use crate::codec::{Error, Value};
 use crate::control::links::Scope;
 use crate::management::agent::Refusal;
 use crate::management::{Entity, unsupported};
-use crate::runtime::log::{Levels, Log, Module, Settings};
-use crate::runtime::plan::{Listening, Planner, address_rule, auto_link, profile_source, proxy};
+use crate::runtime::log::Log;
+use crate::runtime::plan::{
+    Listening, Planner, address_rule, auto_link, log_settings, profile_source, proxy,
+};
 
 impl Manager<'_> {
     /// Puts a new entity to work; returns it with its identity.
@@ -75,7 +77,7 @@ impl Manager<'_> {
                         "the log belongs to the embedding program",
                     ));
                 };
-                configure_log(log, &updated)?;
+                set_log(log, &updated)?;
                 self.service.review_telemetry();
             }
             "sslProfile" => {
@@ -91,6 +93,11 @@ impl Manager<'_> {
             "tcpListener" | "tcpConnector" => {
                 let planner = Planner::new(self.config, &self.service.profiles)?;
                 self.service.update_tcp(&planner, &updated)?;
+                self.config.replace(updated.clone());
+            }
+            "network" => {
+                let network = &self.service.control.identity().network;
+                network.set(updated.word("networkId"));
                 self.config.replace(updated.clone());
             }
             "proxyProfile" => {
@@ -196,24 +203,11 @@ impl Manager<'_> {
     }
 }
 
-/// Sets how one module logs, as its entity says.
-pub(crate) fn configure_log(log: &Log, entity: &Entity) -> Result<(), Refusal> {
-    let Some(module) = entity.word("module").and_then(Module::from_name) else {
-        return Err(Refusal::bad_request("the attribute 'module' is unknown"));
-    };
-    let enable = entity
-        .word("enable")
-        .map(|levels| levels.parse::<Levels>())
-        .transpose()
-        .map_err(|error| Refusal::bad_request(format!("{}: {error}", entity.label())))?;
-    let settings = Settings {
-        enable,
-        include_timestamp: entity.get("includeTimestamp").as_bool(),
-        include_source: entity.get("includeSource").as_bool(),
-        output_file: entity.word("outputFile").map(str::to_owned),
-    };
-    log.configure(module, settings)
-        .map_err(|error| Refusal::bad_request(error.to_string()))
+/// Has a module log as its entity says.
+pub(super) fn set_log(log: &Log, entity: &Entity) -> Result<(), Refusal> {
+    let (module, settings) = log_settings(entity)?;
+    let configured = log.configure(module, settings);
+    configured.map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
 /// The prefix or pattern of an address entity.

@@ -182,15 +182,8 @@ impl Manager<'_> {
     /// none goes back while the router runs.
     pub(super) fn pools(&self) -> Vec<Entity> {
         let mut pools: Vec<Pool> = Vec::new();
-        for pool in self.statuses.iter().flat_map(|status| &status.pools) {
-            match pools.iter_mut().find(|known| known.kind == pool.kind) {
-                Some(known) => {
-                    known.slots += pool.slots;
-                    known.used += pool.used;
-                }
-                None => pools.push(*pool),
-            }
-        }
+        let of_workers = self.statuses.iter().flat_map(|status| &status.pools);
+        Pool::add_all(&mut pools, of_workers);
         let entity = |pool: Pool| {
             let mut entity = of_type("allocator");
             for attribute in ["name", "identity", "typeName"] {
@@ -255,7 +248,12 @@ impl Manager<'_> {
         ] {
             entity.set(attribute, integer(count));
         }
-        entity.set("deliveriesStuck", integer(totals.backlog.stuck));
+        let backlog = &totals.backlog;
+        entity.set("deliveriesStuck", integer(backlog.stuck));
+        entity.set(
+            "linksBlocked",
+            integer(backlog.blocked_in + backlog.blocked_out),
+        );
         entity.set("presettledDeliveries", integer(counts.outcomes.presettled));
         entity.set(
             "droppedPresettledDeliveries",

@@ -621,7 +621,7 @@ impl Router {
         let identity = Arc::new(Identity {
             id: name(number),
             edge: is_edge,
-            network: None,
+            network: Default::default(),
             tenant: None,
         });
         let mut control = Control::new(
@@ -689,7 +689,7 @@ impl Router {
             WorkerEvent::Closed { id, .. } => self.control.closed(id, now),
             WorkerEvent::Attach(request) => self.control.attach(*request, now),
             WorkerEvent::Attached(link) => self.control.attached(&link, now),
-            WorkerEvent::Detached { link, loss } => self.control.detached(link, &loss, now),
+            WorkerEvent::Detached { link, loss, .. } => self.control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
             _ => {}
         }

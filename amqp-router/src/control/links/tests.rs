@@ -1,0 +1,102 @@
+use super::*;
+use crate::codec::TargetNode;
+use crate::control::table::Slot;
+
+fn control() -> Control {
+    let identity = Identity {
+        id: "R".into(),
+        edge: false,
+        network: Default::default(),
+        tenant: None,
+    };
+    Control::new(Arc::new(identity), Treatment::Balanced, [0; 32])
+}
+
+/// What a client is told of the terminus that it has asked this router for.
+fn answered(attach: Attach) -> Termini {
+    let mut control = control();
+    let direction = match attach.role {
+        Role::Sender => Direction::Incoming,
+        Role::Receiver => Direction::Outgoing,
+    };
+    let request = AttachRequest {
+        link: LinkRef {
+            worker: WorkerId(0),
+            direction,
+            slot: Slot {
+                index: 0,
+                serial: 0,
+            },
+        },
+        connection: 1,
+        role: ConnectionRole::Normal,
+        attach: Box::new(attach),
+        capacity: 250,
+        load: (direction == Direction::Outgoing).then(Arc::default),
+    };
+    control.attach(request, Instant::now());
+    while let Some((_, command)) = control.poll_command() {
+        if let Command::Accept { termini, .. } = command {
+            return *termini;
+        }
+    }
+    panic!("it is refused")
+}
+
+#[test]
+fn nobody_is_promised_a_terminus_that_outlives_its_link() {
+    let source = Source {
+        address: Some("a".into()),
+        durable: TerminusDurability::UnsettledState,
+        expiry_policy: ExpiryPolicy::Never,
+        timeout: Duration::from_secs(60),
+        ..Source::default()
+    };
+    let target = TargetNode {
+        address: Some("a".into()),
+        durable: TerminusDurability::Configuration,
+        expiry_policy: ExpiryPolicy::ConnectionClose,
+        timeout: Duration::from_secs(60),
+        ..TargetNode::default()
+    };
+    let attach = |role| Attach {
+        role,
+        source: Some(source.clone()),
+        target: Some(target.clone().into()),
+        ..Attach::default()
+    };
+    let none = (
+        TerminusDurability::None,
+        ExpiryPolicy::LinkDetach,
+        Duration::ZERO,
+    );
+    let answer = answered(attach(Role::Receiver));
+    let ours = answer.source.expect("a source");
+    assert_eq!((ours.durable, ours.expiry_policy, ours.timeout), none);
+    let Some(Target::Node(theirs)) = answer.target else {
+        panic!("their target is theirs")
+    };
+    assert_eq!(theirs, target);
+
+    let answer = answered(attach(Role::Sender));
+    let Some(Target::Node(ours)) = answer.target else {
+        panic!("a target")
+    };
+    assert_eq!((ours.durable, ours.expiry_policy, ours.timeout), none);
+    assert_eq!(answer.source, Some(source.clone()));
+}
+
+#[test]
+fn a_terminus_of_the_usual_kind_is_answered_as_it_is() {
+    let source = Source {
+        address: Some("a".into()),
+        ..Source::default()
+    };
+    let attach = Attach {
+        role: Role::Receiver,
+        source: Some(source.clone()),
+        target: Some(TargetNode::default().into()),
+        ..Attach::default()
+    };
+    assert_eq!(answered(attach).source, Some(source));
+}
