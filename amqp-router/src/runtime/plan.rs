@@ -465,7 +465,7 @@ pub(crate) fn load_profile(entity: &Entity) -> Result<TlsProfile, Invalid> {
         uid_format: text("uidFormat"),
         uid_name_mapping_file: path("uidNameMappingFile"),
     })
-    .map_err(|error| wrong(entity, error.to_string()))
+    .map_err(|error| wrong(entity, error.problem()))
 }
 
 /// A password that everyone who reads the configuration can read deserves a word.
