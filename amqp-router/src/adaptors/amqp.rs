@@ -129,6 +129,7 @@ impl ConnectionStatus {
             user: self.peer.user.clone(),
             connector: None,
             group: self.group.clone(),
+            listener: None,
             trunking: self.trunking,
             ordinal: 0,
             foreign: product != Some(PRODUCT),

@@ -557,7 +557,8 @@ pub(crate) fn treatment(word: Option<&str>) -> Treatment {
 /// What an `autoLink` entity asks for.
 pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
     let word = |attribute| entity.word(attribute).map(str::to_owned);
-    let connector = word("connection").map(Peer::Connector);
+    let connection = word("connection").map(Peer::Connection);
+    let container = || word("containerId").map(Peer::Container);
     AutoLinkRule {
         name: entity.name().to_owned(),
         direction: match entity.text("direction") {
@@ -566,7 +567,7 @@ pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
         },
         address: word("address"),
         external: word("externalAddress"),
-        peer: connector.unwrap_or_else(|| Peer::Container(word("containerId").unwrap_or_default())),
+        peer: connection.or_else(container).unwrap_or(Peer::Nobody),
     }
 }
 

@@ -143,6 +143,8 @@ pub(crate) struct ConnectionRow {
     pub(crate) traced: bool,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
+    /// The name of the listener that has accepted it.
+    listener: Option<Arc<str>>,
     /// What its listener or connector is in telemetry.
     pub(crate) record: Option<RecordId>,
     /// Octets written and read, as far as they have been told there.
@@ -380,6 +382,7 @@ impl Service {
             is_router: settings.role.is_annotated(),
             traced: false,
             connector: None,
+            listener: Some(new.listener),
             record,
             octets: [0, 0],
         };
@@ -412,6 +415,7 @@ impl Service {
             is_router: new.settings.role.is_annotated(),
             traced: false,
             connector: Some(new.state),
+            listener: None,
             record,
             octets: [0, 0],
         };
@@ -661,9 +665,12 @@ impl Service {
         let row = self.connections.get(&status.id);
         let connector = row.and_then(|row| row.connector.as_ref());
         let connector = connector.map(|connector| connector.name().to_owned());
+        let listener = row.and_then(|row| row.listener.as_deref());
+        let listener = listener.map(str::to_owned);
         let tls = row.and_then(|row| row.tls.as_ref());
         let opened = Opened {
             connector,
+            listener,
             ordinal: tls.map_or(0, |tls| tls.ordinal),
             ..status.opened(worker)
         };
