@@ -166,6 +166,28 @@ fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
     logged(":FRAME: 0 <- @open(16) [container-id=\"routerctl.");
     let lines = fs::read_to_string(&log).expect("the log");
     assert!(!lines.contains("initial-response=b"), "{lines}");
+
+    // Of one of them nobody wants to see more.
+    let mut receiver = router.start(&["recv", "silent", "--timeout", "60"]);
+    let links = ["query", "link", "--where", "owningAddr=Msilent"];
+    router.until(&links);
+    let id = router.json(&links)[0]["connectionId"].clone();
+    let id = id.as_str().expect("a number");
+    let connection = router.json(&["read", "connection", id]);
+    assert_eq!(connection["enableProtocolTrace"], true);
+    let silent = router.json(&["update", "connection", id, "enableProtocolTrace=false"]);
+    assert_eq!(silent["enableProtocolTrace"], false);
+    router.done(&["send", "silent", "hello"]);
+    assert!(receiver.wait().expect("it ends").success());
+    let lines = fs::read_to_string(&log).expect("the log");
+    assert!(
+        lines.contains(&format!("[C{id}]:FRAME: 0 <- @attach(18)")),
+        "{lines}"
+    );
+    assert!(
+        !lines.contains(&format!("[C{id}]:FRAME: 0 -> @transfer(20)")),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -139,8 +139,8 @@ pub(crate) struct ConnectionRow {
     pub(crate) policy_vhost: Option<String>,
     /// Its role says that the peer is a router.
     pub(crate) is_router: bool,
-    /// Somebody wants to see its frames.
-    pub(crate) traced: bool,
+    /// Whether its frames are in the log, if somebody has said so; else the log's levels decide.
+    traced: Option<bool>,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
     /// The name of the listener that has accepted it.
@@ -380,7 +380,7 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: settings.policy_vhost.clone(),
             is_router: settings.role.is_annotated(),
-            traced: false,
+            traced: None,
             connector: None,
             listener: Some(new.listener),
             record,
@@ -413,7 +413,7 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: None,
             is_router: new.settings.role.is_annotated(),
-            traced: false,
+            traced: None,
             connector: Some(new.state),
             listener: None,
             record,
@@ -571,8 +571,8 @@ impl Service {
         let Some(row) = self.connections.get_mut(&id) else {
             return false;
         };
-        if row.traced != on {
-            row.traced = on;
+        if row.is_traced() != on {
+            row.traced = Some(on);
             let worker = row.worker;
             self.to_worker(worker, ToWorker::Trace { id, on });
         }
@@ -727,6 +727,11 @@ impl ConnectionRow {
     pub(super) fn is_of(&self, state: &Arc<ConnectorState>) -> bool {
         let own = self.connector.as_ref();
         own.is_some_and(|own| Arc::ptr_eq(own, state))
+    }
+
+    pub(crate) fn is_traced(&self) -> bool {
+        let by_level = || tracing::enabled!(target: "PROTOCOL", tracing::Level::DEBUG);
+        self.traced.unwrap_or_else(by_level)
     }
 
     /// Whether its listener or connector is up by this connection.

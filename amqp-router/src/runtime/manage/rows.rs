@@ -326,7 +326,7 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     entity.set("dir", if peer.incoming { "in" } else { "out" });
     entity.set("isAuthenticated", peer.authenticated);
     entity.set("isEncrypted", peer.tls.is_some());
-    entity.set("enableProtocolTrace", row.traced);
+    entity.set("enableProtocolTrace", row.is_traced());
     entity.set("sasl", peer.sasl.clone());
     entity.set("user", peer.user.clone());
     entity.set("ssl", peer.tls.is_some());
