@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Symbol, Value};
@@ -257,9 +257,22 @@ impl<'a> Planner<'a> {
     /// How many connections a connector makes to an interior router for messages that take long:
     /// for every other worker one, unless the router entity says otherwise.
     fn data_connections(&self) -> usize {
+        let by_threads = || usize::from(self.config.worker_threads()).div_ceil(2);
+        self.chosen_data_connections().unwrap_or_else(by_threads)
+    }
+
+    fn chosen_data_connections(&self) -> Option<usize> {
         let count = self.config.singleton("router").word("dataConnectionCount");
-        let count = count.and_then(|count| count.parse().ok());
-        count.unwrap_or_else(|| usize::from(self.config.worker_threads()).div_ceil(2))
+        count.and_then(|count| count.parse().ok())
+    }
+
+    /// Tells the log how many connections for messages that take long go to each router.
+    pub(crate) fn announce_data_connections(&self) {
+        let (how, count) = match self.chosen_data_connections() {
+            Some(count) => ("set to", count),
+            None => ("calculated at", self.data_connections()),
+        };
+        info!(target: "ROUTER", "Inter-router data connections {how} {count}");
     }
 
     /// Reads the files of every sslProfile.
@@ -333,9 +346,9 @@ impl<'a> Planner<'a> {
         }
         let role = Role::of(entity.text("role"));
         let cost = number("cost").unwrap_or(1);
-        let mut capabilities = vec![anonymous_relay()];
+        let streaming = Symbol::from_static("qd.streaming-links");
+        let mut capabilities = vec![anonymous_relay(), streaming];
         if role.is_annotated() {
-            capabilities.push(Symbol::from_static("qd.streaming-links"));
             capabilities.push(trunking());
             if role == Role::InterEdge {
                 capabilities.push(inter_edge_capability());
