@@ -678,19 +678,10 @@ impl Service {
         let Some(row) = self.connections.get_mut(&status.id) else {
             return;
         };
-        info!(
-            target: "ROUTER_CORE",
-            conn = status.id,
-            "Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
-            if status.peer.incoming { "in" } else { "out" },
-            status.peer.host,
-            status.peer.tls.as_ref().map_or("no", |tls| tls.protocol.as_str()),
-            status.peer.sasl.as_deref().unwrap_or("no"),
-            status.peer.user.as_deref().unwrap_or("(null)"),
-            status.container,
-        );
+        let news = news_of(&status);
+        info!(target: "ROUTER_CORE", conn = status.id, "{news}");
         if let Some(connector) = &row.connector {
-            connector.opened(&status.properties);
+            connector.opened(format!("[C{}] {news}", status.id), &status.properties);
         }
         self.telemetry.opened(row, &status);
         row.status = Some(status);
@@ -783,6 +774,20 @@ fn peer_info(host: String, incoming: bool, tls: Option<&TlsInfo>) -> PeerInfo {
         tls,
         ..PeerInfo::default()
     }
+}
+
+/// What an operator wants to read of a connection that has just been opened.
+fn news_of(status: &ConnectionStatus) -> String {
+    let peer = &status.peer;
+    format!(
+        "Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
+        if peer.incoming { "in" } else { "out" },
+        peer.host,
+        peer.tls.as_ref().map_or("no", |tls| tls.protocol.as_str()),
+        peer.sasl.as_deref().unwrap_or("no"),
+        peer.user.as_deref().unwrap_or("(null)"),
+        status.container,
+    )
 }
 
 pub(super) fn forced(text: &str) -> Error {
