@@ -152,7 +152,7 @@ fn a_changed_file_is_taken_on_while_the_router_works() {
 
     // A mistake in the file changes nothing.
     router.configure(&[id.clone(), normal.clone(), json!(["listener", {"prot": 1}])]);
-    let hint = "unknown attribute 'prot'; did you mean 'port'?";
+    let hint = "Unknown attribute 'prot' for 'io.skupper.router.listener'; did you mean 'port'?";
     router.fails(&["reload"], 1, hint);
     TcpStream::connect(("127.0.0.1", kept)).expect("it still listens");
 
@@ -204,6 +204,28 @@ fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
     logged(":FRAME: 0 <- @open(16) [container-id=\"routerctl.");
     let lines = fs::read_to_string(&log).expect("the log");
     assert!(!lines.contains("initial-response=b"), "{lines}");
+
+    // Of one of them nobody wants to see more.
+    let mut receiver = router.start(&["recv", "silent", "--timeout", "60"]);
+    let links = ["query", "link", "--where", "owningAddr=Msilent"];
+    router.until(&links);
+    let id = router.json(&links)[0]["connectionId"].clone();
+    let id = id.as_str().expect("a number");
+    let connection = router.json(&["read", "connection", id]);
+    assert_eq!(connection["enableProtocolTrace"], true);
+    let silent = router.json(&["update", "connection", id, "enableProtocolTrace=false"]);
+    assert_eq!(silent["enableProtocolTrace"], false);
+    router.done(&["send", "silent", "hello"]);
+    assert!(receiver.wait().expect("it ends").success());
+    let lines = fs::read_to_string(&log).expect("the log");
+    assert!(
+        lines.contains(&format!("[C{id}]:FRAME: 0 <- @attach(18)")),
+        "{lines}"
+    );
+    assert!(
+        !lines.contains(&format!("[C{id}]:FRAME: 0 -> @transfer(20)")),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! entities ask for (`reference/router/config-and-management.md` §2).
 //!
 //! A connection with the role `route-container` is one to somebody who has addresses of their own.
-//! Where an auto link names its container, or the connector that made it, the router attaches a
-//! link there: a receiver for the direction `in`, whose messages enter the network here, or a
+//! Where an auto link names its container, or the connector or listener that it came by, the router
+//! attaches a link there: a receiver for the direction `in`, whose messages enter the network here, or a
 //! sender for `out`, which is a receiver of its address to everyone else. One that is refused, or
 //! detached by the peer, is tried again 2 seconds later, and every 5 seconds after that.
 
@@ -51,8 +51,10 @@ pub(crate) struct AutoLinkRule {
 pub(crate) enum Peer {
     /// Those whose peer has this container-id.
     Container(String),
-    /// The one that the connector of this name has made.
-    Connector(String),
+    /// Those that the connector or listener of this name has made.
+    Connection(String),
+    /// None: the entity does not say.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,8 @@ enum State {
 struct Container {
     worker: WorkerId,
     name: String,
-    connector: Option<String>,
+    /// The connector or listener that it came by.
+    way: Option<String>,
 }
 
 /// How an auto link is doing.
@@ -117,7 +120,8 @@ impl AutoLinkRule {
     fn is_on(&self, container: &Container) -> bool {
         match &self.peer {
             Peer::Container(name) => *name == container.name,
-            Peer::Connector(name) => Some(name) == container.connector.as_ref(),
+            Peer::Connection(name) => Some(name) == container.way.as_ref(),
+            Peer::Nobody => false,
         }
     }
 
@@ -145,7 +149,8 @@ impl AutoLinkRule {
     fn on(&self) -> String {
         match &self.peer {
             Peer::Container(name) => format!("container {name}"),
-            Peer::Connector(name) => format!("connection {name}"),
+            Peer::Connection(name) => format!("connection {name}"),
+            Peer::Nobody => "no connection".into(),
         }
     }
 }
@@ -222,10 +227,11 @@ impl Control {
             .filter(|(_, container)| rule.is_on(container))
             .map(|(connection, _)| *connection)
             .collect();
+        let nobody = "neither 'containerId' nor 'connection' says whom to attach it to";
         let link = AutoLink {
+            last_error: (rule.peer == Peer::Nobody).then(|| nobody.to_owned()),
             rule,
             attempts: BTreeMap::new(),
-            last_error: None,
         };
         self.auto_links.links.insert(name.clone(), link);
         for connection in on {
@@ -294,7 +300,7 @@ impl Control {
         let container = Container {
             worker: opened.worker,
             name: opened.container.clone(),
-            connector: opened.connector.clone(),
+            way: opened.connector.clone().or_else(|| opened.listener.clone()),
         };
         let links = self.auto_links.links.values();
         let names: Vec<String> = links

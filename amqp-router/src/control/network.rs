@@ -46,6 +46,8 @@ pub(crate) struct Opened {
     pub(crate) user: Option<String>,
     /// The connector that has made it.
     pub(crate) connector: Option<String>,
+    /// The listener that has accepted it.
+    pub(crate) listener: Option<String>,
     /// What it has in common with other connections to a neighbour.
     pub(crate) group: Option<Group>,
     /// The peer takes messages that take long by connections of their own.

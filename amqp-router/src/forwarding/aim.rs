@@ -201,7 +201,7 @@ impl Forwarder {
 
     fn available(&self, id: AddressId) -> Result<Aim, DeliveryState> {
         match self.addresses.treatment(id) {
-            Some(Treatment::Unavailable) => Err(not_found()),
+            Some(Treatment::Unavailable) => Err(unavailable()),
             _ => Ok(Aim::Address(id)),
         }
     }
@@ -209,14 +209,17 @@ impl Forwarder {
     /// Of an address that nobody has attached to.
     fn nowhere(&self) -> DeliveryState {
         match self.settings.default_treatment {
-            Treatment::Unavailable => not_found(),
+            Treatment::Unavailable => unavailable(),
             _ => DeliveryState::Released,
         }
     }
 }
 
-fn not_found() -> DeliveryState {
-    rejected("amqp:not-found", "Node not found")
+fn unavailable() -> DeliveryState {
+    rejected(
+        "amqp:not-found",
+        "Deliveries cannot be sent to an unavailable address",
+    )
 }
 
 pub(super) fn rejected(condition: &'static str, text: &str) -> DeliveryState {

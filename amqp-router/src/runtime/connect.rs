@@ -98,12 +98,10 @@ impl ConnectorState {
         self.for_routers
     }
 
-    /// The connection is open, and its peer has these properties.
-    pub(crate) fn opened(&self, properties: &Fields) {
+    /// The connection is open, and its peer has these properties; `message` says more of it.
+    pub(crate) fn opened(&self, message: String, properties: &Fields) {
         let failover = failover_list(properties);
-        self.with(|reconnect| {
-            reconnect.opened(format!("[{}] Connection Opened", self.name), failover);
-        });
+        self.with(|reconnect| reconnect.opened(message, failover));
     }
 
     /// The connection is lost, or the attempt has failed.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Symbol, Value};
@@ -258,9 +258,22 @@ impl<'a> Planner<'a> {
     /// How many connections a connector makes to an interior router for messages that take long:
     /// for every other worker one, unless the router entity says otherwise.
     fn data_connections(&self) -> usize {
+        let by_threads = || usize::from(self.config.worker_threads()).div_ceil(2);
+        self.chosen_data_connections().unwrap_or_else(by_threads)
+    }
+
+    fn chosen_data_connections(&self) -> Option<usize> {
         let count = self.config.singleton("router").word("dataConnectionCount");
-        let count = count.and_then(|count| count.parse().ok());
-        count.unwrap_or_else(|| usize::from(self.config.worker_threads()).div_ceil(2))
+        count.and_then(|count| count.parse().ok())
+    }
+
+    /// Tells the log how many connections for messages that take long go to each router.
+    pub(crate) fn announce_data_connections(&self) {
+        let (how, count) = match self.chosen_data_connections() {
+            Some(count) => ("set to", count),
+            None => ("calculated at", self.data_connections()),
+        };
+        info!(target: "ROUTER", "Inter-router data connections {how} {count}");
     }
 
     /// Reads the files of every sslProfile.
@@ -336,9 +349,9 @@ impl<'a> Planner<'a> {
         }
         let role = Role::of(entity.text("role"));
         let cost = number("cost").unwrap_or(1);
-        let mut capabilities = vec![anonymous_relay()];
+        let streaming = Symbol::from_static("qd.streaming-links");
+        let mut capabilities = vec![anonymous_relay(), streaming];
         if role.is_annotated() {
-            capabilities.push(Symbol::from_static("qd.streaming-links"));
             capabilities.push(trunking());
             if role == Role::InterEdge {
                 capabilities.push(inter_edge_capability());
@@ -480,7 +493,7 @@ pub(crate) fn load_profile(entity: &Entity) -> Result<TlsProfile, Invalid> {
         uid_format: text("uidFormat"),
         uid_name_mapping_file: path("uidNameMappingFile"),
     })
-    .map_err(|error| wrong(entity, error.to_string()))
+    .map_err(|error| wrong(entity, error.problem()))
 }
 
 /// A password that everyone who reads the configuration can read deserves a word.
@@ -541,7 +554,7 @@ pub(crate) fn log_settings(entity: &Entity) -> Result<(Module, Settings), Invali
         enable: levels,
         include_timestamp: entity.get("includeTimestamp").as_bool(),
         include_source: entity.get("includeSource").as_bool(),
-        output_file: entity.word("outputFile").map(str::to_owned),
+        output_file: entity.text("outputFile").map(str::to_owned),
     };
     Ok((module, settings))
 }
@@ -602,7 +615,8 @@ pub(crate) fn treatment(word: Option<&str>) -> Treatment {
 /// What an `autoLink` entity asks for.
 pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
     let word = |attribute| entity.word(attribute).map(str::to_owned);
-    let connector = word("connection").map(Peer::Connector);
+    let connection = word("connection").map(Peer::Connection);
+    let container = || word("containerId").map(Peer::Container);
     AutoLinkRule {
         name: entity.name().to_owned(),
         direction: match entity.text("direction") {
@@ -611,7 +625,7 @@ pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
         },
         address: word("address"),
         external: word("externalAddress"),
-        peer: connector.unwrap_or_else(|| Peer::Container(word("containerId").unwrap_or_default())),
+        peer: connection.or_else(container).unwrap_or(Peer::Nobody),
     }
 }
 

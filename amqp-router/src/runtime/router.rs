@@ -357,6 +357,7 @@ impl ControlPlane {
         }
         let planner = Planner::new(&self.config, &self.service.profiles)?;
         planner.load_profiles()?;
+        planner.announce_data_connections();
         for entity in self.config.of("connector") {
             self.service.connect(planner.connector(entity)?);
         }

@@ -139,10 +139,12 @@ pub(crate) struct ConnectionRow {
     pub(crate) policy_vhost: Option<String>,
     /// Its role says that the peer is a router.
     pub(crate) is_router: bool,
-    /// Somebody wants to see its frames.
-    pub(crate) traced: bool,
+    /// Whether its frames are in the log, if somebody has said so; else the log's levels decide.
+    traced: Option<bool>,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
+    /// The name of the listener that has accepted it.
+    listener: Option<Arc<str>>,
     /// What its listener or connector is in telemetry.
     pub(crate) record: Option<RecordId>,
     /// Octets written and read, as far as they have been told there.
@@ -378,8 +380,9 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: settings.policy_vhost.clone(),
             is_router: settings.role.is_annotated(),
-            traced: false,
+            traced: None,
             connector: None,
+            listener: Some(new.listener),
             record,
             octets: [0, 0],
         };
@@ -410,8 +413,9 @@ impl Service {
             tls: new.tls.clone(),
             policy_vhost: None,
             is_router: new.settings.role.is_annotated(),
-            traced: false,
+            traced: None,
             connector: Some(new.state),
+            listener: None,
             record,
             octets: [0, 0],
         };
@@ -574,8 +578,8 @@ impl Service {
         let Some(row) = self.connections.get_mut(&id) else {
             return false;
         };
-        if row.traced != on {
-            row.traced = on;
+        if row.is_traced() != on {
+            row.traced = Some(on);
             let worker = row.worker;
             self.to_worker(worker, ToWorker::Trace { id, on });
         }
@@ -668,9 +672,12 @@ impl Service {
         let row = self.connections.get(&status.id);
         let connector = row.and_then(|row| row.connector.as_ref());
         let connector = connector.map(|connector| connector.name().to_owned());
+        let listener = row.and_then(|row| row.listener.as_deref());
+        let listener = listener.map(str::to_owned);
         let tls = row.and_then(|row| row.tls.as_ref());
         let opened = Opened {
             connector,
+            listener,
             ordinal: tls.map_or(0, |tls| tls.ordinal),
             ..status.opened(worker)
         };
@@ -678,19 +685,10 @@ impl Service {
         let Some(row) = self.connections.get_mut(&status.id) else {
             return;
         };
-        info!(
-            target: "ROUTER_CORE",
-            conn = status.id,
-            "Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
-            if status.peer.incoming { "in" } else { "out" },
-            status.peer.host,
-            status.peer.tls.as_ref().map_or("no", |tls| tls.protocol.as_str()),
-            status.peer.sasl.as_deref().unwrap_or("no"),
-            status.peer.user.as_deref().unwrap_or("(null)"),
-            status.container,
-        );
+        let news = news_of(&status);
+        info!(target: "ROUTER_CORE", conn = status.id, "{news}");
         if let Some(connector) = &row.connector {
-            connector.opened(&status.properties);
+            connector.opened(format!("[C{}] {news}", status.id), &status.properties);
         }
         self.telemetry.opened(row, &status);
         row.status = Some(status);
@@ -727,6 +725,11 @@ impl ConnectionRow {
     pub(super) fn is_of(&self, state: &Arc<ConnectorState>) -> bool {
         let own = self.connector.as_ref();
         own.is_some_and(|own| Arc::ptr_eq(own, state))
+    }
+
+    pub(crate) fn is_traced(&self) -> bool {
+        let by_level = || tracing::enabled!(target: "PROTOCOL", tracing::Level::DEBUG);
+        self.traced.unwrap_or_else(by_level)
     }
 
     /// Whether its listener or connector is up by this connection.
@@ -778,6 +781,20 @@ fn peer_info(host: String, incoming: bool, tls: Option<&TlsInfo>) -> PeerInfo {
         tls,
         ..PeerInfo::default()
     }
+}
+
+/// What an operator wants to read of a connection that has just been opened.
+fn news_of(status: &ConnectionStatus) -> String {
+    let peer = &status.peer;
+    format!(
+        "Connection Opened: dir={} host={} encrypted={} auth={} user={} container_id={}",
+        if peer.incoming { "in" } else { "out" },
+        peer.host,
+        peer.tls.as_ref().map_or("no", |tls| tls.protocol.as_str()),
+        peer.sasl.as_deref().unwrap_or("no"),
+        peer.user.as_deref().unwrap_or("(null)"),
+        status.container,
+    )
 }
 
 pub(super) fn forced(text: &str) -> Error {

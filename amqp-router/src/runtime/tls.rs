@@ -294,15 +294,20 @@ impl TlsError {
             reason,
         }
     }
+
+    /// What is wrong, to be said of the profile.
+    pub(crate) fn problem(&self) -> String {
+        let (attribute, value, reason) = (self.attribute, &self.value, &self.reason);
+        match value.is_empty() {
+            true => format!("{attribute}: {reason}"),
+            false => format!("{attribute} '{value}': {reason}"),
+        }
+    }
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sslProfile '{}': {}", self.profile, self.attribute)?;
-        if !self.value.is_empty() {
-            write!(f, " '{}'", self.value)?;
-        }
-        write!(f, ": {}", self.reason)
+        write!(f, "sslProfile '{}': {}", self.profile, self.problem())
     }
 }
 

@@ -245,12 +245,50 @@ fn a_connection_takes_its_links_with_it() {
 fn a_connector_is_told_from_others_to_the_same_container() {
     let mut scene = Scene::new();
     let mut named = rule("in", Direction::Incoming, "queue");
-    named.peer = Peer::Connector("first".into());
+    named.peer = Peer::Connection("first".into());
     scene.control.add_auto_link(named);
     scene.open(1, "broker", Some("second"));
     assert!(scene.asked.is_empty());
     scene.open(2, "broker", Some("first"));
     assert_eq!(scene.asked[0].0, 2);
+}
+
+#[test]
+fn a_listener_stands_for_all_that_it_accepts() {
+    let mut scene = Scene::new();
+    let mut named = rule("in", Direction::Incoming, "queue");
+    named.peer = Peer::Connection("brokers".into());
+    scene.control.add_auto_link(named);
+    for (connection, listener) in [(1, "brokers"), (2, "others"), (3, "brokers")] {
+        let opened = Opened {
+            connection,
+            role: ConnectionRole::RouteContainer,
+            container: "any".into(),
+            listener: Some(listener.into()),
+            ..Opened::default()
+        };
+        scene.control.opened(&opened, scene.now);
+    }
+    scene.turn();
+    let on: Vec<u64> = scene.asked.iter().map(|(on, ..)| *on).collect();
+    assert_eq!(on, [1, 3]);
+}
+
+#[test]
+fn who_says_nothing_of_whom_waits_and_says_so() {
+    let mut scene = Scene::new();
+    let mut nobody = rule("in", Direction::Incoming, "queue");
+    nobody.peer = Peer::Nobody;
+    scene.control.add_auto_link(nobody);
+    scene.open(1, "", None);
+    assert!(scene.asked.is_empty());
+    let status = scene.control.auto_link("in").expect("it is there");
+    assert_eq!(status.state, "inactive");
+    assert!(
+        status
+            .last_error
+            .is_some_and(|error| error.contains("'containerId'"))
+    );
 }
 
 #[test]

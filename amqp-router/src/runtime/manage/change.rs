@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Manager;
+use super::rows::show_closing;
 use crate::codec::{Error, Value};
 use crate::control::links::Scope;
 use crate::management::agent::Refusal;
@@ -48,7 +49,7 @@ impl Manager<'_> {
     ///
     /// # Errors
     /// It cannot be so; then nothing has changed.
-    pub(super) fn put(&mut self, updated: Entity) -> Result<Entity, Refusal> {
+    pub(super) fn put(&mut self, mut updated: Entity) -> Result<Entity, Refusal> {
         self.config.accepts(&updated)?;
         match updated.schema().name {
             "connection" => {
@@ -69,6 +70,7 @@ impl Manager<'_> {
                     let error =
                         Error::new("amqp:connection:forced", "closed by a management request");
                     self.service.close_connection(id, Some(error));
+                    show_closing(&mut updated, true);
                 }
             }
             "log" => {

@@ -374,11 +374,11 @@ mod tests {
         assert_eq!(acceptor.current(start).ordinal, 7);
 
         let broken = ProfileSettings {
-            ciphers: Some("NONE".into()),
+            ciphers: Some("NONESUCH".into()),
             ..settings.clone()
         };
         let error = profiles.update("server", source(&broken), start);
-        assert!(error.unwrap_err().to_string().contains("'NONE'"));
+        assert!(error.unwrap_err().to_string().contains("'NONESUCH'"));
         assert_eq!(acceptor.current(start).ordinal, 7);
     }
 

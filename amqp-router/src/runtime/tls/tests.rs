@@ -253,8 +253,8 @@ fn a_bad_profile_is_refused_with_profile_attribute_file_and_reason() {
         text.contains("protocols 'SSLv3'") && text.contains("valid: TLSv1.2"),
         "{text}"
     );
-    let text = change(|s, _| s.ciphers = Some("HIGH:!aNULL".into()));
-    assert!(text.contains("'HIGH' is not a cipher suite"), "{text}");
+    let text = change(|s, _| s.ciphers = Some("HIHG:!aNULL".into()));
+    assert!(text.contains("'HIHG' is no cipher suite"), "{text}");
     let text = change(|s, _| s.uid_format = Some("q".into()));
     assert!(text.contains("uidFormat 'q'"), "{text}");
 
