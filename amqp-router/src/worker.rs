@@ -323,6 +323,12 @@ impl Worker {
         self.connections.len()
     }
 
+    /// The deliveries that are here.
+    #[cfg(test)]
+    pub(crate) fn describe_deliveries(&self) -> String {
+        self.forwarder.describe()
+    }
+
     /// Takes a message from another worker.
     pub(crate) fn mail(&mut self, mail: Mail) {
         self.forwarder.receive(&mut self.connections, mail);

@@ -94,7 +94,16 @@ pub(super) struct Election {
     /// The lowest number that has been heard.
     winner: i64,
     /// What each peer has bid, by its connection.
-    heard: BTreeMap<u64, i64>,
+    heard: BTreeMap<u64, Heard>,
+}
+
+/// The bids of one peer.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The last that counts.
+    ordinal: Option<i64>,
+    /// How often it was another than before, or this router's own.
+    changes: u32,
 }
 
 /// What follows from a bid, or from the loss of a peer.
@@ -104,6 +113,8 @@ pub(super) struct Turn {
     pub(super) renamed: bool,
     /// Every peer is to have this router's bid again.
     pub(super) bids: bool,
+    /// The peer has changed its bid so often that nothing it bids counts any more.
+    pub(super) ignores: bool,
 }
 
 impl Election {
@@ -129,18 +140,31 @@ impl Election {
         self.mine
     }
 
-    /// A peer bids.
+    /// A peer bids. An honest one changes its bid when another has the same, which hardly ever
+    /// happens.
     pub(super) fn hear(&mut self, connection: u64, bid: Bid, rng: &mut impl Rng) -> Turn {
-        if bid.ordinal == self.mine.ordinal {
+        let heard = self.heard.entry(connection).or_default();
+        let same = bid.ordinal == self.mine.ordinal;
+        if same || heard.ordinal.is_some_and(|last| last != bid.ordinal) {
+            heard.changes = heard.changes.saturating_add(1);
+        }
+        if heard.changes > CHANGES_MAX {
+            return Turn {
+                ignores: heard.changes == CHANGES_MAX + 1,
+                ..Turn::default()
+            };
+        }
+        if same {
             self.mine.ordinal = ordinal(self.started, rng);
             self.mine.id = MeshId::random(rng);
             self.winner = self.mine.ordinal;
             return Turn {
                 renamed: true,
                 bids: true,
+                ignores: false,
             };
         }
-        self.heard.insert(connection, bid.ordinal);
+        heard.ordinal = Some(bid.ordinal);
         let wins = bid.ordinal < self.winner;
         let renamed = wins && bid.id != self.mine.id;
         if wins {
@@ -149,20 +173,20 @@ impl Election {
         }
         Turn {
             renamed,
-            bids: false,
+            ..Turn::default()
         }
     }
 
     /// A peer is gone. The mesh keeps its name, also if it was that peer's.
     pub(super) fn lose(&mut self, connection: u64) -> Turn {
         let lost = self.heard.remove(&connection);
-        let won = lost == Some(self.winner);
+        let won = lost.and_then(|lost| lost.ordinal) == Some(self.winner);
         if won {
             self.winner = self.mine.ordinal;
         }
         Turn {
-            renamed: false,
             bids: won,
+            ..Turn::default()
         }
     }
 }
@@ -194,6 +218,9 @@ fn property<'a>(properties: &'a [(String, Value)], name: &str) -> Option<&'a Val
         .find(|(key, _)| key == name)
         .map(|(_, value)| value)
 }
+
+/// How often a peer may change its bid, for as long as it is connected.
+const CHANGES_MAX: u32 = 8;
 
 /// The node where edge routers bid for the name of their mesh.
 pub(crate) const NEGOTIATION: &str = "_$qd.mesh_id_negotiation";
@@ -250,6 +277,37 @@ mod tests {
         let turn = one.hear(1, other.bid(), &mut rng);
         assert!(turn.renamed && turn.bids);
         assert_ne!(one.id(), before);
+    }
+
+    #[test]
+    fn a_peer_that_bids_what_it_has_heard_is_soon_ignored() {
+        let (mut honest, mut rng) = election(0, 1);
+        let turns: Vec<Turn> = (0..100)
+            .map(|_| {
+                let echo = honest.bid();
+                honest.hear(1, echo, &mut rng)
+            })
+            .collect();
+        assert_eq!(turns.iter().filter(|turn| turn.bids).count(), 8);
+        assert_eq!(turns.iter().filter(|turn| turn.ignores).count(), 1);
+        // Others are heard.
+        let (older, _) = election(-5_000_000, 2);
+        assert!(honest.hear(2, older.bid(), &mut rng).renamed);
+        assert_eq!(honest.id(), older.id());
+    }
+
+    #[test]
+    fn a_peer_cannot_rename_the_mesh_for_ever() {
+        let (mut honest, mut rng) = election(0, 1);
+        let turns: Vec<Turn> = (1..100)
+            .map(|number| {
+                let (lower, _) = election(-5_000_000 * number, 100 + number as u64);
+                honest.hear(1, lower.bid(), &mut rng)
+            })
+            .collect();
+        assert_eq!(turns.iter().filter(|turn| turn.renamed).count(), 9);
+        assert_eq!(turns.iter().filter(|turn| turn.ignores).count(), 1);
+        assert!(honest.lose(1).bids, "what it has won goes with it");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Edge routers that are connected to this one, and what they want to know
 //! (`reference/router/inter-router-protocol.md` §7).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -16,7 +18,7 @@ use crate::control::network::Opened;
 use crate::control::role::Role;
 use crate::control::table::{AddressEntry, AddressId, Direction, LinkRef, Side, Treatment};
 use crate::control::trunks::Party;
-use crate::control::uplink::{TRACKING, downlink_capability, inter_edge_capability};
+use crate::control::uplink::{TRACKING, UplinkNotice, downlink_capability, inter_edge_capability};
 
 /// What is kept of edge routers.
 #[derive(Debug, Default)]
@@ -26,9 +28,42 @@ pub(super) struct Edges {
     /// Links by which edge routers send to an address.
     senders: HashMap<AddressId, Vec<Sender>>,
     /// The mesh that the edge router of a connection says it is in.
-    meshes: HashMap<u64, MeshId>,
+    meshes: HashMap<u64, Announced>,
     /// Who the edge router of a connection is.
     parties: HashMap<u64, Party>,
+    pub(super) notices: VecDeque<UplinkNotice>,
+}
+
+/// What an edge router says of its mesh.
+#[derive(Debug)]
+struct Announced {
+    mesh: MeshId,
+    /// How often it has said something else, and since when that is counted.
+    changes: u32,
+    since: Instant,
+    /// It has been told of.
+    unsteady: bool,
+}
+
+impl Announced {
+    fn new(mesh: MeshId, now: Instant) -> Self {
+        Self {
+            mesh,
+            changes: 0,
+            since: now,
+            unsteady: false,
+        }
+    }
+
+    /// Whether a change is one of many within a short time. Each makes work for everybody who sends
+    /// to what the edge router receives.
+    fn is_too_much(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= CHANGES_WITHIN {
+            (self.changes, self.since) = (0, now);
+        }
+        self.changes = self.changes.saturating_add(1);
+        self.changes > CHANGES_MAX
+    }
 }
 
 #[derive(Debug)]
@@ -42,7 +77,7 @@ struct Sender {
 impl Edges {
     /// The mesh of the edge router of a connection.
     pub(super) fn mesh_of(&self, connection: u64) -> Option<MeshId> {
-        self.meshes.get(&connection).copied()
+        Some(self.meshes.get(&connection)?.mesh)
     }
 }
 
@@ -109,13 +144,23 @@ impl Control {
     }
 
     /// An edge router says which mesh it is in.
-    pub(super) fn mesh_announced(&mut self, connection: u64, message: &[u8]) {
+    pub(super) fn mesh_announced(&mut self, connection: u64, message: &[u8], now: Instant) {
         let Some(mesh) = MeshId::of_announcement(message) else {
             return;
         };
-        if self.edges.meshes.insert(connection, mesh) == Some(mesh) {
+        let known = match self.edges.meshes.entry(connection) {
+            Entry::Vacant(vacant) => vacant.insert(Announced::new(mesh, now)),
+            Entry::Occupied(known) if known.get().mesh == mesh => return,
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        if known.mesh != mesh && known.is_too_much(now) {
+            if !std::mem::replace(&mut known.unsteady, true) {
+                let notice = UplinkNotice::Unsteady(connection);
+                self.edges.notices.push_back(notice);
+            }
             return;
         }
+        known.mesh = mesh;
         let links = self.links.values();
         let links = links.filter(|link| link.connection == connection);
         let changed: BTreeSet<_> = links.filter_map(|link| link.address).collect();
@@ -130,11 +175,11 @@ impl Control {
         let mut news = false;
         for (consumer, at) in address.consumers.iter().zip(0..) {
             let link = self.links.get(consumer);
-            let mesh = link.and_then(|link| self.edges.meshes.get(&link.connection));
+            let mesh = link.and_then(|link| self.edges.mesh_of(link.connection));
             let side = address.entry.destinations[at].side;
-            if side.within(mesh.copied()) != side {
+            if side.within(mesh) != side {
                 let entry = Arc::make_mut(&mut address.entry);
-                entry.destinations[at].side = side.within(mesh.copied());
+                entry.destinations[at].side = side.within(mesh);
                 news = true;
             }
         }
@@ -235,7 +280,8 @@ impl Control {
         };
         for sender in senders {
             let mesh = self.edges.meshes.get(&sender.connection);
-            let from = Side::of(Role::Edge, sender.connection, false).within(mesh.copied());
+            let mesh = mesh.map(|announced| announced.mesh);
+            let from = Side::of(Role::Edge, sender.connection, false).within(mesh);
             let reachable = leads_on(&address.entry, from);
             let link = self.edges.tracking.get(&sender.connection);
             if let Some(&link) = link.filter(|_| sender.told != reachable) {
@@ -282,3 +328,7 @@ fn accepted(request: &AttachRequest, address: Option<AddressId>, kind: LinkKind)
         kind,
     }
 }
+
+/// How often an edge router may say that its mesh is another, and within what time.
+const CHANGES_MAX: u32 = 16;
+const CHANGES_WITHIN: Duration = Duration::from_secs(10);

@@ -89,6 +89,15 @@ pub(crate) enum UplinkNotice {
     PeerLost(String),
     /// The edge routers of this site have agreed on a name, and the network knows it.
     Mesh(MeshId),
+    /// An edge router says again and again that its mesh is another.
+    Unsteady(u64),
+}
+
+impl UplinkNotice {
+    /// Whether something is wrong.
+    pub(crate) fn is_trouble(&self) -> bool {
+        matches!(self, Self::Unsteady(_))
+    }
 }
 
 impl fmt::Display for UplinkNotice {
@@ -107,6 +116,11 @@ impl fmt::Display for UplinkNotice {
             Self::Mesh(id) => {
                 write!(f, "EDGE_MESH - Mesh identifier sent to Interior: {id}")
             }
+            Self::Unsteady(id) => write!(
+                f,
+                "EDGE_MESH - The edge router of [C{id}] changes its mesh too often: \
+                 what more it says of it is ignored"
+            ),
         }
     }
 }
@@ -203,7 +217,10 @@ impl Control {
 
     /// Something about the ways to others that an operator wants to read.
     pub(crate) fn poll_uplink_notice(&mut self) -> Option<UplinkNotice> {
-        self.uplink.as_mut()?.notices.pop_front()
+        match &mut self.uplink {
+            Some(uplink) => uplink.notices.pop_front(),
+            None => self.edges.notices.pop_front(),
+        }
     }
 
     fn notify(&mut self, notice: UplinkNotice) {

@@ -163,6 +163,14 @@ impl Forwarder {
         self.inbound.len() + self.outbound.len()
     }
 
+    /// Both halves of all deliveries that are here.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        let inbound: Vec<_> = self.inbound.iter().map(|(_, one)| one).collect();
+        let outbound: Vec<_> = self.outbound.iter().map(|(_, one)| one).collect();
+        format!("{inbound:?}, {outbound:?}")
+    }
+
     /// Serves the links that have something to send and tops up credit. Nothing is left undone
     /// that could be done now.
     pub(crate) fn end_turn<W: Wire>(&mut self, wire: &mut W, now: Instant) {

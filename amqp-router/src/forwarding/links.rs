@@ -505,6 +505,7 @@ impl Forwarder {
             self.stop_waiting(wire, link);
         }
         self.clear_jams(wire, now);
+        self.let_go_of_late(wire, now);
         self.failing.retain(|(until, load)| {
             let lasts = *until > now;
             if !lasts {

@@ -8,6 +8,7 @@
 //! has no credit.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use crate::codec::DeliveryState;
 use crate::control::table::{Direction, Slot};
@@ -74,11 +75,16 @@ impl Forwarder {
             ..outbound
         };
         let slot = self.outbound.insert(outbound);
-        let connection = self.outgoing[link].terminal.connection;
-        let ready = self.streams.take(connection, |link| {
-            wire.allowance(self.outgoing[link].terminal).credit > 0
+        let outgoing = &self.outgoing[link];
+        let connection = outgoing.terminal.connection;
+        // What waits for the link that it is for must not be overtaken.
+        let is_next = outgoing.queue.is_empty() && outgoing.held.is_empty();
+        let ready = (is_next || streaming).then(|| {
+            self.streams.take(connection, |link| {
+                wire.allowance(self.outgoing[link].terminal).credit > 0
+            })
         });
-        match ready {
+        match ready.flatten() {
             Some(stream) => {
                 self.outgoing[stream].is_free = false;
                 self.queue(stream, slot.index);
@@ -122,6 +128,25 @@ impl Forwarder {
             } else {
                 self.stream(wire, link, delivery);
             }
+        }
+    }
+
+    /// Gives deliveries links of their own that were to be complete in a moment and are not: their
+    /// senders may wait for the windows of sessions, in which they hold places.
+    pub(super) fn let_go_of_late<W: Wire>(&mut self, wire: &mut W, now: Instant) {
+        let held = self
+            .outgoing
+            .iter()
+            .flat_map(|(_, outgoing)| &outgoing.held);
+        let is_late = |delivery: &&u32| {
+            let arrived = self.outbound[**delivery].envelope.arrived;
+            now.duration_since(arrived) >= HOLD_TIME
+        };
+        let late: Vec<u32> = held.filter(is_late).copied().collect();
+        for delivery in late {
+            let link = self.outbound[delivery].link;
+            self.let_go(delivery);
+            self.stream(wire, link, delivery);
         }
     }
 
@@ -198,3 +223,5 @@ const CLOSED_AT_ONCE: usize = 10;
 
 /// Octets of an incomplete message that are held before it gets a link of its own.
 const HOLD_MAX: usize = 256 * 1024;
+/// How long at least.
+const HOLD_TIME: Duration = Duration::from_secs(1);

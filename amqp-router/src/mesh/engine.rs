@@ -1,7 +1,6 @@
 //! The protocol's state machine.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,8 @@ use crate::control::edge_mesh::MeshId;
 
 use super::addresses::{Addresses, LocalAddress, RemoteAddress, treatment_of};
 use super::message::{AddressChange, AddressRecord, Message, Unreadable};
-use super::nodes::Node;
+use super::nodes::{ANSWER_INTERVAL, Node};
+use super::notice::Notice;
 use super::paths::{NextHop, Route, Routes, shortest};
 use super::{NeighbourId, RouterIndex};
 
@@ -66,81 +66,6 @@ pub(crate) enum Output {
     Notice(Notice),
 }
 
-/// What an operator may want to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
-    NeighbourFound {
-        id: String,
-        cost: u32,
-    },
-    NeighbourLost {
-        id: String,
-    },
-    Restarted {
-        id: String,
-    },
-    DuplicateId {
-        id: String,
-    },
-    TooManyRouters {
-        id: String,
-    },
-    TooManyAddresses {
-        id: String,
-    },
-    Malformed {
-        neighbour: NeighbourId,
-        what: &'static str,
-    },
-    NewerVersion {
-        id: String,
-        version: i64,
-    },
-}
-
-impl Notice {
-    /// Whether something is wrong.
-    pub(crate) fn is_trouble(&self) -> bool {
-        !matches!(
-            self,
-            Self::NeighbourFound { .. } | Self::NeighbourLost { .. } | Self::Restarted { .. }
-        )
-    }
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NeighbourFound { id, cost } => {
-                write!(f, "Router {id} is a neighbour, at cost {cost}")
-            }
-            Self::NeighbourLost { id } => write!(f, "Link to Neighbor Router Lost - {id}"),
-            Self::Restarted { id } => write!(f, "Detected Restart of Router Node {id}"),
-            Self::DuplicateId { id } => {
-                write!(f, "Detected Neighbor Router with a Duplicate ID - {id}")
-            }
-            Self::TooManyRouters { id } => {
-                write!(
-                    f,
-                    "Router {id} is ignored: the network has too many routers"
-                )
-            }
-            Self::TooManyAddresses { id } => {
-                write!(f, "Addresses of router {id} are ignored: it has too many")
-            }
-            Self::Malformed { neighbour, what } => write!(
-                f,
-                "A control message from neighbour {} is dropped: bad {what}",
-                neighbour.0
-            ),
-            Self::NewerVersion { id, version } => write!(
-                f,
-                "Messages of router {id} are ignored: protocol version {version} is not known"
-            ),
-        }
-    }
-}
-
 /// What management shows of a router of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RouterStatus {
@@ -182,6 +107,8 @@ pub(crate) struct Mesh {
     stale: bool,
     computed: Option<Instant>,
     told: Option<Instant>,
+    /// When a question is to be answered that came too soon after another.
+    answers_due: Option<Instant>,
     outputs: VecDeque<Output>,
     /// Troubles that have been noticed.
     noticed: HashSet<(u32, &'static str)>,
@@ -224,6 +151,7 @@ impl Mesh {
             stale: false,
             computed: None,
             told: Some(now),
+            answers_due: None,
             outputs: VecDeque::new(),
             noticed: HashSet::new(),
         }
@@ -297,6 +225,7 @@ impl Mesh {
         if self.addresses.has_changed() {
             due = due.min(self.told.map_or(due, |at| at + TELL_INTERVAL));
         }
+        due = due.min(self.answers_due.unwrap_or(due));
         Some(due)
     }
 
@@ -386,7 +315,7 @@ impl Mesh {
                     return;
                 };
                 node.heard_of = now;
-                let restarted = node.has_restarted(instance);
+                let restarted = node.has_restarted(instance, now);
                 node.link_state.advertised(link_state_sequence, now);
                 node.addresses.advertised(address_sequence, now);
                 if restarted {
@@ -400,29 +329,17 @@ impl Mesh {
                 peers,
             } => self.on_link_state(&id, instance, sequence, peers, now),
             Message::LinkStateRequest { id } => {
-                let Some(index) = self.learn(&id, now).map(|node| node.index) else {
-                    return;
-                };
-                let update = self.link_state();
-                let message = update.encode(&format!("amqp:/_topo/0/{id}/qdrouter"));
-                let to = To::Router(index, Some(from));
-                self.outputs.push_back(Output::Send { to, message });
+                if let Some(node) = self.learn(&id, now) {
+                    node.asks_link_state.put(from);
+                    self.answers_due = Some(now);
+                }
             }
             Message::AddressRequest { id, have } => {
-                if have >= self.addresses.sequence {
-                    return;
+                let news = have < self.addresses.sequence;
+                if let Some(node) = self.learn(&id, now).filter(|_| news) {
+                    node.asks_addresses.put(from);
+                    self.answers_due = Some(now);
                 }
-                let Some(index) = self.learn(&id, now).map(|node| node.index) else {
-                    return;
-                };
-                let update = Message::AddressUpdate {
-                    id: self.settings.id.clone(),
-                    sequence: self.addresses.sequence,
-                    change: self.addresses.all(),
-                };
-                let message = update.encode(&format!("amqp:/_topo/0/{id}/qdrouter.ma"));
-                let to = To::Router(index, Some(from));
-                self.outputs.push_back(Output::Send { to, message });
             }
             Message::AddressUpdate {
                 id,
@@ -476,7 +393,7 @@ impl Mesh {
         let Some(node) = self.learn(id, now) else {
             return;
         };
-        let restarted = node.has_restarted(instance);
+        let restarted = node.has_restarted(instance, now);
         let (before, known) = (node.neighbour, node.is_reachable());
         let cheaper = before.is_some_and(|before| {
             let before = self.neighbours.get(&before);
@@ -554,13 +471,17 @@ impl Mesh {
 
     /// A router has another instance than it had: nothing that is known of it holds.
     fn on_restart(&mut self, id: &str, now: Instant) {
+        let mut is_news = false;
         if let Some(node) = self.nodes.get_mut(id) {
             node.peers.clear();
             node.link_state.want();
+            is_news = node.is_restart_news(now);
         }
         self.forget_addresses(id);
         self.topology_changed(now);
-        self.notice(Notice::Restarted { id: id.to_owned() });
+        if is_news {
+            self.notice(Notice::Restarted { id: id.to_owned() });
+        }
     }
 
     fn on_link_state(
@@ -571,6 +492,9 @@ impl Mesh {
         peers: BTreeMap<String, u32>,
         now: Instant,
     ) {
+        if self.has_too_many_peers(id, peers.len()) {
+            return;
+        }
         let Some(node) = self.learn(id, now) else {
             return;
         };
@@ -591,6 +515,20 @@ impl Mesh {
         if changed {
             self.topology_changed(now);
         }
+    }
+
+    /// Whether there would be too many connections in the network, if one router had so many.
+    fn has_too_many_peers(&mut self, id: &str, peers: usize) -> bool {
+        let others = self.nodes.values().filter(|node| *node.id != *id);
+        let others: usize = others.map(|node| node.peers.len()).sum();
+        if others + peers <= MAX_PEERS {
+            return false;
+        }
+        if self.noticed.insert((u32::MAX, "peers")) {
+            let id = id.to_owned();
+            self.notice(Notice::TooManyPeers { id });
+        }
+        true
     }
 
     fn on_addresses(&mut self, id: &str, sequence: u64, change: AddressChange) {
@@ -627,14 +565,17 @@ impl Mesh {
     }
 
     fn add_remotes(&mut self, id: &str, records: Vec<AddressRecord>) {
+        let of_all: usize = self.nodes.values().map(|node| node.keys.len()).sum();
         let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
+        let of_others = of_all - node.keys.len();
         for record in records {
             let Some(key) = AddressKey::parse(&record.key) else {
                 continue;
             };
-            if node.keys.len() >= MAX_ADDRESSES {
+            let count = node.keys.len();
+            if count >= MAX_ADDRESSES || of_others + count >= MAX_ADDRESSES_OF_ALL {
                 let id = id.to_owned();
                 if self.noticed.insert((u32::MAX, "addresses")) {
                     self.notice(Notice::TooManyAddresses { id });
@@ -778,6 +719,42 @@ impl Mesh {
             self.advertise(now);
         }
         self.ask(now);
+        if self.answers_due.is_some_and(|due| due <= now) {
+            self.answer(now);
+        }
+    }
+
+    /// Answers routers that have asked, each no more often than it makes sense to ask.
+    fn answer(&mut self, now: Instant) {
+        self.answers_due = None;
+        let mut answers = Vec::new();
+        for node in self.nodes.values_mut() {
+            let id = &node.id;
+            if let Some(from) = node.asks_link_state.answer(now) {
+                let to = format!("amqp:/_topo/0/{id}/qdrouter");
+                answers.push((node.index, from, to, false));
+            }
+            if let Some(from) = node.asks_addresses.answer(now) {
+                let to = format!("amqp:/_topo/0/{id}/qdrouter.ma");
+                answers.push((node.index, from, to, true));
+            }
+            if node.asks_link_state.is_open() || node.asks_addresses.is_open() {
+                self.answers_due = Some(now + ANSWER_INTERVAL);
+            }
+        }
+        for (index, from, address, of_addresses) in answers {
+            let update = match of_addresses {
+                false => self.link_state(),
+                true => Message::AddressUpdate {
+                    id: self.settings.id.clone(),
+                    sequence: self.addresses.sequence,
+                    change: self.addresses.all(),
+                },
+            };
+            let message = update.encode(&address);
+            let to = To::Router(index, Some(from));
+            self.outputs.push_back(Output::Send { to, message });
+        }
     }
 
     fn tell_addresses(&mut self, now: Instant) {
@@ -974,5 +951,8 @@ const FORGET_AFTER: u32 = 3;
 const COMPUTE_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between two updates of addresses, for the same reason.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
-/// Addresses that one router may have.
+/// Addresses that one router may have, and all together.
 const MAX_ADDRESSES: usize = 500_000;
+const MAX_ADDRESSES_OF_ALL: usize = 2_000_000;
+/// Neighbours that all routers together may have.
+const MAX_PEERS: usize = 1 << 18;

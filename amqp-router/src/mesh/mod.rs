@@ -16,15 +16,19 @@
 
 mod addresses;
 mod engine;
+#[cfg(test)]
+mod liars;
 mod message;
 mod nodes;
+mod notice;
 mod paths;
 mod screen;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 
 pub(crate) use addresses::{LocalAddress, RemoteAddress};
-pub(crate) use engine::{Mesh, Notice, Output, RouterStatus, Settings, To};
+pub(crate) use engine::{Mesh, Output, RouterStatus, Settings, To};
+pub(crate) use notice::Notice;
 pub(crate) use paths::Routes;
 pub(crate) use screen::{Screened, screen};
 

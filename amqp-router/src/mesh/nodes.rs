@@ -30,6 +30,38 @@ pub(super) struct Node {
     pub(super) keys: HashMap<AddressKey, Option<MeshId>>,
     /// Ticks since anybody has said anything about it.
     pub(super) forgotten: u32,
+    /// What it asks of this router.
+    pub(super) asks_link_state: Question,
+    pub(super) asks_addresses: Question,
+    /// When it was last found to be another, and when that was last told.
+    restarted: Option<Instant>,
+    restart_told: Option<Instant>,
+}
+
+/// A question that a router puts: answered at once, but not again and again.
+#[derive(Debug, Default)]
+pub(super) struct Question {
+    /// The neighbour that it came by, until it is answered.
+    from: Option<NeighbourId>,
+    answered: Option<Instant>,
+}
+
+impl Question {
+    pub(super) fn put(&mut self, from: NeighbourId) {
+        self.from = Some(from);
+    }
+
+    /// The neighbour that it came by, if it is to be answered now.
+    pub(super) fn answer(&mut self, now: Instant) -> Option<NeighbourId> {
+        let due = (self.answered).is_none_or(|at| now.duration_since(at) >= ANSWER_INTERVAL);
+        let from = self.from.take_if(|_| due)?;
+        self.answered = Some(now);
+        Some(from)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.from.is_some()
+    }
 }
 
 /// Something of a router that is numbered each time it changes.
@@ -121,6 +153,10 @@ impl Node {
             addresses: Known::default(),
             keys: HashMap::new(),
             forgotten: 0,
+            asks_link_state: Question::default(),
+            asks_addresses: Question::default(),
+            restarted: None,
+            restart_told: None,
         }
     }
 
@@ -128,13 +164,32 @@ impl Node {
         self.next_hop.is_some()
     }
 
-    /// Takes note of when the router says that it was started. True if it is not the one it was.
-    pub(super) fn has_restarted(&mut self, instance: Option<i64>) -> bool {
+    /// Takes note of when the router says that it was started. True if it is not the one it was,
+    /// which is believed no more often than there are seconds, as instances count them.
+    pub(super) fn has_restarted(&mut self, instance: Option<i64>, now: Instant) -> bool {
         let Some(instance) = instance else {
             return false;
         };
-        let before = self.instance.replace(instance);
-        before.is_some_and(|before| before != instance)
+        let another = self.instance.is_some_and(|before| before != instance);
+        let lately = |at: Instant| now.duration_since(at) < RESTART_INTERVAL;
+        if another && self.restarted.is_some_and(lately) {
+            return false;
+        }
+        if another {
+            self.restarted = Some(now);
+        }
+        self.instance = Some(instance);
+        another
+    }
+
+    /// Whether a restart is worth a line of the log: not when one follows the other.
+    pub(super) fn is_restart_news(&mut self, now: Instant) -> bool {
+        let lately = |at: Instant| now.duration_since(at) < RESTART_SILENCE;
+        if self.restart_told.is_some_and(lately) {
+            return false;
+        }
+        self.restart_told = Some(now);
+        true
     }
 }
 
@@ -142,6 +197,12 @@ impl Node {
 const DOUBT: Duration = Duration::from_secs(10);
 /// How long an answer may take before the question is put again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How soon after an answer the same router is answered again.
+pub(super) const ANSWER_INTERVAL: Duration = Duration::from_millis(250);
+/// How soon a router can have been started again.
+const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+/// How long nothing more is said of a router that restarts again and again.
+const RESTART_SILENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // any instant will do

@@ -512,7 +512,7 @@ const BALANCED: LocalAddress = LocalAddress {
     mesh: None,
 };
 
-fn shape(kind: usize, count: usize, rng: &mut StdRng) -> Vec<(usize, usize, u32)> {
+pub(crate) fn shape(kind: usize, count: usize, rng: &mut StdRng) -> Vec<(usize, usize, u32)> {
     let mut pairs = Vec::new();
     match kind {
         0 => pairs.extend((1..count).map(|n| (n - 1, n))),

@@ -60,17 +60,40 @@ pub(crate) struct ConnectorState {
     reconnect: Mutex<Reconnect>,
     proxy: Mutex<Option<Arc<Proxy>>>,
     changed: Notify,
+    /// The connections for messages that take long, of one by which the peers speak: they are made
+    /// while it is open.
+    followers: Vec<Arc<Self>>,
 }
 
 impl ConnectorState {
-    pub(crate) fn new(plan: &ConnectorPlan, proxy: Option<Arc<Proxy>>, number: usize) -> Self {
+    /// The state of the connection by which the peers speak, and those of the others that the
+    /// connector makes.
+    pub(crate) fn group(plan: &ConnectorPlan, proxy: Option<&Arc<Proxy>>) -> Vec<Arc<Self>> {
+        let followers = 1..=plan.data_connections;
+        let followers: Vec<_> = followers
+            .map(|number| Arc::new(Self::new(plan, proxy, number)))
+            .collect();
+        let leader = Self {
+            followers: followers.clone(),
+            ..Self::new(plan, proxy, 0)
+        };
+        [Arc::new(leader)].into_iter().chain(followers).collect()
+    }
+
+    fn new(plan: &ConnectorPlan, proxy: Option<&Arc<Proxy>>, number: usize) -> Self {
+        let server = plan.server.clone();
+        let mut reconnect = Reconnect::new(server, rand::random(), Instant::now());
+        if number > 0 {
+            reconnect.hold();
+        }
         Self {
             name: plan.name.clone(),
             for_routers: plan.settings.role.is_annotated(),
             number,
-            reconnect: Mutex::new(Reconnect::new(plan.server.clone(), Instant::now())),
-            proxy: Mutex::new(proxy),
+            reconnect: Mutex::new(reconnect),
+            proxy: Mutex::new(proxy.cloned()),
             changed: Notify::new(),
+            followers: Vec::new(),
         }
     }
 
@@ -101,12 +124,20 @@ impl ConnectorState {
     /// The connection is open, and its peer has these properties; `message` says more of it.
     pub(crate) fn opened(&self, message: String, properties: &Fields) {
         let failover = failover_list(properties);
-        self.with(|reconnect| reconnect.opened(message, failover));
+        let now = Instant::now();
+        self.with(|reconnect| reconnect.opened(message, failover, now));
+        for follower in &self.followers {
+            follower.with(|reconnect| reconnect.follow(now));
+            follower.changed.notify_one();
+        }
     }
 
     /// The connection is lost, or the attempt has failed.
     pub(crate) fn lost(&self, reason: &str) {
         let is_news = self.with(|reconnect| reconnect.lost(reason, Instant::now()));
+        for follower in &self.followers {
+            follower.with(Reconnect::hold);
+        }
         if is_news && self.is_data() {
             debug!(target: "SERVER", "Connector '{}', data connection {}: {reason}", self.name, self.number);
         } else if is_news {

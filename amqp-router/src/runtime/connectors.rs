@@ -1,7 +1,7 @@
 //! Connectors, and the connections that each of them makes.
 //!
-//! To an interior router it makes one by which the routers speak, and further ones for messages that
-//! take long (`dataConnectionCount`); to others one. When the certificate is another and says so by
+//! To an interior router it makes one by which the routers speak, and while that is open further ones
+//! for messages that take long (`dataConnectionCount`); to others one. When the certificate is another and says so by
 //! a higher `ordinal`, a connector to a router makes all of them again, and leaves the older ones to
 //! what they carry: they stay until somebody closes them, and are not made again
 //! (`reference/router/inter-router-protocol.md` §2, "connection upgrade").
@@ -80,13 +80,11 @@ impl Service {
     fn make_members(&self, connector: &mut Connector) {
         let plan = &connector.plan;
         let ordinal = connector.ordinal();
-        for number in 0..=plan.data_connections {
-            let settings = match number {
-                0 => Arc::clone(&plan.settings),
-                _ => Arc::new(data_settings(&plan.settings)),
+        for state in ConnectorState::group(plan, connector.proxy.as_ref()) {
+            let settings = match state.is_data() {
+                false => Arc::clone(&plan.settings),
+                true => Arc::new(data_settings(&plan.settings)),
             };
-            let proxy = connector.proxy.clone();
-            let state = Arc::new(ConnectorState::new(plan, proxy, number));
             let task = tokio::spawn(run_connector(
                 Arc::clone(plan),
                 settings,

@@ -533,7 +533,10 @@ impl Service {
             info!(target: "ROUTER_CORE", "{notice}");
         }
         while let Some(notice) = self.control.poll_uplink_notice() {
-            info!(target: "ROUTER_CORE", "{notice}");
+            match notice.is_trouble() {
+                true => warn!(target: "ROUTER_CORE", "{notice}"),
+                false => info!(target: "ROUTER_CORE", "{notice}"),
+            }
         }
         let mut batches: Vec<Vec<Command>> = self.workers.iter().map(|_| Vec::new()).collect();
         while let Some((recipient, command)) = self.control.poll_command() {

@@ -33,13 +33,14 @@ pub(super) fn play(seed: u64, tracing: bool) -> Tally {
         world.pass(Duration::from_millis(time));
     }
     world.come_to_rest();
-    world.end();
+    world.leave();
+    world.check_empty();
     world.ledger.tally
 }
 
 impl World {
-    /// Something happens.
-    fn act(&mut self) {
+    /// A client does something, or something happens to it.
+    pub(super) fn act(&mut self) {
         let living: Vec<usize> = (0..self.lines.len())
             .filter(|&line| {
                 self.lines[line]
@@ -54,7 +55,8 @@ impl World {
             .filter(|line| line.client.is_some())
             .count();
         if coming < 2 || (coming < MAX_CLIENTS && self.rng.random_bool(0.08)) {
-            self.connect_somehow();
+            let router = self.rng.random_range(0..self.routers.len());
+            self.connect_somehow(router);
             return;
         }
         if living.is_empty() {
@@ -76,8 +78,8 @@ impl World {
         }
     }
 
-    fn connect_somehow(&mut self) {
-        let workers = self.worker_count();
+    pub(super) fn connect_somehow(&mut self, router: usize) {
+        let workers = self.routers[router].hubs.len();
         let rng = &mut self.rng;
         let hub = rng.random_range(0..workers);
         let like = Config {
@@ -97,7 +99,7 @@ impl World {
             _ if rng.random() => Habit::OneSender,
             _ => Habit::SingleFrames,
         };
-        let line = self.connect(hub, config, manners, sessions);
+        let line = self.connect(router, hub, config, manners, sessions);
         self.with(line, |client, _| {
             client.lazy = lazy;
             client.habit = habit;
@@ -105,7 +107,7 @@ impl World {
     }
 
     /// Everybody gets what is due, and says what is due.
-    fn come_to_rest(&mut self) {
+    pub(super) fn come_to_rest(&mut self) {
         self.ledger.say(|| "everybody comes to rest".to_owned());
         for line in &mut self.lines {
             line.up.resume();
@@ -129,7 +131,7 @@ impl World {
     }
 
     /// Everybody leaves.
-    fn end(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.ledger.say(|| "everybody leaves".to_owned());
         for line in 0..self.lines.len() {
             if self.lines[line].client.is_none() {
@@ -148,7 +150,6 @@ impl World {
             }
         }
         self.pass(Duration::from_secs(2));
-        self.check_empty();
     }
 }
 
@@ -199,6 +200,10 @@ fn attach(client: &mut Client, scope: &mut Scope<'_>) {
     }
     let treatment = scope.ledger.addresses[address.0].treatment;
     wish.to_be_refused = wish.address.is_some() && treatment == Treatment::Unavailable;
+    // Between routers, anybody may be answered by an address of its own.
+    if scope.ledger.turmoil.is_some() && wish.role == Role::Receiver && scope.rng.random_bool(0.2) {
+        wish = LinkWish::dynamic_receiver();
+    }
     let wish = wish.varied(scope.rng);
     let number = client.attach(scope, session, &wish);
     // A receiver need not wait for the router's answer to grant credit.
@@ -218,7 +223,7 @@ fn end_session(client: &mut Client, scope: &mut Scope<'_>) {
     }
 }
 
-fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
+pub(super) fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
     let (session, habit) = (client.links[token].session, client.habit);
     let (number, id, sender, endpoint) = client.sending(token);
     sender.give_back_credit(endpoint, id);
@@ -236,11 +241,11 @@ fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
     for _ in 0..scope.rng.random_range(1..5) {
         let to = match sender.address {
             Some(address) => address,
-            None => AddressNo(scope.rng.random_range(0..ADDRESSES.len())),
+            None => AddressNo(scope.rng.random_range(0..scope.ledger.addresses.len())),
         };
         let mut shape = Shape::random(scope.rng);
         if sender.address.is_none() {
-            shape.to = Some(scope.ledger.addresses[to.0].name.to_owned());
+            shape.to = Some(scope.ledger.addresses[to.0].name.clone());
         }
         if habit == Habit::SingleFrames {
             shape.pieces = 1;
@@ -250,7 +255,7 @@ fn act_as_sender(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
     }
 }
 
-fn act_as_receiver(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
+pub(super) fn act_as_receiver(client: &mut Client, scope: &mut Scope<'_>, token: usize) {
     let (id, receiver, endpoint) = client.receiving(token);
     match scope.rng.random_range(0..20) {
         0 => receiver.drain(endpoint, id),
@@ -305,7 +310,7 @@ fn detach_all(client: &mut Client, scope: &mut Scope<'_>) {
     }
 }
 
-fn pick(rng: &mut StdRng, tokens: &[usize]) -> Option<usize> {
+pub(super) fn pick(rng: &mut StdRng, tokens: &[usize]) -> Option<usize> {
     (!tokens.is_empty()).then(|| tokens[rng.random_range(0..tokens.len())])
 }
 

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use crate::codec::{
     Attach, ReceiverSettleMode, Role, SenderSettleMode, Source, Target, TargetNode,
 };
+use crate::control::table::Treatment;
 use crate::endpoint::{Config, Connection, Event, LinkId, SessionId};
 
 use super::ledger::{AddressNo, Gone, Ledger, LinkNo};
@@ -90,7 +91,7 @@ pub(super) struct Scope<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct LinkWish {
     pub(super) role: Role,
-    /// None is an anonymous sender.
+    /// None is an anonymous sender, or a receiver with an address of its own.
     pub(super) address: Option<AddressNo>,
     pub(super) snd_settle_mode: SenderSettleMode,
     pub(super) rcv_settle_mode: ReceiverSettleMode,
@@ -265,6 +266,14 @@ impl Client {
         );
         if !refused {
             link.phase = LinkPhase::Attached;
+            let source = attach.source.as_ref().filter(|source| source.dynamic);
+            if let (Half::Receiver(_), Some(source)) = (&link.half, source) {
+                let name = source.address.clone().expect("it has been given one");
+                let address = scope.ledger.address(name, Treatment::Balanced);
+                let record = &mut scope.ledger.links[link.number.0];
+                record.address = Some(address);
+                scope.ledger.addresses[address.0].presettling = record.presettles;
+            }
             scope
                 .ledger
                 .say(|| format!("{:?} is attached", link.number));
@@ -450,6 +459,14 @@ impl LinkWish {
         }
     }
 
+    /// A receiver whose address the router is to make up.
+    pub(super) fn dynamic_receiver() -> Self {
+        Self {
+            role: Role::Receiver,
+            ..Self::sender(None)
+        }
+    }
+
     /// With settle modes and counts that a client may well choose.
     pub(super) fn varied(mut self, rng: &mut StdRng) -> Self {
         self.initial_delivery_count = u32::MAX.wrapping_add(rng.random_range(0..5));
@@ -476,6 +493,7 @@ impl LinkWish {
             snd_settle_mode: self.snd_settle_mode,
             rcv_settle_mode: self.rcv_settle_mode,
             source: Some(Source {
+                dynamic: !is_sender && source.is_none(),
                 address: source,
                 ..Source::default()
             }),

@@ -1,4 +1,4 @@
-//! What the router may hold and must know, at every moment and in the end.
+//! What routers may hold and must know, at every moment and in the end.
 
 use crate::codec::Role;
 use crate::control::links::Command;
@@ -6,22 +6,35 @@ use crate::control::table::{Direction, TableUpdate};
 
 use super::lane::Lane;
 use super::ledger::{AddressNo, LinkNo};
-use super::world::{ToWorker, World};
+use super::router::{Router, ToWorker};
+use super::world::{Weather, World};
 
 impl World {
-    /// Notes for the ledger what the router knows of its receivers at this moment.
+    /// Notes for the ledger what routers know of receivers at this moment.
     pub(super) fn observe(&mut self) {
+        let moment = self.ledger.moment;
+        match self.weather {
+            None => self.observe_router(),
+            Some(Weather::Rough) => self.ledger.turmoil = Some(moment),
+            Some(Weather::Calm) => {
+                for address in &mut self.ledger.addresses {
+                    if address.deserted {
+                        address.unstable = moment;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same where there is one.
+    fn observe_router(&mut self) {
         let moment = self.ledger.moment;
         let being_told = self.addresses_being_told();
         for index in 0..self.ledger.addresses.len() {
-            let name = self.ledger.addresses[index].name;
+            let name = &self.ledger.addresses[index].name;
             let address = AddressNo(index);
-            let known = self
-                .control
-                .addresses()
-                .find(|known| known.entry.key.text() == name);
-            let deserted = known.is_none_or(|known| known.consumers() == 0);
-            let in_doubt = being_told.iter().any(|told| told == name);
+            let deserted = self.routers[0].consumers(name) == 0;
+            let in_doubt = being_told.contains(name);
             if deserted || in_doubt || self.ledger.is_mourning(address) {
                 self.ledger.addresses[index].unstable = moment;
             }
@@ -38,7 +51,10 @@ impl World {
 
     /// Addresses of which not all workers have heard the latest.
     fn addresses_being_told(&self) -> Vec<String> {
-        let commands = self.hubs.iter().flat_map(|hub| hub.commands.iter());
+        let commands = self.routers[0]
+            .hubs
+            .iter()
+            .flat_map(|hub| hub.commands.iter());
         let name = |message: &ToWorker| match message {
             ToWorker::Command(command) => match &**command {
                 Command::Table(TableUpdate::Set(entry)) => Some(entry.key.text().to_owned()),
@@ -51,11 +67,14 @@ impl World {
         commands.filter_map(name).collect()
     }
 
-    /// What the router holds stays within what it has allowed.
+    /// What a router holds that stands alone stays within what it has allowed.
     pub(super) fn check_bounds(&self) {
-        let links = self.control.links().count() + 1;
+        let ([router], None) = (&self.routers[..], self.weather) else {
+            return;
+        };
+        let links = router.control.links().count() + 1;
         let mut held = 0;
-        for hub in &self.hubs {
+        for hub in &router.hubs {
             let status = hub.worker.status(self.now());
             held += status.in_flight;
             for (link, status) in status.links {
@@ -79,21 +98,27 @@ impl World {
 
     /// Nothing is on its way, and no delivery waits for anything.
     pub(super) fn check_rest(&self) {
-        for (number, hub) in self.hubs.iter().enumerate() {
-            let status = hub.worker.status(self.now());
-            assert_eq!(status.in_flight, 0, "worker {number} holds deliveries");
-            for (link, status) in status.links {
-                assert_eq!(status.unsettled, 0, "{link:?} holds deliveries");
-                assert_eq!(status.undelivered, 0, "{link:?} has a queue");
+        for (number, router) in self.routers.iter().enumerate() {
+            for hub in &router.hubs {
+                let status = hub.worker.status(self.now());
+                let held = || hub.worker.describe_deliveries();
+                assert_eq!(status.in_flight, 0, "R{number} holds {}", held());
+                for (link, status) in status.links {
+                    assert_eq!(status.unsettled, 0, "R{number} {link:?} holds deliveries");
+                    assert_eq!(status.undelivered, 0, "R{number} {link:?} has a queue");
+                }
             }
-        }
-        for address in self.control.addresses() {
-            for destination in &address.entry.destinations {
-                let (key, load) = (&address.entry.key, destination.load.get());
-                assert_eq!(
-                    load, 0,
-                    "a consumer of {key} has a load that nothing explains"
-                );
+            for address in router.control.addresses() {
+                let key = &address.entry.key;
+                let destinations = address.entry.destinations.iter().map(|one| &one.load);
+                let remotes = address.entry.remotes.iter().map(|one| &one.load);
+                for load in destinations.chain(remotes) {
+                    let load = load.get();
+                    assert_eq!(
+                        load, 0,
+                        "a consumer of {key} has a load at R{number} that nothing explains"
+                    );
+                }
             }
         }
         self.check_senders();
@@ -101,19 +126,18 @@ impl World {
 
     /// Senders whose deliveries are all settled have their credit and window back.
     fn check_senders(&self) {
-        for client in self.lines.iter().filter_map(|line| line.client.as_ref()) {
+        for line in &self.lines {
+            let Some(client) = &line.client else { continue };
             for token in client.attached_links(Role::Sender) {
                 let link = &client.links[token];
-                let reachable = self.ledger.links[link.number.0]
-                    .address
-                    .is_none_or(|address| {
-                        let name = self.ledger.addresses[address.0].name;
-                        let known = self
-                            .control
-                            .addresses()
-                            .find(|a| a.entry.key.text() == name);
-                        known.is_some_and(|known| known.consumers() > 0)
-                    });
+                let address = self.ledger.links[link.number.0].address;
+                let reachable = address.is_none_or(|address| {
+                    let address = &self.ledger.addresses[address.0];
+                    match self.weather {
+                        None => self.routers[0].consumers(&address.name) > 0,
+                        Some(_) => !address.deserted,
+                    }
+                });
                 let sendable = client.endpoint.sendable(link.id);
                 let enough = self.settings.link_capacity.div_ceil(2);
                 assert!(
@@ -133,22 +157,29 @@ impl World {
 
     /// Nothing is left of anybody.
     pub(super) fn check_empty(&self) {
-        for (number, hub) in self.hubs.iter().enumerate() {
-            let status = hub.worker.status(self.now());
-            assert_eq!(
-                hub.worker.connection_count(),
-                0,
-                "worker {number} has connections"
-            );
-            assert_eq!(status.in_flight, 0, "worker {number} holds deliveries");
-            assert!(
-                status.links.is_empty(),
-                "worker {number} has links: {:?}",
-                status.links
-            );
-            assert!(hub.commands.is_empty() && hub.mail.iter().all(Lane::is_empty));
+        for (number, router) in self.routers.iter().enumerate() {
+            for hub in &router.hubs {
+                let status = hub.worker.status(self.now());
+                let connections = hub.worker.connection_count();
+                assert_eq!(connections, 0, "R{number} has connections");
+                assert_eq!(status.in_flight, 0, "R{number} holds deliveries");
+                let links = status.links;
+                assert!(links.is_empty(), "R{number} has links: {links:?}");
+                assert!(hub.commands.is_empty() && hub.mail.iter().all(Lane::is_empty));
+            }
+            let control = &router.control;
+            assert_eq!(control.links().count(), 0, "links of R{number} are left");
+            let addresses: Vec<_> = control.addresses().map(|one| &one.entry.key).collect();
+            assert!(addresses.is_empty(), "R{number} has {addresses:?}");
         }
-        assert_eq!(self.control.links().count(), 0, "links are left");
-        assert_eq!(self.control.addresses().count(), 0, "addresses are left");
+    }
+}
+
+impl Router {
+    /// How many consumers it knows of an address here.
+    fn consumers(&self, name: &str) -> usize {
+        let mut addresses = self.control.addresses();
+        let known = addresses.find(|known| known.entry.key.text() == name);
+        known.map_or(0, |known| known.consumers())
     }
 }

@@ -1,6 +1,6 @@
 //! What every client has done and been told, and the laws that this must obey.
 //!
-//! The ledger sees both ends: a message is entered when its sender starts it, a copy when a
+//! The ledger sees both ends, and what passes between routers: a message is entered when its sender starts it, a copy when a
 //! receiver gets the first of it. Each entry is checked against what is known by then, and
 //! [`Ledger::settle_accounts`] checks what must have come about in the end. A broken law is a panic.
 
@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use crate::codec::DeliveryState;
 use crate::control::table::Treatment;
 
-use super::message::{self, Content};
+use super::message::{self, Content, Shape};
+use super::tap::Sighting;
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -21,6 +22,9 @@ pub(super) struct Ledger {
     mourned: Vec<LinkNo>,
     /// Counts the moments of the run.
     pub(super) moment: u64,
+    /// The last moment when connections between routers came and went, or what they knew was not
+    /// true; none where there is one router.
+    pub(super) turmoil: Option<u64>,
     pub(super) tally: Tally,
     pub(super) tracing: bool,
 }
@@ -39,8 +43,10 @@ pub(super) struct CopyNo(pub(super) usize);
 
 #[derive(Debug)]
 pub(super) struct AddressRecord {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) treatment: Treatment,
+    /// In calm weather: nobody receives from it.
+    pub(super) deserted: bool,
     /// The last moment when the router may have found no consumer, or lost one.
     pub(super) unstable: u64,
     /// A receiver has asked for everything presettled: what it is sent counts as accepted.
@@ -56,8 +62,9 @@ pub(super) struct LinkRecord {
     /// Since when every worker knows of this receiver.
     pub(super) known_since: Option<u64>,
     pub(super) gone: Option<Gone>,
-    /// The latest sequence number that a receiver has seen of each sender.
-    latest: HashMap<LinkNo, u64>,
+    /// The latest sequence number that a receiver has seen of each sender. Between routers, each
+    /// priority has links of its own.
+    latest: HashMap<(LinkNo, u8), u64>,
     next_sequence: u64,
 }
 
@@ -76,6 +83,7 @@ pub(super) struct MessageRecord {
     pub(super) settled: bool,
     /// It may expire.
     pub(super) mortal: bool,
+    pub(super) priority: u8,
     pub(super) content: Content,
     pub(super) phase: Phase,
     pub(super) sent_at: u64,
@@ -83,6 +91,8 @@ pub(super) struct MessageRecord {
     /// Its sender does not wait for an outcome any more.
     pub(super) forsaken: bool,
     pub(super) copies: Vec<CopyNo>,
+    /// The routers that it has entered from others.
+    routers: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +133,14 @@ pub(super) struct Tally {
     pub(super) refused: u64,
     pub(super) connections: u64,
     pub(super) disconnects: u64,
+    /// Steps of messages from router to router, and how many led to one passed before.
+    pub(super) hops: u64,
+    pub(super) came_back: u64,
+    /// What happened to the network: connections cut, frozen, made anew; routers restarted.
+    pub(super) cuts: u64,
+    pub(super) freezes: u64,
+    pub(super) renewals: u64,
+    pub(super) restarts: u64,
 }
 
 impl Ledger {
@@ -132,10 +150,11 @@ impl Ledger {
         }
     }
 
-    pub(super) fn address(&mut self, name: &'static str, treatment: Treatment) -> AddressNo {
+    pub(super) fn address(&mut self, name: String, treatment: Treatment) -> AddressNo {
         self.addresses.push(AddressRecord {
             name,
             treatment,
+            deserted: false,
             unstable: 0,
             presettling: false,
         });
@@ -202,8 +221,7 @@ impl Ledger {
         &mut self,
         sender: LinkNo,
         address: AddressNo,
-        settled: bool,
-        mortal: bool,
+        shape: &Shape,
         make: impl FnOnce(message::Label) -> Content,
     ) -> MessageNo {
         let number = MessageNo(self.messages.len());
@@ -219,18 +237,20 @@ impl Ledger {
         self.messages.push(MessageRecord {
             sender,
             address,
-            settled,
-            mortal,
+            settled: shape.settled,
+            mortal: shape.ttl.is_some(),
+            priority: shape.priority.unwrap_or(4),
             content,
             phase: Phase::Sending,
             sent_at: self.moment,
             outcome: None,
             forsaken: false,
             copies: Vec::new(),
+            routers: Vec::new(),
         });
         self.tally.messages += 1;
         self.say(|| {
-            let settled = if settled { " settled" } else { "" };
+            let settled = if shape.settled { " settled" } else { "" };
             format!("{sender:?} starts {number:?} to {address:?}, {length} bytes{settled}")
         });
         number
@@ -288,7 +308,8 @@ impl Ledger {
     fn check_single(&self, number: MessageNo, state: &DeliveryState) {
         let message = &self.messages[number.0];
         let address = &self.addresses[message.address.0];
-        let unstable = message.sent_at <= address.unstable || message.mortal;
+        let in_turmoil = self.is_in_turmoil(message);
+        let unstable = message.sent_at <= address.unstable || message.mortal || in_turmoil;
         let Some(&copy) = message.copies.first() else {
             let explained = match state {
                 DeliveryState::Accepted => address.presettling,
@@ -303,7 +324,7 @@ impl Ledger {
         let explained = match &copy.said {
             Some(said) if said == state => true,
             None if receiver.presettles && *state == DeliveryState::Accepted => true,
-            _ => receiver.gone.is_some() && *state == failed(),
+            _ => (receiver.gone.is_some() || in_turmoil) && *state == failed(),
         };
         let said = &copy.said;
         assert!(
@@ -317,10 +338,11 @@ impl Ledger {
         let message = &self.messages[number.0];
         let address = &self.addresses[message.address.0];
         let copies = || message.copies.iter().map(|copy| &self.copies[copy.0]);
-        let mut gone = message.sent_at <= address.unstable || message.mortal;
+        let in_turmoil = self.is_in_turmoil(message);
+        let mut gone = message.sent_at <= address.unstable || message.mortal || in_turmoil;
         for copy in copies() {
             let Some(said) = &copy.said else { continue };
-            let certain = self.links[copy.receiver.0].gone.is_none();
+            let certain = self.links[copy.receiver.0].gone.is_none() && !in_turmoil;
             gone |= !certain;
             assert!(
                 !certain || significance(said) <= significance(state),
@@ -346,6 +368,7 @@ impl Ledger {
     ) -> Option<CopyNo> {
         let label = message::Label::find(start)?;
         let number = label.message;
+        let in_turmoil = self.is_in_turmoil(&self.messages[number.0]);
         let message = self
             .messages
             .get_mut(number.0)
@@ -358,9 +381,10 @@ impl Ledger {
             Some(message.address),
             "{number:?} went to a wrong address"
         );
-        let latest = record.latest.insert(label.sender, label.sequence);
+        let lane = self.turmoil.map_or(0, |_| message.priority);
+        let latest = record.latest.insert((label.sender, lane), label.sequence);
         assert!(
-            latest.is_none_or(|latest| latest < label.sequence),
+            latest.is_none_or(|latest| latest < label.sequence) || in_turmoil,
             "{number:?} came to {receiver:?} after sequence {latest:?}"
         );
         if self.addresses[message.address.0].treatment == Treatment::Multicast {
@@ -369,7 +393,7 @@ impl Ledger {
                 .iter()
                 .map(|copy| self.copies[copy.0].receiver);
             assert!(
-                !{ copies }.any(|other| other == receiver),
+                !{ copies }.any(|other| other == receiver) || in_turmoil,
                 "{number:?} came twice"
             );
             self.tally.multicast_copies += 1;
@@ -379,8 +403,9 @@ impl Ledger {
                 "{number:?} went to two receivers"
             );
             let presettled = settled || record.presettles || message.forsaken;
+            let in_doubt = in_turmoil && message.outcome == Some(failed());
             assert!(
-                message.outcome.is_none() || presettled,
+                message.outcome.is_none() || presettled || in_doubt,
                 "{number:?} came after its outcome {:?}",
                 message.outcome
             );
@@ -402,6 +427,41 @@ impl Ledger {
         self.tally.presettled_copies += u64::from(settled);
         self.say(|| format!("{receiver:?} gets {number:?} as {copy:?}"));
         Some(copy)
+    }
+
+    /// Whether a message may have met with connections that were lost, or with routers that had
+    /// not heard the latest.
+    fn is_in_turmoil(&self, message: &MessageRecord) -> bool {
+        self.turmoil.is_some_and(|last| message.sent_at <= last)
+    }
+
+    /// A message enters a router from another one.
+    pub(super) fn passes(&mut self, sighting: &Sighting) {
+        let Sighting { router, trace, .. } = sighting;
+        let number = sighting.label.message;
+        self.say(|| format!("{number:?} enters R{router} after {trace:?}"));
+        let in_turmoil = self.is_in_turmoil(&self.messages[number.0]);
+        for (at, hop) in trace.iter().enumerate() {
+            assert!(
+                !trace[..at].contains(hop),
+                "{number:?} went in circles: {trace:?}"
+            );
+        }
+        let here = format!("0/R{router}");
+        let comes_back = trace.contains(&here);
+        assert!(
+            !comes_back || in_turmoil,
+            "{number:?} comes back to R{router}: {trace:?}"
+        );
+        let message = &mut self.messages[number.0];
+        let again = message.routers.contains(router);
+        assert!(
+            !again || in_turmoil,
+            "{number:?} enters R{router} twice: {trace:?}"
+        );
+        message.routers.push(*router);
+        self.tally.hops += 1;
+        self.tally.came_back += u64::from(comes_back);
     }
 
     /// More of a copy has arrived.
@@ -448,7 +508,10 @@ impl Ledger {
             .as_ref()
             .is_some_and(|said| *said != DeliveryState::Accepted);
         assert!(
-            message.phase == Phase::Aborted || sender_gone || unwanted,
+            message.phase == Phase::Aborted
+                || sender_gone
+                || unwanted
+                || self.is_in_turmoil(message),
             "{number:?} was aborted by nobody"
         );
         self.tally.cut_short += 1;
@@ -507,15 +570,14 @@ impl Ledger {
         // A receiver may accept what has not all arrived, and then the rest be lost with its sender.
         let cut_off = self.links[message.sender.0].gone == Some(Gone::Abruptly)
             || message.phase != Phase::Complete;
+        let copies = || message.copies.iter().map(|copy| &self.copies[copy.0]);
+        let cut_off = cut_off || self.is_in_turmoil(message) && copies().any(|copy| copy.aborted);
         let accepted = message.outcome == Some(DeliveryState::Accepted);
         if !accepted || cut_off || address.presettling {
             return;
         }
-        let whole = message
-            .copies
-            .iter()
-            .map(|copy| &self.copies[copy.0])
-            .any(|copy| copy.complete || self.links[copy.receiver.0].gone.is_some());
+        let whole =
+            copies().any(|copy| copy.complete || self.links[copy.receiver.0].gone.is_some());
         assert!(whole, "{number:?} was accepted and lost");
     }
 
@@ -530,6 +592,7 @@ impl Ledger {
             || message.forsaken
             || message.phase != Phase::Complete
             || unsure
+            || self.is_in_turmoil(message)
         {
             return;
         }
@@ -575,6 +638,12 @@ impl Tally {
             (&mut self.refused, other.refused),
             (&mut self.connections, other.connections),
             (&mut self.disconnects, other.disconnects),
+            (&mut self.hops, other.hops),
+            (&mut self.came_back, other.came_back),
+            (&mut self.cuts, other.cuts),
+            (&mut self.freezes, other.freezes),
+            (&mut self.renewals, other.renewals),
+            (&mut self.restarts, other.restarts),
         ];
         for (sum, count) in fields {
             *sum += count;

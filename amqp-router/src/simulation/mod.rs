@@ -1,5 +1,6 @@
 //! One router and many clients, simulated: bytes, links and time are real, everything else is
-//! played by chance.
+//! played by chance. [`network`] has several routers, and [`services`] such that carry TCP
+//! connections.
 //!
 //! A seed decides which clients connect, attach, send, settle, stall, detach and vanish, how their
 //! bytes are cut into pieces, and how late workers hear of each other. [`ledger`] knows what
@@ -19,10 +20,14 @@ mod lane;
 mod laws;
 mod ledger;
 mod message;
+mod network;
 mod receiver;
+mod router;
 mod seeds;
 mod sender;
 mod services;
 mod stories;
+mod tap;
+mod trunks;
 mod wire;
 mod world;

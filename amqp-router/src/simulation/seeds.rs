@@ -11,29 +11,35 @@ use super::ledger::Tally;
 
 #[test]
 fn a_thousand_seeds_break_no_law() {
-    if let Ok(seed) = std::env::var("SIM_SEED") {
-        play(seed.parse().expect("SIM_SEED is a number"), true);
-        return;
-    }
-    let seeds = seeds();
-    let tally = play_all(seeds.clone());
-    println!("{tally:?}");
-    if seeds.end - seeds.start >= 1000 {
+    let tally = play_seeds("a_thousand_seeds", 1000, play);
+    if let Some(tally) = tally {
         check_tally(&tally);
     }
 }
 
-/// The range that `SIM_SEEDS` names, or the first thousand.
-fn seeds() -> Range<u64> {
+/// Has a test play the seed that `SIM_SEED` names, the range that `SIM_SEEDS` does, or the first
+/// so many; tells what has happened in as many or more.
+pub(super) fn play_seeds(test: &str, count: u64, play: fn(u64, bool) -> Tally) -> Option<Tally> {
+    if let Ok(seed) = std::env::var("SIM_SEED") {
+        play(seed.parse().expect("SIM_SEED is a number"), true);
+        return None;
+    }
+    let seeds = seeds(count);
+    let tally = play_all(test, seeds.clone(), play);
+    println!("{tally:?}");
+    (seeds.end - seeds.start >= count).then_some(tally)
+}
+
+fn seeds(count: u64) -> Range<u64> {
     let Ok(range) = std::env::var("SIM_SEEDS") else {
-        return 0..1000;
+        return 0..count;
     };
     let parse = |text: &str| text.parse().expect("SIM_SEEDS is like 0..1000");
     let (start, end) = range.split_once("..").expect("SIM_SEEDS is like 0..1000");
     parse(start)..parse(end)
 }
 
-fn play_all(seeds: Range<u64>) -> Tally {
+fn play_all(test: &str, seeds: Range<u64>, play: fn(u64, bool) -> Tally) -> Tally {
     let next = AtomicU64::new(seeds.start);
     let total = Mutex::new(Tally::default());
     let failed: Mutex<Vec<(u64, String)>> = Mutex::default();
@@ -65,7 +71,7 @@ fn play_all(seeds: Range<u64>) -> Tally {
     if let Some((seed, text)) = failed.first() {
         panic!(
             "seed {seed} breaks a law: {text}\nreplay it with \
-             SIM_SEED={seed} cargo test -p amqp-router a_thousand_seeds -- --nocapture"
+             SIM_SEED={seed} cargo test -p amqp-router {test} -- --nocapture"
         );
     }
     total.into_inner().expect("nobody panics with it")

@@ -71,10 +71,8 @@ impl Sender {
             return None;
         }
         let settled = shape.settled;
-        let mortal = shape.ttl.is_some();
-        let message = scope.ledger.starts(number, to, settled, mortal, |label| {
-            Content::new(label, shape)
-        });
+        let starts = |label| Content::new(label, shape);
+        let message = scope.ledger.starts(number, to, shape, starts);
         let mut rest = cut(
             scope,
             &scope.ledger.messages[message.0].content.sent.clone(),

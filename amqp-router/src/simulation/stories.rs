@@ -14,7 +14,7 @@ use super::world::{Climate, World, client_config};
 
 /// A link of a client in a story.
 #[derive(Clone, Copy, Debug)]
-struct At {
+pub(super) struct At {
     line: usize,
     token: usize,
     number: LinkNo,
@@ -27,7 +27,7 @@ impl World {
         Self::new(climate, rng)
     }
 
-    fn attach(&mut self, line: usize, wish: &LinkWish) -> At {
+    pub(super) fn attach(&mut self, line: usize, wish: &LinkWish) -> At {
         let number = self.with(line, |client, scope| {
             let session = client.sessions[0];
             client.attach(scope, session, wish)
@@ -43,12 +43,12 @@ impl World {
         }
     }
 
-    fn sender(&mut self, line: usize, address: &str) -> At {
+    pub(super) fn sender(&mut self, line: usize, address: &str) -> At {
         let address = self.ledger.find_address(address);
         self.attach(line, &LinkWish::sender(Some(address)))
     }
 
-    fn receiver(&mut self, line: usize, address: &str, credit: u32) -> At {
+    pub(super) fn receiver(&mut self, line: usize, address: &str, credit: u32) -> At {
         let address = self.ledger.find_address(address);
         let at = self.attach(line, &LinkWish::receiver(address));
         self.grant(at, credit);
@@ -68,7 +68,13 @@ impl World {
     }
 
     /// Starts a message of so many pieces and sends the first; `None` without credit or window.
-    fn start(&mut self, at: At, to: &str, bytes: usize, pieces: usize) -> Option<MessageNo> {
+    pub(super) fn start(
+        &mut self,
+        at: At,
+        to: &str,
+        bytes: usize,
+        pieces: usize,
+    ) -> Option<MessageNo> {
         self.start_as(at, to, bytes, pieces, false)
     }
 
@@ -81,7 +87,7 @@ impl World {
         settled: bool,
     ) -> Option<MessageNo> {
         let to = self.ledger.find_address(to);
-        let name = self.ledger.addresses[to.0].name.to_owned();
+        let name = self.ledger.addresses[to.0].name.clone();
         let message = self.with(at.line, |client, scope| {
             let (number, id, sender, endpoint) = client.sending(at.token);
             let to_each = sender.address.is_none().then_some(name);
@@ -98,12 +104,12 @@ impl World {
         message
     }
 
-    fn send(&mut self, at: At, to: &str) -> MessageNo {
+    pub(super) fn send(&mut self, at: At, to: &str) -> MessageNo {
         self.start(at, to, 10, 1).expect("there is credit")
     }
 
     /// Sends the next piece.
-    fn proceed(&mut self, at: At) {
+    pub(super) fn proceed(&mut self, at: At) {
         self.with(at.line, |client, scope| {
             let (_, id, sender, endpoint) = client.sending(at.token);
             sender.proceed(scope, id, endpoint);
@@ -125,12 +131,12 @@ impl World {
         })
     }
 
-    fn is_sending(&mut self, at: At) -> bool {
+    pub(super) fn is_sending(&mut self, at: At) -> bool {
         self.with(at.line, |client, _| client.sending(at.token).2.is_sending())
     }
 
     /// Settles the oldest delivery of a receiver.
-    fn settle(&mut self, at: At, state: DeliveryState) {
+    pub(super) fn settle(&mut self, at: At, state: DeliveryState) {
         self.with(at.line, |client, scope| {
             let (_, receiver, endpoint) = client.receiving(at.token);
             receiver.settle(scope, endpoint, 0, state, true);
@@ -138,7 +144,7 @@ impl World {
         self.settle_down();
     }
 
-    fn detach(&mut self, at: At) {
+    pub(super) fn detach(&mut self, at: At) {
         self.with(at.line, |client, scope| {
             client.detach(scope, at.token, true)
         });
@@ -153,12 +159,12 @@ impl World {
         self.settle_down();
     }
 
-    fn outcome(&self, message: MessageNo) -> Option<&DeliveryState> {
+    pub(super) fn outcome(&self, message: MessageNo) -> Option<&DeliveryState> {
         self.ledger.messages[message.0].outcome.as_ref()
     }
 
     /// How many receivers have begun to get it, got all of it, and lost it on the way.
-    fn copies(&self, message: MessageNo) -> (usize, usize, usize) {
+    pub(super) fn copies(&self, message: MessageNo) -> (usize, usize, usize) {
         let copies = &self.ledger.messages[message.0].copies;
         let copies = || copies.iter().map(|copy| &self.ledger.copies[copy.0]);
         let complete = copies().filter(|copy| copy.complete).count();
@@ -166,7 +172,7 @@ impl World {
         (copies().count(), complete, aborted)
     }
 
-    fn got(&self, receiver: At) -> usize {
+    pub(super) fn got(&self, receiver: At) -> usize {
         self.ledger
             .copies
             .iter()
@@ -174,7 +180,33 @@ impl World {
             .count()
     }
 
-    fn all_is_well(&mut self) {
+    /// How many deliveries a receiver has settled.
+    pub(super) fn settled(&self, receiver: At) -> usize {
+        let copies = self.ledger.copies.iter();
+        copies
+            .filter(|copy| copy.receiver == receiver.number && copy.said.is_some())
+            .count()
+    }
+
+    /// A receiver with an address of its own.
+    pub(super) fn dynamic_receiver(&mut self, line: usize, credit: u32) -> At {
+        let at = self.attach(line, &LinkWish::dynamic_receiver());
+        self.grant(at, credit);
+        at
+    }
+
+    pub(super) fn anonymous_sender(&mut self, line: usize) -> At {
+        self.attach(line, &LinkWish::sender(None))
+    }
+
+    /// The address that a link is of.
+    pub(super) fn address_of(&self, at: At) -> String {
+        let address = self.ledger.links[at.number.0].address;
+        let address = address.expect("it has one");
+        self.ledger.addresses[address.0].name.clone()
+    }
+
+    pub(super) fn all_is_well(&mut self) {
         self.pass(Duration::from_secs(3));
         self.ledger.settle_accounts();
         self.check_rest();
@@ -301,7 +333,7 @@ fn a_client_that_does_not_read_holds_up_its_sender_and_nobody_else() {
         capacity: 4000,
         ..Manner::CALM
     };
-    let deaf = world.connect(0, config, [Manner::CALM, narrow], 1);
+    let deaf = world.connect(0, 0, config, [Manner::CALM, narrow], 1);
     world.settle_down();
     let receiver = world.receiver(deaf, "balanced/a", 1000);
     let held_up = world.sender(producers[0], "balanced/a");
@@ -498,8 +530,8 @@ fn bytes_that_come_one_by_one_are_frames_all_the_same() {
         grain: Grain::Byte,
         ..Manner::CALM
     };
-    let producer = world.connect(0, config.clone(), [drop_by_drop; 2], 1);
-    let consumer = world.connect(0, config, [drop_by_drop; 2], 1);
+    let producer = world.connect(0, 0, config.clone(), [drop_by_drop; 2], 1);
+    let consumer = world.connect(0, 0, config, [drop_by_drop; 2], 1);
     world.settle_down();
     let receiver = world.receiver(consumer, "balanced/a", 10);
     let sender = world.sender(producer, "balanced/a");

@@ -1,8 +1,7 @@
-//! One router and its clients, in a time of their own.
+//! Routers and their clients, in a time of their own.
 //!
-//! A world owns the control plane, the workers, and what would be sockets and channels between
-//! them: [`Wire`]s and [`Lane`]s. [`World::pass`] lets time pass; whatever is due at one instant is
-//! pumped until nothing moves any more.
+//! A world owns the routers and what would be sockets: [`Wire`]s. [`World::pass`] lets time pass;
+//! whatever is due at one instant is pumped until nothing moves any more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,19 +11,16 @@ use rand::{Rng, SeedableRng};
 
 use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
 use crate::codec::Symbol;
-use crate::control::address::Identity;
-use crate::control::links::{AddressRule, Command, Control, Recipient, Scope as Named};
+use crate::control::links::{AddressRule, Scope as Named};
 use crate::control::role::Role;
 use crate::control::table::{Direction, Treatment, WorkerId};
 use crate::endpoint::{ClientChoice, ClientSasl, Config, Connection, Opening, SaslPolicy};
-use crate::forwarding::Settings;
-use crate::forwarding::mailbox::Mail;
-use crate::forwarding::replies::Replies;
-use crate::worker::{Authentication, ConnectionId, LoginStep, Worker, WorkerEvent};
+use crate::worker::{ConnectionId, LoginStep, WorkerEvent};
 
 use super::client::{Client, ClientPhase, Scope};
-use super::lane::Lane;
 use super::ledger::{Gone, Ledger};
+use super::router::{Build, Place, Router};
+use super::trunks::Trunks;
 use super::wire::{Manner, Wire};
 
 #[derive(Debug)]
@@ -34,10 +30,11 @@ pub(super) struct World {
     pub(super) lines: Vec<Line>,
     /// What its listener says.
     pub(super) settings: Arc<ConnectionSettings>,
-    pub(super) control: Control,
-    pub(super) hubs: Vec<Hub>,
-    /// From workers to the control plane.
-    events: Lane<(WorkerId, WorkerEvent)>,
+    pub(super) routers: Vec<Router>,
+    pub(super) trunks: Trunks,
+    /// What is the matter in the network, if the routers are in one.
+    pub(super) weather: Option<Weather>,
+    climate: Climate,
     origin: Instant,
     pub(super) at: Duration,
     next_connection: u64,
@@ -49,19 +46,12 @@ pub(super) struct World {
     pub(super) granted: usize,
 }
 
-/// A worker and what is on its way to it.
-#[derive(Debug)]
-pub(super) struct Hub {
-    pub(super) worker: Worker,
-    pub(super) commands: Lane<ToWorker>,
-    /// By the worker that it comes from.
-    pub(super) mail: Vec<Lane<Mail>>,
-}
-
-#[derive(Debug)]
-pub(super) enum ToWorker {
-    Command(Box<Command>),
-    Authenticated { connection: ConnectionId, id: u64 },
+/// Whether what routers know of each other is true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weather {
+    Calm,
+    /// Connections and routers come and go, and what is known of addresses is late.
+    Rough,
 }
 
 /// A connection between a client and a worker.
@@ -69,6 +59,7 @@ pub(super) enum ToWorker {
 pub(super) struct Line {
     /// None once the client is gone.
     pub(super) client: Option<Client>,
+    pub(super) router: usize,
     hub: usize,
     /// The router's end, while it has one.
     pub(super) connection: Option<ConnectionId>,
@@ -125,31 +116,14 @@ impl Climate {
 }
 
 impl World {
-    #[allow(clippy::disallowed_methods)] // where its time starts makes no difference
+    /// Of one router.
     pub(super) fn new(climate: &Climate, rng: StdRng) -> Self {
+        Self::of(&[Place::Alone], climate, rng)
+    }
+
+    #[allow(clippy::disallowed_methods)] // where its time starts makes no difference
+    pub(super) fn of(places: &[Place], climate: &Climate, rng: StdRng) -> Self {
         let origin = Instant::now();
-        let identity = Arc::new(Identity {
-            id: "R".into(),
-            edge: false,
-            network: Default::default(),
-            tenant: None,
-        });
-        let control = Control::new(Arc::clone(&identity), Treatment::Balanced, [7; 32]);
-        let hub = |number: usize| {
-            let settings = Settings {
-                worker: WorkerId(number as u16),
-                identity: Arc::clone(&identity),
-                default_treatment: Treatment::Balanced,
-                replies: Replies::new([7; 16]),
-            };
-            Hub {
-                worker: Worker::new(settings, Arc::default(), origin),
-                commands: Lane::new(climate.delay),
-                mail: (0..climate.workers)
-                    .map(|_| Lane::new(climate.delay))
-                    .collect(),
-            }
-        };
         let settings = ConnectionSettings {
             name: "listener".into(),
             role: Role::Normal,
@@ -166,9 +140,10 @@ impl World {
             ledger: Ledger::default(),
             lines: Vec::new(),
             settings: Arc::new(settings),
-            control,
-            hubs: (0..climate.workers).map(hub).collect(),
-            events: Lane::new(climate.delay),
+            routers: Vec::new(),
+            trunks: Trunks::default(),
+            weather: None,
+            climate: climate.clone(),
             origin,
             at: Duration::ZERO,
             next_connection: 1,
@@ -176,7 +151,13 @@ impl World {
             introduced: Vec::new(),
             granted: 0,
         };
-        world.make_addresses();
+        for (number, &place) in places.iter().enumerate() {
+            let router = world.make_router(number, place);
+            world.routers.push(router);
+        }
+        for (name, treatment) in ADDRESSES {
+            world.ledger.address(name.to_owned(), treatment);
+        }
         world
     }
 
@@ -191,28 +172,33 @@ impl World {
         )
     }
 
-    fn make_addresses(&mut self) {
+    /// A router as it starts.
+    pub(super) fn make_router(&self, number: usize, place: Place) -> Router {
+        let build = Build {
+            number,
+            place,
+            workers: self.climate.workers,
+            delay: self.climate.delay,
+        };
+        let mut router = Router::new(&build, self.now());
         for (name, treatment) in ADDRESSES {
-            self.ledger.address(name, treatment);
             let rule = AddressRule {
                 treatment,
                 priority: None,
             };
-            self.control.configure(Named::Pattern(name), rule);
+            router.control.configure(Named::Pattern(name), rule);
         }
+        router
     }
 
     pub(super) fn now(&self) -> Instant {
         self.origin + self.at
     }
 
-    pub(super) fn worker_count(&self) -> usize {
-        self.hubs.len()
-    }
-
-    /// Connects a client to a worker; gives the number of its line.
+    /// Connects a client to a router's worker; gives the number of its line.
     pub(super) fn connect(
         &mut self,
+        router: usize,
         hub: usize,
         config: Config,
         manners: [Manner; 2],
@@ -223,15 +209,16 @@ impl World {
         self.next_connection += 1;
         let server = Connection::server(Arc::clone(&self.settings.endpoint), now);
         let settings = Arc::clone(&self.settings);
-        let worker = &mut self.hubs[hub].worker;
+        let worker = self.routers[router].worker(hub);
         let connection = worker.add_connection(id, server, settings, PeerInfo::default());
         let client = Client::new(Arc::new(config), sessions, now);
         let [up, down] = manners.map(Wire::new);
         self.ledger.tally.connections += 1;
         self.ledger
-            .say(|| format!("client {} connects to worker {hub}", self.lines.len()));
+            .say(|| format!("client {} connects to R{router}, {hub}", self.lines.len()));
         self.lines.push(Line {
             client: Some(client),
+            router,
             hub,
             connection: Some(connection),
             up,
@@ -244,8 +231,12 @@ impl World {
 
     /// Connects a client that does nothing unusual.
     pub(super) fn connect_calmly(&mut self, hub: usize) -> usize {
+        self.connect_calmly_to(0, hub)
+    }
+
+    pub(super) fn connect_calmly_to(&mut self, router: usize, hub: usize) -> usize {
         let config = client_config(self.settings.endpoint.as_ref().clone(), true);
-        let line = self.connect(hub, config, [Manner::CALM; 2], 1);
+        let line = self.connect(router, hub, config, [Manner::CALM; 2], 1);
         self.pass(Duration::ZERO);
         line
     }
@@ -305,18 +296,17 @@ impl World {
 
     /// When something happens next.
     fn next_due(&self) -> Option<Duration> {
-        let mut dues = vec![self.events.next_due()];
+        let since = |due: Instant| due.saturating_duration_since(self.origin);
+        let mut dues = vec![self.trunks.next_due()];
         for line in &self.lines {
             if let Some(client) = &line.client {
                 dues.push(line.down.next_due());
-                dues.push(client.endpoint.poll_timeout().map(|due| due - self.origin));
+                dues.push(client.endpoint.poll_timeout().map(since));
             }
             dues.push(line.up.next_due().filter(|_| line.connection.is_some()));
         }
-        for hub in &self.hubs {
-            dues.push(hub.commands.next_due());
-            dues.extend(hub.mail.iter().map(Lane::next_due));
-            dues.push(hub.worker.poll_timeout().map(|due| due - self.origin));
+        for router in &self.routers {
+            dues.push(router.next_due());
         }
         dues.into_iter().flatten().min()
     }
@@ -330,10 +320,13 @@ impl World {
             for line in 0..self.lines.len() {
                 moved |= self.pump_client(line);
             }
-            for hub in 0..self.hubs.len() {
-                moved |= self.pump_hub(hub);
+            for line in 0..self.lines.len() {
+                moved |= self.read(line) | self.write(line);
             }
-            moved |= self.pump_control();
+            moved |= self.pump_trunks();
+            for router in 0..self.routers.len() {
+                moved |= self.pump_router(router);
+            }
             self.observe();
             if !moved {
                 return;
@@ -372,70 +365,22 @@ impl World {
         moved
     }
 
-    fn pump_hub(&mut self, number: usize) -> bool {
+    /// Has a worker read from a connection.
+    fn read(&mut self, index: usize) -> bool {
         let (now, at) = (self.now(), self.at);
-        let hub = &mut self.hubs[number];
-        let mut moved = false;
-        if hub.worker.poll_timeout().is_some_and(|due| due <= now) {
-            hub.worker.handle_timeout(now);
-            let next = hub.worker.poll_timeout();
-            assert!(
-                next.is_none_or(|next| next > now),
-                "a worker's timer does not advance"
-            );
-            moved = true;
+        let line = &mut self.lines[index];
+        let Some(connection) = line.connection else {
+            return false;
+        };
+        let router = &mut self.routers[line.router];
+        if let Some(bytes) = line.up.take(at, &mut self.rng) {
+            router.worker(line.hub).input(connection, bytes, now);
+            return true;
         }
-        while let Some(message) = hub.commands.pop(at) {
-            moved = true;
-            match message {
-                ToWorker::Command(command) => hub.worker.command(*command, now),
-                ToWorker::Authenticated { connection, id } => {
-                    let mechanism = "ANONYMOUS".to_owned();
-                    let accepted = Authentication::Accepted {
-                        user: None,
-                        mechanism,
-                        proof: None,
-                    };
-                    hub.worker.authenticated(connection, id, accepted, now);
-                }
-            }
+        if line.up.is_at_end() {
+            router.worker(line.hub).eof(connection, false, now);
         }
-        for lane in &mut hub.mail {
-            while let Some(mail) = lane.pop(at) {
-                moved = true;
-                hub.worker.mail(mail);
-            }
-        }
-        moved |= self.read(number);
-        self.hubs[number].worker.end_turn(now);
-        while let Some(connection) = self.hubs[number].worker.poll_writable() {
-            let line = self.line_of(number, connection);
-            if let Some(line) = line {
-                moved |= self.write(line);
-            }
-        }
-        moved | self.send_out(number)
-    }
-
-    /// Has a worker read from its connections, and write to those that had no room before.
-    fn read(&mut self, number: usize) -> bool {
-        let (now, at) = (self.now(), self.at);
-        let mut moved = false;
-        for index in 0..self.lines.len() {
-            let line = &mut self.lines[index];
-            let (true, Some(connection)) = (line.hub == number, line.connection) else {
-                continue;
-            };
-            let worker = &mut self.hubs[number].worker;
-            if let Some(bytes) = line.up.take(at, &mut self.rng) {
-                worker.input(connection, bytes, now);
-                moved = true;
-            } else if line.up.is_at_end() {
-                worker.eof(connection, false, now);
-            }
-            moved |= self.write(index);
-        }
-        moved
+        false
     }
 
     /// Writes what a connection has to write, and lets go of it when it is finished.
@@ -445,8 +390,8 @@ impl World {
         let Some(connection) = line.connection else {
             return false;
         };
-        let worker = &mut self.hubs[line.hub].worker;
-        let Some(out) = worker.output(connection) else {
+        let router = &mut self.routers[line.router];
+        let Some(out) = router.hubs[line.hub].worker.output(connection) else {
             return false;
         };
         assert!(
@@ -457,12 +402,17 @@ impl World {
         let failed = line.broken && !out.is_empty();
         let moved = !failed && line.down.carry(out, at, &mut self.rng);
         let empty = out.is_empty();
+        let is_over = router.hubs[line.hub].worker.is_finished(connection);
+        if !failed && !moved && !(empty && is_over) {
+            return false;
+        }
+        let worker = router.worker(line.hub);
         if failed {
             worker.eof(connection, false, now);
         } else if moved {
             worker.written(connection, now);
         }
-        if failed || (empty && worker.is_finished(connection)) {
+        if failed || (empty && is_over) {
             worker.remove(connection, now);
             line.down.finish();
             line.connection = None;
@@ -471,59 +421,37 @@ impl World {
         moved
     }
 
-    fn line_of(&self, hub: usize, connection: ConnectionId) -> Option<usize> {
-        let is_it = |line: &Line| line.hub == hub && line.connection == Some(connection);
-        self.lines.iter().position(is_it)
-    }
-
-    /// Takes from a worker what it has for others.
-    fn send_out(&mut self, number: usize) -> bool {
-        let (at, mut moved) = (self.at, false);
-        while let Some((to, mail)) = self.hubs[number].worker.poll_mail() {
-            assert_ne!(to.index(), number, "a worker writes to itself");
-            self.ledger.tally.crossed += u64::from(matches!(mail, Mail::Start { .. }));
-            self.hubs[to.index()].mail[number].push(mail, at, &mut self.rng);
-            moved = true;
-        }
-        while let Some(event) = self.hubs[number].worker.poll_event() {
-            self.events
-                .push((WorkerId(number as u16), event), at, &mut self.rng);
-            moved = true;
+    /// What goes on between routers, and whom messages meet on their way.
+    fn pump_trunks(&mut self) -> bool {
+        let (now, at) = (self.now(), self.at);
+        let (routers, rng) = (&mut self.routers, &mut self.rng);
+        let moved = self.trunks.pump(routers, at, now, rng);
+        for sighting in self.trunks.sightings.drain(..) {
+            self.ledger.passes(&sighting);
         }
         moved
     }
 
-    fn pump_control(&mut self) -> bool {
-        let mut moved = false;
-        while let Some((worker, event)) = self.events.pop(self.at) {
-            moved = true;
-            self.tell_control(worker, event);
+    fn pump_router(&mut self, number: usize) -> bool {
+        let (now, at) = (self.now(), self.at);
+        if !self.routers[number].is_awake(at) {
+            self.routers[number].wrote = false;
+            return false;
         }
-        while let Some((recipient, command)) = self.control.poll_command() {
+        let mut moved = self.routers[number].turn(at, now, &mut self.rng);
+        while let Some((worker, event)) = self.routers[number].poll_event(at) {
             moved = true;
-            for (number, hub) in self.hubs.iter_mut().enumerate() {
-                let is_for_it = match recipient {
-                    Recipient::Everyone => true,
-                    Recipient::Worker(worker) => worker.index() == number,
-                };
-                if is_for_it {
-                    hub.commands.push(
-                        ToWorker::Command(Box::new(command.clone())),
-                        self.at,
-                        &mut self.rng,
-                    );
-                }
-            }
+            self.tell_control(number, worker, event);
         }
+        let router = &mut self.routers[number];
+        self.ledger.tally.crossed += std::mem::take(&mut router.crossed);
+        moved |= router.issue(at, &mut self.rng);
+        router.rest(self.origin);
         moved
     }
 
-    fn tell_control(&mut self, worker: WorkerId, event: WorkerEvent) {
-        match event {
-            WorkerEvent::Opening { .. } => unreachable!("no connection here is governed"),
-            WorkerEvent::Dial(_) | WorkerEvent::BadStream(_) => {
-                unreachable!("no address here is of a TCP service")
-            }
+    fn tell_control(&mut self, number: usize, worker: WorkerId, event: WorkerEvent) {
+        match &event {
             WorkerEvent::Authenticate {
                 connection,
                 id,
@@ -531,67 +459,52 @@ impl World {
             } => {
                 let is_anonymous = |mechanism: &Symbol| mechanism.as_str() == "ANONYMOUS";
                 assert!(
-                    matches!(step, LoginStep::Init { mechanism, .. } if is_anonymous(&mechanism))
+                    matches!(step, LoginStep::Init { mechanism, .. } if is_anonymous(mechanism))
                 );
-                let answer = ToWorker::Authenticated { connection, id };
-                self.hubs[worker.index()]
-                    .commands
-                    .push(answer, self.at, &mut self.rng);
+                let router = &mut self.routers[number];
+                let answer = (*connection, *id);
+                return router.authenticate(worker, answer, self.at, &mut self.rng);
             }
-            WorkerEvent::Attach(request) => {
-                let number = request
-                    .attach
-                    .name
-                    .parse()
-                    .expect("links are named by number");
+            WorkerEvent::Attach(request) if request.role == Role::Normal => {
                 match request.link.direction {
                     Direction::Incoming => self.granted += request.capacity as usize,
-                    Direction::Outgoing => self.introduced.push(number),
+                    Direction::Outgoing => {
+                        let name = &request.attach.name;
+                        let number = name.parse().expect("links are named by number");
+                        self.introduced.push(number);
+                    }
                 }
-                let now = self.now();
-                self.control.attach(*request, now);
             }
-            WorkerEvent::Detached {
-                link: reference,
-                loss,
-                ..
-            } => {
-                let link = self
-                    .control
-                    .links()
-                    .find(|link| link.reference == reference);
+            WorkerEvent::Detached { link, .. } => {
+                let mut links = self.routers[number].control.links();
+                let link = links.find(|known| known.reference == *link);
                 if let Some(number) = link.and_then(|link| link.name.parse().ok()) {
                     self.mourning.push(number);
                 }
-                let now = self.now();
-                self.control.detached(reference, &loss, now);
             }
             WorkerEvent::Closed { id, reason, .. } => {
                 self.ledger
-                    .say(|| format!("connection {id} is closed: {reason:?}"));
+                    .say(|| format!("R{number} closes connection {id}: {reason:?}"));
                 let eof = reason
                     .as_deref()
                     .is_none_or(|reason| reason == "the peer went away");
-                assert!(eof, "the router closed a connection: {reason:?}");
+                let is_client = *id < self.next_connection;
+                assert!(eof || !is_client, "a router closed a client's: {reason:?}");
             }
-            WorkerEvent::Opened(_) => {}
-            WorkerEvent::Attached(_)
-            | WorkerEvent::NotAttached { .. }
-            | WorkerEvent::SessionFailed { .. }
-            | WorkerEvent::Heard { .. } => {
-                panic!("there are no other routers")
-            }
-            WorkerEvent::Local { .. } => panic!("there are no local programs"),
-            WorkerEvent::Flows(_) | WorkerEvent::Octets { .. } => {}
+            _ => {}
+        }
+        let now = self.now();
+        match self.routers[number].hear(worker, event, now) {
+            None | Some(WorkerEvent::Flows(_) | WorkerEvent::Octets { .. }) => {}
+            Some(other) => unreachable!("nobody here is governed, local or TCP: {other:?}"),
         }
     }
 
-    /// What the router knows of one of its links: queued, unsettled and credit.
+    /// Deliveries that are on their way through routers.
     pub(super) fn in_flight(&self) -> usize {
-        self.hubs
-            .iter()
-            .map(|hub| hub.worker.status(self.now()).in_flight)
-            .sum()
+        let now = self.now();
+        let routers = self.routers.iter();
+        routers.map(|router| router.in_flight(now)).sum()
     }
 }
 

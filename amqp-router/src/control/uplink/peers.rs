@@ -85,7 +85,7 @@ impl Control {
         // The peer may have bid by another connection than this router does.
         if let Some(uplink) = &mut self.uplink {
             let turn = uplink.peers.election.lose(connection);
-            self.take_turn(turn);
+            self.take_turn(turn, connection);
         }
         if let Some((next, worker)) = next.filter(|_| at == 0) {
             self.activate_peer(name, next, worker);
@@ -101,10 +101,13 @@ impl Control {
             .peers
             .election
             .hear(connection, bid, &mut self.random);
-        self.take_turn(turn);
+        self.take_turn(turn, connection);
     }
 
-    fn take_turn(&mut self, turn: Turn) {
+    fn take_turn(&mut self, turn: Turn, connection: u64) {
+        if turn.ignores {
+            self.notify(UplinkNotice::Unsteady(connection));
+        }
         if turn.renamed {
             self.publish_mesh();
             self.announce_mesh();

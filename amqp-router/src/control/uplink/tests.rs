@@ -577,6 +577,27 @@ fn a_bid_goes_with_the_connection_that_it_came_by() {
 }
 
 #[test]
+fn an_edge_router_that_keeps_changing_its_mesh_is_not_followed() {
+    let mut net = mesh();
+    let before = std::iter::from_fn(|| net.routers[2].poll_uplink_notice()).count();
+    assert_eq!(before, 0);
+    let name = |number: usize| MeshId::parse(&format!("mesh{number:011}")).unwrap();
+    let announce = |net: &mut Net, number: usize| {
+        let message = name(number).announcement();
+        net.routers[2].mesh_announced(1, &message, net.now);
+        net.routers[2].mesh_of(1) == Some(name(number))
+    };
+    let followed = (0..1000).filter(|number| announce(&mut net, *number));
+    assert_eq!(followed.count(), 16);
+    let notices: Vec<_> = std::iter::from_fn(|| net.routers[2].poll_uplink_notice()).collect();
+    assert_eq!(notices, [UplinkNotice::Unsteady(1)]);
+    // Later it may change again, and nothing is said of it any more.
+    net.now += Duration::from_secs(10);
+    assert!(announce(&mut net, 1000));
+    assert_eq!(net.routers[2].poll_uplink_notice(), None);
+}
+
+#[test]
 fn the_network_knows_which_addresses_are_of_one_mesh() {
     let mut net = mesh();
     net.client(0, Outgoing, "a");

@@ -9,26 +9,16 @@ use rand::{Rng, SeedableRng};
 
 use super::program::{Habit, Program};
 use super::telemetry::Told;
-use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
 use crate::adaptors::tcp::{KEPT_MAX, TcpService, WAITING_MAX};
-use crate::codec::Symbol;
-use crate::control::address::Identity;
-use crate::control::links::{Control, Recipient};
-use crate::control::network::Opened;
-use crate::control::role::{Role, trunking};
-use crate::control::table::{ConnectorId, Treatment, WorkerId};
-use crate::control::trunks::Group;
-use crate::endpoint::{Config, Connection, SaslPolicy};
-use crate::forwarding::Settings;
-use crate::forwarding::mailbox::Mail;
-use crate::forwarding::replies::Replies;
-use crate::mesh::{self, Mesh};
+use crate::control::table::{ConnectorId, WorkerId};
 use crate::observers::Watch;
-use crate::simulation::wire::{Manner, Wire};
+use crate::simulation::router::{Build, Place, Router};
+use crate::simulation::trunks::{OUT_MAX, Plan, Trunks};
+use crate::simulation::wire::Manner;
 use crate::vanflow::RecordId;
 use crate::worker::flows::Wanted;
 use crate::worker::tcp::{Dial, Dialled, TcpClient};
-use crate::worker::{ConnectionId, Worker, WorkerEvent};
+use crate::worker::{ConnectionId, WorkerEvent};
 
 /// A network of routers, and the programs that use it.
 pub(super) struct Net {
@@ -36,50 +26,15 @@ pub(super) struct Net {
     origin: Instant,
     pub(super) at: Duration,
     pub(super) routers: Vec<Router>,
-    ways: Vec<Way>,
-    trunks: Vec<Trunk>,
+    /// What each router has told in telemetry.
+    pub(super) told: Vec<Told>,
+    trunks: Trunks,
     pub(super) sockets: Vec<Socket>,
     pub(super) services: Vec<Service>,
     /// What each session's client and service do, and whether a service was found.
     pub(super) sessions: Vec<Session>,
-    dials: VecDeque<(Duration, usize, usize, Dial)>,
-    next_id: u64,
+    dials: VecDeque<(Duration, usize, WorkerId, Dial)>,
     pub(super) tracing: bool,
-}
-
-pub(super) struct Router {
-    pub(super) control: Control,
-    pub(super) workers: Vec<Worker>,
-    mail: VecDeque<(WorkerId, Mail)>,
-    is_edge: bool,
-    pub(super) told: Told,
-}
-
-/// What a connector of one router makes to another.
-struct Way {
-    from: usize,
-    to: usize,
-    manner: Manner,
-    /// Connections besides the first, for messages that take long.
-    data: usize,
-    ordinal: u64,
-    /// Those of the present ordinal, and older ones.
-    trunks: Vec<usize>,
-    older: Vec<usize>,
-}
-
-/// A connection between two routers.
-struct Trunk {
-    ends: [End; 2],
-    wires: [Wire; 2],
-}
-
-struct End {
-    router: usize,
-    worker: usize,
-    connection: ConnectionId,
-    /// It is still there; its number may be another's later.
-    open: bool,
 }
 
 /// A TCP connection between a program and a router.
@@ -114,22 +69,51 @@ impl Net {
     /// Interior routers, and edge routers that come after them.
     pub(super) fn new(routers: usize, edges: usize, workers: usize, seed: u64) -> Self {
         let origin = Instant::now();
-        Self {
+        let mut net = Self {
             rng: StdRng::seed_from_u64(seed),
             origin,
             at: Duration::ZERO,
-            routers: (0..routers + edges)
-                .map(|number| Router::new(number, number >= routers, workers, origin))
-                .collect(),
-            ways: Vec::new(),
-            trunks: Vec::new(),
+            routers: Vec::new(),
+            told: Vec::new(),
+            trunks: Trunks::default(),
             sockets: Vec::new(),
             services: Vec::new(),
             sessions: Vec::new(),
             dials: VecDeque::new(),
-            next_id: 1_000_000,
             tracing: false,
+        };
+        for number in 0..routers + edges {
+            let place = match number < routers {
+                true => Place::Interior { instance: 1 },
+                false => Place::Edge {
+                    started: 1_000_000 * number as i64,
+                },
+            };
+            net.add_router(number, place, workers);
         }
+        net
+    }
+
+    fn add_router(&mut self, number: usize, place: Place, workers: usize) {
+        let build = Build {
+            number,
+            place,
+            workers,
+            delay: Duration::ZERO,
+        };
+        let mut router = Router::new(&build, self.origin);
+        // As a listener does.
+        router.control.watch("svc");
+        let told = Told::new(number);
+        for hub in &mut router.hubs {
+            hub.worker.tell_flows(Arc::clone(&told.origin));
+            hub.worker.set_wanted(Wanted {
+                octets: true,
+                requests: true,
+            });
+        }
+        self.routers.push(router);
+        self.told.push(told);
     }
 
     fn now(&self) -> Instant {
@@ -150,132 +134,33 @@ impl Net {
         manner: Manner,
         data: usize,
     ) -> usize {
-        self.ways.push(Way {
-            from,
-            to,
-            manner,
+        let plan = Plan {
             data,
-            ordinal: 0,
-            trunks: Vec::new(),
-            older: Vec::new(),
-        });
-        self.connect(self.ways.len() - 1);
-        self.ways.len() - 1
+            ..Plan::new(from, to, manner)
+        };
+        let now = self.now();
+        self.trunks.join(&mut self.routers, plan, now)
     }
 
     /// How many connectors there are.
     pub(super) fn ways(&self) -> usize {
-        self.ways.len()
+        self.trunks.ways()
     }
 
     /// The connector makes its connections anew, with a higher ordinal.
     pub(super) fn renew(&mut self, way: usize) {
-        let of = &mut self.ways[way];
-        of.ordinal += 1;
-        of.older.append(&mut of.trunks);
-        self.connect(way);
+        let now = self.now();
+        self.trunks.renew(&mut self.routers, way, now);
     }
 
     /// Closes the connections that have been succeeded.
     pub(super) fn retire(&mut self, way: usize) {
-        for trunk in std::mem::take(&mut self.ways[way].older) {
-            self.cut_trunk(trunk);
-        }
+        self.trunks.retire(way, &mut self.rng);
     }
 
     /// Cuts all that a connector has made.
     pub(super) fn cut(&mut self, way: usize) {
-        self.retire(way);
-        for trunk in std::mem::take(&mut self.ways[way].trunks) {
-            self.cut_trunk(trunk);
-        }
-    }
-
-    fn cut_trunk(&mut self, trunk: usize) {
-        for wire in &mut self.trunks[trunk].wires {
-            wire.cut(&mut self.rng);
-        }
-    }
-
-    fn connect(&mut self, way: usize) {
-        for number in 0..=self.ways[way].data {
-            let ends = [false, true].map(|server| self.end(way, number, server));
-            let manner = self.ways[way].manner;
-            self.trunks.push(Trunk {
-                ends,
-                wires: [Wire::new(manner), Wire::new(manner)],
-            });
-            self.ways[way].trunks.push(self.trunks.len() - 1);
-        }
-    }
-
-    /// One end of a connection between routers.
-    fn end(&mut self, way: usize, number: usize, server: bool) -> End {
-        let now = self.now();
-        let of = &self.ways[way];
-        let router = if server { of.to } else { of.from };
-        let role = match [of.from, of.to].map(|router| self.routers[router].is_edge) {
-            [true, true] => Role::InterEdge,
-            [true, false] => Role::Edge,
-            _ if number > 0 && !server => Role::InterRouterData,
-            _ => Role::InterRouter,
-        };
-        let mut endpoint = Config {
-            container_id: name(router),
-            max_frame_size: 16_384,
-            sasl: match server {
-                true => SaslPolicy::default(),
-                false => SaslPolicy::Client(None),
-            },
-            offered_capabilities: capabilities(),
-            desired_capabilities: capabilities(),
-            ..Config::default()
-        };
-        let correlator = format!("way{way}");
-        if !server && !self.routers[of.from].is_edge {
-            let properties = &mut endpoint.properties;
-            properties.insert("qd.group-correlator", &*correlator);
-            properties.insert("qd.group-ordinal", of.ordinal);
-            if number > 0 {
-                properties.insert("qd.inter-router-role", 4);
-            }
-        }
-        let group = (!server).then(|| Group {
-            correlator: (&*correlator).into(),
-            ordinal: of.ordinal,
-        });
-        let endpoint = Arc::new(endpoint);
-        let connection = match server {
-            true => Connection::server(Arc::clone(&endpoint), now),
-            false => Connection::client(Arc::clone(&endpoint), now),
-        };
-        let settings = ConnectionSettings {
-            name: "trunk".into(),
-            role,
-            cost: 1,
-            link_capacity: 250,
-            governed: false,
-            policy_vhost: None,
-            group,
-            max_message_size: None,
-            endpoint,
-        };
-        let peer = PeerInfo {
-            incoming: server,
-            ..PeerInfo::default()
-        };
-        // Routers speak on the last worker; the others are spread, as sockets are.
-        let workers = &mut self.routers[router].workers;
-        let worker = (workers.len() - 1 + number) % workers.len();
-        self.next_id += 1;
-        let settings = Arc::new(settings);
-        let connection = workers[worker].add_connection(self.next_id, connection, settings, peer);
-        End {
-            router,
-            worker,
-            connection,
-            open: true,
-        }
+        self.trunks.cut(way, &mut self.rng);
     }
 
     /// Has a router connect to a service for an address.
@@ -311,7 +196,7 @@ impl Net {
                 self.at
             );
         }
-        let worker = self.rng.random_range(0..self.routers[router].workers.len());
+        let worker = self.rng.random_range(0..self.routers[router].hubs.len());
         let service = TcpService::default();
         service.set_watch(Watch::Auto);
         let service = Arc::new(service);
@@ -325,7 +210,9 @@ impl Net {
             record: Some(RecordId(0)),
             seat: None,
         };
-        let connection = self.routers[router].workers[worker].add_tcp_client(client, now);
+        let connection = self.routers[router]
+            .worker(worker)
+            .add_tcp_client(client, now);
         self.sockets.push(Socket {
             router,
             worker,
@@ -354,20 +241,15 @@ impl Net {
     }
 
     fn next_due(&self) -> Option<Duration> {
-        let since = |instant: Instant| instant.saturating_duration_since(self.origin);
-        let workers = self.routers.iter().flat_map(|router| &router.workers);
-        let timers = workers.filter_map(Worker::poll_timeout).map(since);
-        let control = self.routers.iter();
-        let control = control.filter_map(|router| router.control.poll_timeout());
-        let wires = self.trunks.iter().flat_map(|trunk| &trunk.wires);
+        let routers = self.routers.iter();
+        let routers = routers.filter_map(Router::next_due);
         let programs = self.sockets.iter().flat_map(|socket| {
             let heard = socket.program.up.next_due();
             let heard = heard.filter(|_| socket.connection.is_some() && !socket.read_closed);
             [socket.program.next_due(), heard]
         });
-        timers
-            .chain(control.map(since))
-            .chain(wires.filter_map(Wire::next_due))
+        routers
+            .chain(self.trunks.next_due())
             .chain(programs.flatten())
             .chain(self.dials.iter().map(|(due, ..)| *due))
             .filter(|due| *due > self.at)
@@ -378,9 +260,9 @@ impl Net {
         for round in 0.. {
             assert!(round < 5_000_000, "the network does not come to rest");
             let mut moved = self.answer_dials();
-            for trunk in 0..self.trunks.len() {
-                moved |= self.pump_trunk(trunk);
-            }
+            let now = self.now();
+            let (routers, rng) = (&mut self.routers, &mut self.rng);
+            moved |= self.trunks.pump(routers, self.at, now, rng);
             for socket in 0..self.sockets.len() {
                 moved |= self.pump_socket(socket);
             }
@@ -393,40 +275,6 @@ impl Net {
         }
     }
 
-    /// Bytes between routers.
-    fn pump_trunk(&mut self, number: usize) -> bool {
-        let (now, at) = (self.now(), self.at);
-        let Trunk { ends, wires } = &mut self.trunks[number];
-        let mut moved = false;
-        for (side, end) in ends.iter_mut().enumerate().filter(|(_, end)| end.open) {
-            let worker = &mut self.routers[end.router].workers[end.worker];
-            let connection = end.connection;
-            if let Some(octets) = wires[1 - side].take(at, &mut self.rng) {
-                worker.input(connection, octets, now);
-                moved = true;
-            } else if wires[1 - side].is_at_end() {
-                worker.eof(connection, false, now);
-                worker.remove(connection, now);
-                end.open = false;
-                wires[side].finish();
-                moved = true;
-                continue;
-            }
-            if let Some(out) = worker.output(connection) {
-                assert!(
-                    out.len() <= OUT_MAX,
-                    "{} octets wait for a trunk",
-                    out.len()
-                );
-                if wires[side].carry(out, at, &mut self.rng) {
-                    worker.written(connection, now);
-                    moved = true;
-                }
-            }
-        }
-        moved
-    }
-
     /// What a program does, and what its router's socket does.
     fn pump_socket(&mut self, number: usize) -> bool {
         let (now, at) = (self.now(), self.at);
@@ -435,7 +283,7 @@ impl Net {
         let Some(connection) = socket.connection else {
             return moved;
         };
-        let worker = &mut self.routers[socket.router].workers[socket.worker];
+        let worker = self.routers[socket.router].worker(socket.worker);
         let program = &mut socket.program;
         if program.reset {
             worker.eof(connection, true, now);
@@ -486,55 +334,24 @@ impl Net {
     }
 
     fn pump_router(&mut self, number: usize) -> bool {
-        let now = self.now();
-        let router = &mut self.routers[number];
-        let mut moved = false;
-        if router.control.poll_timeout().is_some_and(|due| due <= now) {
-            router.control.handle_timeout(now);
+        let (now, at) = (self.now(), self.at);
+        let mut moved = self.routers[number].turn(at, now, &mut self.rng);
+        while let Some((worker, event)) = self.routers[number].poll_event(at) {
             moved = true;
-        }
-        while let Some((to, mail)) = router.mail.pop_front() {
-            router.workers[to.index()].mail(mail);
-            moved = true;
-        }
-        for worker in 0..router.workers.len() {
-            let id = WorkerId(worker as u16);
-            let worker = &mut router.workers[worker];
-            if worker.poll_timeout().is_some_and(|due| due <= now) {
-                worker.handle_timeout(now);
-                moved = true;
-            }
-            worker.end_turn(now);
-            // Sockets are looked at in every round anyway.
-            while worker.poll_writable().is_some() || worker.poll_resumed().is_some() {}
-            router
-                .mail
-                .extend(std::iter::from_fn(|| worker.poll_mail()));
-            let events: Vec<_> = std::iter::from_fn(|| worker.poll_event()).collect();
-            for event in events {
-                moved = true;
-                if let Some(dial) = router.hear(id, event, now) {
+            match self.routers[number].hear(worker, event, now) {
+                Some(WorkerEvent::Dial(dial)) => {
                     let mut services = self.services.iter();
                     let service = services.find(|s| s.is_at(number, dial.connector));
                     let takes = service.map_or(Duration::ZERO, |service| service.dial_takes);
-                    let delay = takes.mul_f64(self.rng.random());
-                    let due = self.at + delay;
-                    self.dials.push_back((due, number, id.index(), dial));
+                    let due = at + takes.mul_f64(self.rng.random());
+                    self.dials.push_back((due, number, worker, dial));
                 }
+                Some(WorkerEvent::Flows(events)) => self.told[number].hear(events),
+                _ => {}
             }
         }
-        moved |= !router.mail.is_empty();
-        while let Some((recipient, command)) = router.control.poll_command() {
-            moved = true;
-            match recipient {
-                Recipient::Worker(worker) => router.workers[worker.index()].command(command, now),
-                Recipient::Everyone => {
-                    for worker in &mut router.workers {
-                        worker.command(command.clone(), now);
-                    }
-                }
-            }
-        }
+        moved |= self.routers[number].issue(at, &mut self.rng);
+        self.routers[number].rest(self.origin);
         moved
     }
 
@@ -562,7 +379,8 @@ impl Net {
                 let word = if result.is_ok() { "serves" } else { "refuses" };
                 println!("{at:?} router {router} {word} {dial:?}");
             }
-            let worker_of = &mut self.routers[router].workers[worker];
+            let worker = worker.index();
+            let worker_of = self.routers[router].worker(worker);
             if worker_of.dialled(dial.connection, dial.id, result, now) {
                 let session = dial.alpn.as_deref().and_then(|alpn| alpn.parse().ok());
                 let session: usize = session.expect("each stream says whose it is");
@@ -584,12 +402,12 @@ impl Net {
     /// Nothing is left anywhere once all programs are done.
     pub(super) fn check_empty(&self) {
         for (number, router) in self.routers.iter().enumerate() {
-            for worker in &router.workers {
-                let status = worker.status(self.now());
+            for hub in &router.hubs {
+                let status = hub.worker.status(self.now());
                 assert!(status.tcp.is_empty(), "{number} has {:?}", status.tcp);
                 assert_eq!(status.in_flight, 0, "router {number} holds deliveries");
             }
-            router.told.check_empty();
+            self.told[number].check_empty();
             for address in router.control.addresses() {
                 for destination in &address.entry.destinations {
                     assert_eq!(destination.load.get(), 0, "load of {}", address.entry.key);
@@ -605,7 +423,7 @@ impl Net {
 impl Socket {
     /// What the router holds of what the program has sent.
     pub(super) fn held(&self, net: &Net) -> [usize; 2] {
-        let worker = &net.routers[self.router].workers[self.worker];
+        let worker = &net.routers[self.router].hubs[self.worker].worker;
         self.connection.map_or([0, 0], |one| worker.held(one))
     }
 }
@@ -614,99 +432,6 @@ impl Service {
     fn is_at(&self, router: usize, connector: ConnectorId) -> bool {
         self.router == router && self.connector == connector
     }
-}
-
-impl Router {
-    fn new(number: usize, is_edge: bool, workers: usize, now: Instant) -> Self {
-        let identity = Arc::new(Identity {
-            id: name(number),
-            edge: is_edge,
-            network: Default::default(),
-            tenant: None,
-        });
-        let mut control = Control::new(
-            Arc::clone(&identity),
-            Treatment::Balanced,
-            [number as u8; 32],
-        );
-        let settings = mesh::Settings {
-            id: name(number),
-            instance: 1,
-            hello_interval: Duration::from_secs(1),
-            hello_max_age: Duration::from_secs(3),
-            ra_interval: Duration::from_secs(30),
-            ra_interval_flux: Duration::from_secs(4),
-            remote_ls_max_age: Duration::from_secs(60),
-            unreachable_holdoff: Duration::from_secs(1),
-            max_routers: 100,
-        };
-        match is_edge {
-            true => control.become_edge(1_000_000 * number as i64),
-            false => control.join(Mesh::new(settings, now)),
-        }
-        // As a listener does.
-        control.watch("svc");
-        let ids = Arc::default();
-        let told = Told::new(number);
-        let worker = |worker: usize| {
-            let settings = Settings {
-                worker: WorkerId(worker as u16),
-                identity: Arc::clone(&identity),
-                default_treatment: Treatment::Balanced,
-                replies: Replies::new([number as u8; 16]),
-            };
-            let mut worker = Worker::new(settings, Arc::clone(&ids), now);
-            worker.tell_flows(Arc::clone(&told.origin));
-            worker.set_wanted(Wanted {
-                octets: true,
-                requests: true,
-            });
-            worker
-        };
-        Self {
-            control,
-            workers: (0..workers).map(worker).collect(),
-            mail: VecDeque::new(),
-            is_edge,
-            told,
-        }
-    }
-
-    /// Takes what a worker tells; gives a service that is to be connected to.
-    fn hear(&mut self, worker: WorkerId, event: WorkerEvent, now: Instant) -> Option<Dial> {
-        match event {
-            WorkerEvent::Dial(dial) => return Some(dial),
-            WorkerEvent::Flows(events) => self.told.hear(events),
-            WorkerEvent::Opened(status) => {
-                let connector = (!status.peer.incoming).then(|| "trunk".to_owned());
-                let opened = Opened {
-                    connector,
-                    ordinal: status.group.as_ref().map_or(0, |group| group.ordinal),
-                    ..status.opened(worker)
-                };
-                self.control.opened(&opened, now);
-            }
-            WorkerEvent::Closed { id, .. } => self.control.closed(id, now),
-            WorkerEvent::Attach(request) => self.control.attach(*request, now),
-            WorkerEvent::Attached(link) => self.control.attached(&link, now),
-            WorkerEvent::Detached { link, loss, .. } => self.control.detached(link, &loss, now),
-            WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
-            _ => {}
-        }
-        None
-    }
-}
-
-fn name(router: usize) -> String {
-    format!("R{router}")
-}
-
-fn capabilities() -> Vec<Symbol> {
-    vec![
-        Symbol::from("ANONYMOUS-RELAY"),
-        Symbol::from("qd.streaming-links"),
-        trunking(),
-    ]
 }
 
 /// What each router shows of a session in a failed test.
@@ -732,7 +457,5 @@ pub(super) fn describe(net: &Net) -> BTreeMap<usize, String> {
         .collect()
 }
 
-/// More than may ever wait to be written to one connection.
-const OUT_MAX: usize = 1536 * 1024;
 /// What one reading of a socket may bring: as much as programs write at a time.
 const READING_MAX: usize = 300_000;

@@ -1,0 +1,249 @@
+//! What a neighbour can do by lying and by asking for too much: little, and it is told of once.
+
+#![allow(clippy::disallowed_methods)] // tests start their clock somewhere
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::message::{AddressChange, AddressRecord, Message};
+use super::{LocalAddress, Mesh, NeighbourId, Notice, Output, Settings, To};
+use crate::control::address::AddressKey;
+use crate::control::table::Treatment;
+
+/// A router with a neighbour that says what it likes.
+struct Victim {
+    mesh: Mesh,
+    now: Instant,
+}
+
+impl Victim {
+    fn new(max_routers: usize) -> Self {
+        let settings = Settings {
+            id: "Me".to_owned(),
+            instance: 1,
+            hello_interval: Duration::from_secs(1),
+            hello_max_age: Duration::from_secs(3),
+            ra_interval: Duration::from_secs(30),
+            ra_interval_flux: Duration::from_secs(4),
+            remote_ls_max_age: Duration::from_secs(60),
+            unreachable_holdoff: Duration::from_secs(1),
+            max_routers,
+        };
+        let now = Instant::now();
+        let mut mesh = Mesh::new(settings, now);
+        mesh.neighbour_up(LIAR, 1, now);
+        let mut victim = Self { mesh, now };
+        let seen = vec!["Me".to_owned()];
+        let (id, instance) = ("Liar".to_owned(), Some(1));
+        victim.hear(&Message::Hello { id, instance, seen });
+        victim.pass(Duration::from_secs(1));
+        victim
+    }
+
+    fn hear(&mut self, message: &Message) {
+        self.mesh.receive(
+            LIAR,
+            &message.encode("amqp:/_topo/0/all/qdrouter"),
+            self.now,
+        );
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Output> {
+        let end = self.now + time;
+        let mut outputs = Vec::new();
+        while let Some(due) = self.mesh.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.mesh.handle_timeout(self.now);
+            outputs.extend(self.outputs());
+        }
+        self.now = end;
+        outputs
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.mesh.poll_output()).collect()
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        notices(self.outputs())
+    }
+
+    fn link_state(&mut self, id: &str, sequence: u64, peers: BTreeMap<String, u32>) {
+        self.hear(&Message::LinkStateUpdate {
+            id: id.to_owned(),
+            instance: Some(1),
+            sequence,
+            peers,
+        });
+    }
+
+    fn cost_of(&self, id: &str) -> Option<u32> {
+        self.mesh.routers().find(|router| router.id == id)?.cost
+    }
+}
+
+fn notices(outputs: Vec<Output>) -> Vec<Notice> {
+    let notices = outputs.into_iter().filter_map(|output| match output {
+        Output::Notice(notice) => Some(notice),
+        _ => None,
+    });
+    notices.collect()
+}
+
+fn answers(outputs: &[Output]) -> usize {
+    let to_one = |output: &&Output| {
+        matches!(
+            output,
+            Output::Send {
+                to: To::Router(_, Some(_)),
+                ..
+            }
+        )
+    };
+    outputs.iter().filter(to_one).count()
+}
+
+#[test]
+fn who_asks_a_thousand_times_is_answered_once_in_a_while() {
+    let mut victim = Victim::new(100);
+    let address = LocalAddress {
+        treatment: Treatment::Balanced,
+        in_links: 0,
+        mesh: None,
+    };
+    victim
+        .mesh
+        .set_local_address(AddressKey::mobile("a"), address);
+    victim.pass(Duration::from_secs(1));
+    victim.outputs();
+    let id = || "Liar".to_owned();
+    for _ in 0..1000 {
+        victim.hear(&Message::LinkStateRequest { id: id() });
+        victim.hear(&Message::AddressRequest { id: id(), have: 0 });
+    }
+    assert_eq!(answers(&victim.outputs()), 2, "one of each");
+    // The last question is answered yet, for it may have been asked because the answer was lost.
+    assert_eq!(answers(&victim.pass(Duration::from_secs(5))), 2);
+    assert_eq!(answers(&victim.pass(Duration::from_secs(5))), 0);
+}
+
+#[test]
+fn who_is_another_with_each_word_is_believed_once_a_second_and_told_of_once_a_minute() {
+    let mut victim = Victim::new(100);
+    victim.outputs();
+    let mut restarts = 0;
+    for instance in 0..12_000 {
+        let id = || "Liar".to_owned();
+        victim.hear(&Message::RouterAdvertisement {
+            id: id(),
+            instance: Some(instance),
+            link_state_sequence: 1,
+            address_sequence: 1,
+        });
+        let outputs = [victim.outputs(), victim.pass(Duration::from_millis(10))].concat();
+        let restarted = Notice::Restarted { id: id() };
+        restarts += notices(outputs)
+            .iter()
+            .filter(|one| **one == restarted)
+            .count();
+        let (instance, seen) = (None, vec!["Me".to_owned()]);
+        victim.hear(&Message::Hello {
+            id: id(),
+            instance,
+            seen,
+        });
+    }
+    assert_eq!(restarts, 2, "in two minutes");
+}
+
+#[test]
+fn more_connections_than_a_network_has_are_not_kept() {
+    let mut victim = Victim::new(4096);
+    victim.outputs();
+    let peers: BTreeMap<String, u32> = (0..4096).map(|n| (format!("X{n}"), 1)).collect();
+    for router in 0..100 {
+        victim.link_state(&format!("X{router}"), 1, peers.clone());
+    }
+    let mut notices = victim.notices();
+    notices.retain(|notice| matches!(notice, Notice::TooManyPeers { .. }));
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    let known: usize = victim
+        .mesh
+        .routers()
+        .map(|router| router.link_state.len())
+        .sum();
+    assert!(known <= (1 << 18) + 1, "{known}");
+}
+
+#[test]
+fn more_routers_and_addresses_than_a_network_has_are_not_kept() {
+    let mut victim = Victim::new(10);
+    victim.outputs();
+    for router in 0..1000 {
+        victim.link_state(
+            &format!("X{router}"),
+            1,
+            BTreeMap::from([("Liar".to_owned(), 1)]),
+        );
+    }
+    assert_eq!(victim.mesh.router_count(), 10);
+    let told = victim.notices();
+    let crowded = told
+        .iter()
+        .filter(|notice| matches!(notice, Notice::TooManyRouters { .. }));
+    assert_eq!(crowded.count(), 1, "{told:?}");
+    let record = |number: usize| AddressRecord {
+        key: format!("Ma{number}"),
+        treatment: None,
+        in_links: 1,
+        mesh: None,
+    };
+    victim.hear(&Message::AddressUpdate {
+        id: "Liar".to_owned(),
+        sequence: 1,
+        change: AddressChange::Absolute((0..500_010).map(record).collect()),
+    });
+    let outputs = victim.outputs();
+    let kept = outputs
+        .iter()
+        .filter(|one| matches!(one, Output::RemoteAddress { .. }));
+    assert_eq!(kept.count(), 500_000);
+    assert_eq!(notices(outputs).len(), 1);
+}
+
+/// What is told of this router by another is not believed, and what is absurd is not taken in.
+#[test]
+fn lies_about_others_go_when_the_truth_is_told() {
+    let mut victim = Victim::new(100);
+    let to_honest = BTreeMap::from([("Me".to_owned(), 1), ("Honest".to_owned(), 3)]);
+    let to_liar = BTreeMap::from([("Liar".to_owned(), 3)]);
+    victim.link_state("Liar", 1, to_honest.clone());
+    victim.link_state("Honest", 5, to_liar.clone());
+    victim.pass(Duration::from_secs(1));
+    assert_eq!(victim.cost_of("Honest"), Some(4));
+    // In the name of this router, and of the other with a number that none comes after.
+    victim.link_state("Me", u64::from(u32::MAX), BTreeMap::new());
+    victim.link_state("Honest", i64::MAX as u64, BTreeMap::new());
+    victim.pass(Duration::from_secs(1));
+    assert_eq!(victim.cost_of("Liar"), Some(1));
+    let seen = || vec!["Me".to_owned()];
+    for _ in 0..30 {
+        let id = "Liar".to_owned();
+        victim.hear(&Message::Hello {
+            id,
+            instance: Some(1),
+            seen: seen(),
+        });
+        victim.hear(&Message::RouterAdvertisement {
+            id: "Honest".to_owned(),
+            instance: Some(1),
+            link_state_sequence: 6,
+            address_sequence: 0,
+        });
+        victim.link_state("Honest", 6, to_liar.clone());
+        victim.pass(Duration::from_secs(1));
+    }
+    assert_eq!(victim.cost_of("Honest"), Some(4));
+}
+
+const LIAR: NeighbourId = NeighbourId(0);

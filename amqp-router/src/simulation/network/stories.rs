@@ -1,0 +1,138 @@
+//! What a seed may take long to come upon, told on purpose.
+
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::codec::DeliveryState;
+use crate::endpoint::Config;
+use crate::simulation::stories::At;
+use crate::simulation::trunks::Plan;
+use crate::simulation::wire::Manner;
+use crate::simulation::world::{Climate, World, client_config};
+
+/// Routers in a line, without anything unusual.
+fn line(routers: usize, climate: &Climate) -> World {
+    let mut world = World::network(routers, 0, climate, StdRng::seed_from_u64(0));
+    for router in 1..routers {
+        world.join(Plan::new(router - 1, router, Manner::CALM));
+    }
+    world.find_peace();
+    world
+}
+
+/// A receiver at the last router, and a sender at the first one whose connection takes so many
+/// frames.
+fn ends(world: &mut World, window: u32) -> [At; 2] {
+    let consumer = world.connect_calmly_to(world.routers.len() - 1, 0);
+    let receiver = world.receiver(consumer, "balanced/a", 1000);
+    let config = Config {
+        incoming_window: window,
+        ..client_config(Climate::calm().endpoint, true)
+    };
+    let producer = world.connect(0, 0, config, [Manner::CALM; 2], 1);
+    world.pass(Duration::ZERO);
+    let sender = world.sender(producer, "balanced/a");
+    world.find_peace();
+    [sender, receiver]
+}
+
+/// What is likely to be complete in a moment waits for that before it goes to another router; but
+/// it holds places in its session's window meanwhile, and may hold all of them.
+#[test]
+fn a_message_of_more_frames_than_its_session_takes_crosses_a_network() {
+    let narrow = Climate {
+        endpoint: Config {
+            incoming_window: 3,
+            ..Climate::calm().endpoint
+        },
+        ..Climate::calm()
+    };
+    for workers in [1, 2] {
+        let mut world = line(
+            3,
+            &Climate {
+                workers,
+                ..narrow.clone()
+            },
+        );
+        let [sender, receiver] = ends(&mut world, 100);
+        let message = world.start(sender, "balanced/a", 2000, 40);
+        let message = message.expect("there is credit");
+        for _ in 0..100 {
+            world.proceed(sender);
+        }
+        assert!(world.is_sending(sender), "its window is shut");
+        for _ in 0..5 {
+            world.pass(Duration::from_secs(1));
+            for _ in 0..100 {
+                world.proceed(sender);
+            }
+        }
+        assert_eq!(world.copies(message), (1, 1, 0));
+        world.settle(receiver, DeliveryState::Accepted);
+        assert_eq!(world.outcome(message), Some(&DeliveryState::Accepted));
+        world.all_is_well();
+    }
+}
+
+/// One that comes in pieces has a link of its own, and must not overtake what waits for the link
+/// that all share.
+#[test]
+fn a_message_in_pieces_does_not_overtake_the_one_before() {
+    let mut world = line(2, &Climate::calm());
+    let [sender, receiver] = ends(&mut world, 2048);
+    // So that there is a link for it.
+    world
+        .start(sender, "balanced/a", 2000, 2)
+        .expect("there is credit");
+    world.proceed(sender);
+    world.freeze(0, world.at + Duration::from_secs(2));
+    for _ in 0..12 {
+        // More than waits to be written, and than the shared link has credit for.
+        for _ in 0..15 {
+            world.start(sender, "balanced/a", 60_000, 1);
+        }
+        world.start(sender, "balanced/a", 100, 2);
+        world.proceed(sender);
+    }
+    world.pass(Duration::from_secs(3));
+    assert!(world.got(receiver) > 100, "{}", world.got(receiver));
+    while world.got(receiver) > world.settled(receiver) {
+        world.settle(receiver, DeliveryState::Accepted);
+    }
+    world.all_is_well();
+}
+
+#[test]
+fn a_request_is_answered_from_router_to_router_and_edge() {
+    let mut world = World::network(3, 1, &Climate::calm(), StdRng::seed_from_u64(0));
+    for (from, to) in [(0, 1), (1, 2), (3, 2)] {
+        world.join(Plan::new(from, to, Manner::CALM));
+    }
+    world.find_peace();
+    for [asks, answers] in [[0, 2], [2, 0], [0, 3], [3, 0], [3, 3]] {
+        let client = world.connect_calmly_to(asks, 0);
+        let service = world.connect_calmly_to(answers, 0);
+        let requests = world.receiver(service, "balanced/b", 10);
+        let answer = world.dynamic_receiver(client, 10);
+        let [ask, reply] = [client, service].map(|line| world.anonymous_sender(line));
+        world.find_peace();
+        let request = world.send(ask, "balanced/b");
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.got(requests), 1, "from R{asks} to R{answers}");
+        world.settle(requests, DeliveryState::Accepted);
+        assert_eq!(world.outcome(request), Some(&DeliveryState::Accepted));
+        let reply_to = world.address_of(answer);
+        let response = world.send(reply, &reply_to);
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.got(answer), 1, "from R{answers} to R{asks}");
+        world.settle(answer, DeliveryState::modified(false, true));
+        let outcome = DeliveryState::modified(false, true);
+        assert_eq!(world.outcome(response), Some(&outcome));
+        for link in [requests, answer, ask, reply] {
+            world.detach(link);
+        }
+    }
+}
