@@ -374,6 +374,7 @@ impl Control {
             }
         };
         self.file(Filed {
+            prompt: false,
             link: link.link,
             connection,
             role: ConnectionRole::RouteContainer,

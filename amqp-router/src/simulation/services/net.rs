@@ -52,6 +52,8 @@ pub(super) struct Router {
     pub(super) workers: Vec<Worker>,
     mail: VecDeque<(WorkerId, Mail)>,
     is_edge: bool,
+    /// It loses what a client says before its service has been connected to.
+    is_foreign: bool,
     pub(super) told: Told,
 }
 
@@ -278,6 +280,14 @@ impl Net {
         }
     }
 
+    /// Makes a router one that knows nothing of streams whose octets do not wait for an answer.
+    pub(super) fn make_foreign(&mut self, router: usize) {
+        let router = &mut self.routers[router];
+        router.is_foreign = true;
+        router.control.is_foreign = true;
+        router.workers.iter_mut().for_each(Worker::be_foreign);
+    }
+
     /// Has a router connect to a service for an address.
     pub(super) fn serve(&mut self, router: usize, address: &str, refuses: bool) -> usize {
         let control = &mut self.routers[router].control;
@@ -294,6 +304,20 @@ impl Net {
             dial_takes: Duration::from_millis(5),
         });
         self.services.len() - 1
+    }
+
+    /// No stream is to come to a service any more.
+    pub(super) fn end_service(&mut self, service: usize) {
+        let Service {
+            router, connector, ..
+        } = self.services[service];
+        self.routers[router].control.remove_connector(connector);
+    }
+
+    /// Octets that have come to a router for services which it is still connecting to.
+    pub(super) fn octets_before_services(&self, router: usize) -> u64 {
+        let workers = self.routers[router].workers.iter();
+        workers.map(Worker::octets_before_services).sum()
     }
 
     /// A client connects to a listener of a router.
@@ -523,6 +547,11 @@ impl Net {
                 }
             }
         }
+        if router.is_foreign {
+            let workers = router.workers.iter();
+            let lost: u64 = workers.map(Worker::octets_before_services).sum();
+            assert_eq!(lost, 0, "router {number} loses octets");
+        }
         moved |= !router.mail.is_empty();
         while let Some((recipient, command)) = router.control.poll_command() {
             moved = true;
@@ -668,6 +697,7 @@ impl Router {
             workers: (0..workers).map(worker).collect(),
             mail: VecDeque::new(),
             is_edge,
+            is_foreign: false,
             told,
         }
     }
