@@ -295,6 +295,7 @@ impl Forwarding {
                 to_router: false,
             },
             side: Side::NONE,
+            prompt: false,
             capacity: 250,
             load,
         }

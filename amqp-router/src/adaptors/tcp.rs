@@ -183,9 +183,8 @@ pub(crate) enum Side {
     Client {
         address: String,
         alpn: Option<String>,
-        /// The stream from the service has started. What the client sends before is kept here: a
-        /// skrouterd at the other end may lose octets that arrive while it connects, and another
-        /// service may have to be tried.
+        /// The stream from the service has started. What the client sends before is kept here, as
+        /// another service may have to be tried; and it waits here, unless the stream is prompt.
         answered: bool,
     },
     /// This router, to a service.
@@ -231,6 +230,9 @@ pub(crate) struct Source {
     pub(crate) again_at: Option<Instant>,
     /// How often that has been done.
     pub(crate) rounds: u8,
+    /// What the client sends leaves before the service has answered. (A skrouterd at the other end
+    /// may lose what arrives while it connects.)
+    is_prompt: bool,
     /// What a client has sent before its service has answered.
     kept: Vec<Bytes>,
     kept_octets: usize,
@@ -447,21 +449,44 @@ impl TcpConnection {
         }
         if self.is_unanswered() {
             self.source.kept_octets += octets.len();
-            self.source.kept.push(octets);
-            return None;
+            self.source.kept.push(octets.clone());
+            if !self.source.is_prompt {
+                return None;
+            }
         }
         self.source.send(octets.len(), now);
         Some(octets)
     }
 
-    /// What has been kept, to be sent on now.
+    /// The service has answered: gives what has been kept, and is to be sent on now.
     pub(crate) fn take_kept(&mut self, now: Instant) -> Vec<Bytes> {
-        let kept = std::mem::take(&mut self.source.kept);
-        (self.source.kept_octets, self.source.owned) = (0, 0);
+        let source = &mut self.source;
+        let kept = std::mem::take(&mut source.kept);
+        (source.kept_octets, source.owned) = (0, 0);
+        if std::mem::take(&mut source.is_prompt) {
+            return Vec::new();
+        }
         for octets in &kept {
-            self.source.send(octets.len(), now);
+            source.send(octets.len(), now);
         }
         kept
+    }
+
+    /// What the client sends need not wait for the answer: gives what has been kept, which stays
+    /// here besides.
+    pub(crate) fn be_prompt(&mut self, now: Instant) -> Vec<Bytes> {
+        let source = &mut self.source;
+        source.is_prompt = true;
+        let kept = source.kept.clone();
+        for octets in &kept {
+            source.send(octets.len(), now);
+        }
+        kept
+    }
+
+    /// Whether a service may have got something of what the client sends.
+    pub(crate) fn has_ventured(&self) -> bool {
+        self.source.is_prompt && self.source.kept_octets > 0
     }
 
     /// What waits here stops keeping alive what it was read with. To be called now and then.
@@ -485,6 +510,7 @@ impl TcpConnection {
     pub(crate) fn start_over(&mut self) {
         self.source.attempts += 1;
         self.source.outcome = None;
+        self.source.is_prompt = false;
         self.source.pieces.clear();
         self.source.waiting = 0;
         self.source.acknowledged = Some(0);

@@ -62,6 +62,9 @@ impl<'a> RouterAnnotations<'a> {
     pub(crate) const STREAMING: u32 = 0x01;
     /// Routers must not stop reading it because much of it waits: its ends take care of that.
     pub(crate) const DISABLE_Q2: u32 = 0x04;
+    /// A TCP stream whose octets do not wait for an answer: it may only go to who takes such. Ours
+    /// alone, and far from what skrouterd may come to use.
+    pub(crate) const PROMPT: u32 = 0x8000_0000;
 
     /// How long the section is that a message, or the start of one, begins with; 0 without one.
     pub(crate) fn measure(message: &[u8]) -> Progress<usize> {

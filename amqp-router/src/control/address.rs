@@ -10,6 +10,10 @@ pub(crate) const MAX_ADDRESS_LEN: usize = 2048;
 /// The area that every router is in; the protocol has room for more, the network has one.
 const AREA: &str = "0";
 
+/// What a router puts ahead of its addresses where it takes streams for them whose octets do not
+/// wait for an answer. Nobody else serves such an address, so such octets come to nobody else.
+const PROMPT: &str = "tcp.prompt";
+
 /// The key of the way into the network, of an edge router.
 pub(crate) const UPLINK: &str = "L_edge";
 
@@ -177,7 +181,10 @@ impl Identity {
         match area {
             Some("all") if all => AddressKey::of_class('T', text),
             Some(AREA) if all => AddressKey::of_class('T', text),
-            Some(AREA) if router == Some(&self.id) => AddressKey::local(text),
+            Some(AREA) if router == Some(&self.id) => match after_prompt(text) {
+                Some(address) => AddressKey::mobile(address),
+                None => AddressKey::local(text),
+            },
             _ if self.edge => AddressKey::uplink(),
             Some(AREA) => AddressKey::of_class('R', router.unwrap_or_default()),
             other => AddressKey::of_class('A', other.unwrap_or_default()),
@@ -203,6 +210,21 @@ impl Identity {
             AddressKey::of_class('N', network)
         }
     }
+}
+
+/// Where a router, which others call `0/<id>`, takes prompt streams for an address.
+pub(crate) fn prompt_address(router: &str, address: &str) -> String {
+    format!("amqp:/_topo/{router}/{PROMPT}/{address}")
+}
+
+/// The address that prompt streams are for, if they go where [`prompt_address`] says.
+pub(crate) fn prompt_for(address: &str) -> Option<&str> {
+    let path = canonical(address).strip_prefix("_topo/")?;
+    after_prompt(path.splitn(3, '/').nth(2)?)
+}
+
+fn after_prompt(text: &str) -> Option<&str> {
+    text.strip_prefix(PROMPT)?.strip_prefix('/')
 }
 
 /// The address without scheme, host, leading slash and one trailing separator.
@@ -276,6 +298,21 @@ mod tests {
                 ("_xtopo/other/0/R1/x", "Lx"),
             ],
         );
+    }
+
+    #[test]
+    fn prompt_streams_find_the_address_at_one_router() {
+        let address = prompt_address("0/R1", "a/b");
+        assert_eq!(interior().key(&address).as_str(), "Ma/b");
+        let other = Identity {
+            id: "R2".into(),
+            ..interior()
+        };
+        assert_eq!(other.key(&address).as_str(), "RR1");
+        assert_eq!(prompt_for(&address), Some("a/b"));
+        for other in ["a/b", "tcp.prompt/a", "amqp:/_topo/0/R1/temp.x", "_topo/0"] {
+            assert_eq!(prompt_for(other), None);
+        }
     }
 
     #[test]

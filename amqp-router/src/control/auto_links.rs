@@ -382,6 +382,7 @@ impl Control {
             }
         };
         self.file(Filed {
+            prompt: false,
             link: link.link,
             connection,
             role: ConnectionRole::RouteContainer,

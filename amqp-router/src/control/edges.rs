@@ -6,9 +6,11 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use crate::codec::{Body, Error, Header, Message, RouterAnnotations, Source, Target, Value};
+use crate::codec::{
+    Attach, Body, Error, Header, Message, Progress, RouterAnnotations, Source, Target, Value,
+};
 use crate::control::address::AddressKey;
 use crate::control::edge_mesh::{DISCOVERY, MeshId, NEGOTIATION};
 use crate::control::links::{
@@ -70,8 +72,17 @@ impl Announced {
 struct Sender {
     link: LinkRef,
     connection: u64,
-    /// The edge router has been told that somebody receives from the address.
-    told: bool,
+    /// What the edge router has been told of who receives from the address.
+    told: Tracked,
+}
+
+/// What an edge router is told of an address that it sends to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tracked {
+    /// Somebody receives from it.
+    pub(super) reachable: bool,
+    /// All who do take TCP streams whose octets do not wait for an answer.
+    pub(super) prompt: bool,
 }
 
 impl Edges {
@@ -253,7 +264,7 @@ impl Control {
         self.edges.senders.entry(id).or_default().push(Sender {
             link: request.link,
             connection: request.connection,
-            told: false,
+            told: Tracked::default(),
         });
         self.tell_edges(id);
     }
@@ -282,11 +293,14 @@ impl Control {
             let mesh = self.edges.meshes.get(&sender.connection);
             let mesh = mesh.map(|announced| announced.mesh);
             let from = Side::of(Role::Edge, sender.connection, false).within(mesh);
-            let reachable = leads_on(&address.entry, from);
+            let told = Tracked {
+                reachable: leads_on(&address.entry, from),
+                prompt: address.entry.leads_promptly(from),
+            };
             let link = self.edges.tracking.get(&sender.connection);
-            if let Some(&link) = link.filter(|_| sender.told != reachable) {
-                sender.told = reachable;
-                let message = tracking(address.entry.key.as_str(), reachable);
+            if let Some(&link) = link.filter(|_| sender.told != told) {
+                sender.told = told;
+                let message = told.encode(address.entry.key.as_str());
                 let command = Command::Tell { link, message };
                 let recipient = Recipient::Worker(link.worker);
                 self.commands.push_back((recipient, command));
@@ -302,18 +316,52 @@ fn leads_on(entry: &AddressEntry, from: Side) -> bool {
     elsewhere.any(|one| one.side.takes(from)) || here.any(|one| one.side.takes(from))
 }
 
-/// Says whether somebody receives from an address.
-fn tracking(key: &str, reachable: bool) -> bytes::Bytes {
-    let mut message = BytesMut::new();
-    RouterAnnotations::default().encode(None, &mut message);
-    let body = vec![Value::from(key), Value::Bool(reachable)];
-    let content = Message {
-        header: Some(Header::default()),
-        body: Body::Value(Value::List(body)),
-        ..Message::default()
-    };
-    message.extend_from_slice(&content.encode());
-    message.freeze()
+impl Tracked {
+    /// Says so of an address.
+    fn encode(self, key: &str) -> Bytes {
+        let mut message = BytesMut::new();
+        RouterAnnotations::default().encode(None, &mut message);
+        let body = vec![Value::from(key), Value::Bool(self.reachable)];
+        // Where skrouterd does not look: a body of another form it would not take.
+        let prompt = self.prompt.then(|| (PROMPT.to_owned(), Value::Bool(true)));
+        let content = Message {
+            header: Some(Header::default()),
+            application_properties: prompt.into_iter().collect(),
+            body: Body::Value(Value::List(body)),
+            ..Message::default()
+        };
+        message.extend_from_slice(&content.encode());
+        message.freeze()
+    }
+
+    /// Reads which address that is said of, and what.
+    pub(super) fn decode(message: &Bytes) -> Option<(String, Self)> {
+        let Progress::Complete(length) = RouterAnnotations::measure(message) else {
+            return None;
+        };
+        let message = Message::decode(&message[length..]).ok()?;
+        let prompt = message.application_property(PROMPT) == Some(&Value::Bool(true));
+        let Body::Value(Value::List(fields)) = message.body else {
+            return None;
+        };
+        match fields[..] {
+            [Value::String(ref key), Value::Bool(reachable)] => {
+                Some((key.to_string(), Self { reachable, prompt }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Makes an edge router's attach say that its receiver takes TCP streams whose octets do not wait
+/// for an answer.
+pub(super) fn say_prompt(attach: &mut Attach) {
+    attach.properties.insert(PROMPT, true);
+}
+
+/// Whether it says so.
+pub(super) fn says_prompt(attach: &Attach) -> bool {
+    attach.properties.get(PROMPT) == Some(&Value::Bool(true))
 }
 
 fn edge_id(source: &Source) -> Option<&str> {
@@ -333,3 +381,20 @@ fn accepted(request: &AttachRequest, address: Option<AddressId>, kind: LinkKind)
 /// How often an edge router may say that its mesh is another, and within what time.
 const CHANGES_MAX: u32 = 16;
 const CHANGES_WITHIN: Duration = Duration::from_secs(10);
+
+/// What tells of addresses, and of links, that they are for prompt streams.
+const PROMPT: &str = "tcp-prompt";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_router_is_told_what_is_so() {
+        for (reachable, prompt) in [(false, false), (true, false), (true, true)] {
+            let tracked = Tracked { reachable, prompt };
+            let read = Tracked::decode(&tracked.encode("Ma"));
+            assert_eq!(read, Some(("Ma".to_owned(), tracked)));
+        }
+    }
+}

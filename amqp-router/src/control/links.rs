@@ -14,7 +14,7 @@ use crate::codec::{
 };
 use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN, UPLINK};
 use crate::control::auto_links::AutoLinks;
-use crate::control::edges::Edges;
+use crate::control::edges::{Edges, says_prompt};
 use crate::control::network::Network;
 use crate::control::pattern::{PatternTree, prefix_pattern};
 use crate::control::role::Role as ConnectionRole;
@@ -51,6 +51,9 @@ pub(crate) struct Control {
     pub(super) uplink: Option<Box<Uplink>>,
     pub(super) auto_links: AutoLinks,
     next_ticket: u32,
+    /// It knows nothing of prompt streams, like a skrouterd.
+    #[cfg(test)]
+    pub(crate) is_foreign: bool,
 }
 
 /// How addresses that match a pattern are treated: one `address` entity.
@@ -223,6 +226,8 @@ impl Control {
             uplink: None,
             auto_links: AutoLinks::default(),
             next_ticket: 0,
+            #[cfg(test)]
+            is_foreign: false,
         }
     }
 
@@ -573,6 +578,9 @@ impl Control {
             address: accepted.address,
             kind: accepted.kind,
             priority: accepted.priority,
+            prompt: request.role.is_annotated()
+                && self.knows_prompt()
+                && says_prompt(&request.attach),
         });
     }
 
@@ -597,6 +605,7 @@ impl Control {
                             },
                             side: Side::of(filed.role, filed.connection, self.uplink.is_some())
                                 .within(self.edges.mesh_of(filed.connection)),
+                            prompt: filed.prompt,
                             capacity: filed.capacity,
                             load,
                         });
@@ -690,6 +699,15 @@ impl Control {
         number
     }
 
+    /// Whether this router knows of TCP streams whose octets do not wait for an answer.
+    pub(super) fn knows_prompt(&self) -> bool {
+        #[cfg(test)]
+        if self.is_foreign {
+            return false;
+        }
+        true
+    }
+
     fn discriminator(&mut self) -> String {
         (0..DISCRIMINATOR_LEN)
             .map(|_| char::from(ALPHABET[self.random.random_range(0..ALPHABET.len())]))
@@ -727,6 +745,8 @@ pub(super) struct Filed {
     pub(super) kind: LinkKind,
     /// Unless its address has one.
     pub(super) priority: u8,
+    /// Its receiver takes TCP streams whose octets do not wait for an answer.
+    pub(super) prompt: bool,
 }
 
 /// The termini that an attach is answered with.

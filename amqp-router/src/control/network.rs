@@ -16,7 +16,6 @@ use crate::codec::{
     TargetNode,
 };
 use crate::control::address::{AddressKey, Identity};
-use crate::control::edge_mesh::MeshId;
 use crate::control::guard::NeighbourDenial;
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
@@ -340,11 +339,12 @@ impl Network {
                 .iter()
                 .map(|o| RouterIndex(o.0))
                 .collect();
+            let name: Arc<str> = format!("0/{}", route.id).into();
             topology.routers[at] = Some(RouterRow {
+                name: Arc::clone(&name),
                 hop,
                 valid_origins: Arc::new(origins),
             });
-            let name: Arc<str> = format!("0/{}", route.id).into();
             topology.by_name.insert(name, index);
         }
         for (neighbour, router) in routes.direct() {
@@ -627,6 +627,7 @@ impl Control {
                 treatment: entry.treatment,
                 in_links: u32::try_from(address.producers).unwrap_or(u32::MAX),
                 mesh,
+                prompt: entry.is_prompt(),
             };
             network.mesh.set_local_address(entry.key.clone(), local);
         }
@@ -656,33 +657,31 @@ impl Control {
                     self.commands.push_back((Recipient::Everyone, update));
                 }
                 Effect::Remote(router, key, info) => {
-                    let info = info.map(|info| (info.treatment, info.mesh));
                     self.set_remote(router, key, info);
                 }
                 Effect::Router(key, router, reachable) => {
-                    let info = reachable.then_some((Some(Treatment::Closest), None));
+                    let info = reachable.then_some(RemoteAddress {
+                        treatment: Some(Treatment::Closest),
+                        mesh: None,
+                        prompt: false,
+                    });
                     self.set_remote(router, key, info);
                 }
             }
         }
     }
 
-    /// A router has consumers of an address, which it treats so, and which are all in that mesh of
-    /// edge routers; or it no longer has any.
-    fn set_remote(
-        &mut self,
-        router: RouterIndex,
-        key: AddressKey,
-        info: Option<(Option<Treatment>, Option<MeshId>)>,
-    ) {
+    /// A router has consumers of an address, of which it says this; or it no longer has any.
+    fn set_remote(&mut self, router: RouterIndex, key: AddressKey, info: Option<RemoteAddress>) {
         let id = match (info, self.by_key.get(&key)) {
             (_, Some(&id)) => id,
-            (Some((treatment, _)), None) => {
-                let treatment = self.learnt_treatment(&key, treatment);
+            (Some(info), None) => {
+                let treatment = self.learnt_treatment(&key, info.treatment);
                 self.find_or_make(key, treatment)
             }
             (None, None) => return,
         };
+        let knows_prompt = self.knows_prompt();
         let address = &mut self.addresses[id.index()];
         let known = address
             .entry
@@ -690,17 +689,19 @@ impl Control {
             .iter()
             .position(|remote| remote.router == router);
         match (info, known) {
-            (Some((_, mesh)), None) => {
+            (Some(info), None) => {
                 let remote = Remote {
                     router,
-                    side: Side::NONE.within(mesh),
+                    side: Side::NONE.within(info.mesh),
+                    prompt: info.prompt && knows_prompt,
                     load: Arc::new(LinkLoad::default()),
                 };
                 Arc::make_mut(&mut address.entry).remotes.push(remote);
             }
-            (Some((_, mesh)), Some(at)) => {
-                let entry = Arc::make_mut(&mut address.entry);
-                entry.remotes[at].side = Side::NONE.within(mesh);
+            (Some(info), Some(at)) => {
+                let remote = &mut Arc::make_mut(&mut address.entry).remotes[at];
+                remote.side = Side::NONE.within(info.mesh);
+                remote.prompt = info.prompt && knows_prompt;
             }
             (None, Some(at)) => {
                 Arc::make_mut(&mut address.entry).remotes.remove(at);

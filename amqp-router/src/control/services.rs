@@ -46,14 +46,15 @@ impl Control {
         let treatment = self.rule(&key).treatment;
         let id = self.find_or_make(key, treatment);
         let consumer = self.take_link_number();
-        let address = &mut self.addresses[id.index()];
-        address.consumers.push(consumer);
         let destination = Destination {
             outlet: Outlet::Connector(connector),
             side: Side::NONE,
+            prompt: self.knows_prompt(),
             capacity: DEFAULT_LINK_CAPACITY,
             load: Arc::new(LinkLoad::default()),
         };
+        let address = &mut self.addresses[id.index()];
+        address.consumers.push(consumer);
         let entry = Arc::make_mut(&mut address.entry);
         entry.destinations.push(destination);
         let connected = Connected {

@@ -216,6 +216,8 @@ impl Side {
 pub(crate) struct Destination {
     pub(crate) outlet: Outlet,
     pub(crate) side: Side,
+    /// It takes TCP streams whose octets do not wait for an answer.
+    pub(crate) prompt: bool,
     pub(crate) capacity: u32,
     pub(crate) load: Arc<LinkLoad>,
 }
@@ -226,6 +228,8 @@ pub(crate) struct Remote {
     pub(crate) router: RouterIndex,
     /// The mesh of edge routers that all its consumers are in, if they are.
     pub(crate) side: Side,
+    /// They take TCP streams whose octets do not wait for an answer.
+    pub(crate) prompt: bool,
     /// Deliveries to the address that were sent towards it and are not settled.
     pub(crate) load: Arc<LinkLoad>,
 }
@@ -242,6 +246,29 @@ pub(crate) struct AddressEntry {
     pub(crate) destinations: Vec<Destination>,
     /// Other routers.
     pub(crate) remotes: Vec<Remote>,
+}
+
+impl AddressEntry {
+    /// Whether all of this router's own consumers take TCP streams whose octets do not wait for an
+    /// answer.
+    pub(crate) fn is_prompt(&self) -> bool {
+        let own = |one: &&Destination| one.side != Side::NETWORK;
+        let own = self.destinations.iter().filter(own);
+        self.key.class() == 'M' && all(own.map(|one| one.prompt))
+    }
+
+    /// The same of everybody, here and elsewhere, whom that reaches which comes from a side.
+    pub(crate) fn leads_promptly(&self, from: Side) -> bool {
+        let here = self.destinations.iter().filter(|one| one.side.takes(from));
+        let elsewhere = self.remotes.iter().filter(|one| one.side.takes(from));
+        let prompt = here.map(|one| one.prompt);
+        self.key.class() == 'M' && all(prompt.chain(elsewhere.map(|one| one.prompt)))
+    }
+}
+
+/// Whether there are any, and all are.
+fn all(which: impl Iterator<Item = bool>) -> bool {
+    which.reduce(|all, one| all && one).unwrap_or(false)
 }
 
 /// One change to every worker's copy of the table.

@@ -42,6 +42,8 @@ pub(crate) struct Topology {
 /// How to reach one router.
 #[derive(Clone, Debug)]
 pub(crate) struct RouterRow {
+    /// What others call it: `0/<id>`.
+    pub(crate) name: Arc<str>,
     /// None while it cannot be reached.
     pub(crate) hop: Option<Hop>,
     /// Whose shortest paths to this router pass through here. What enters the network here is
@@ -165,6 +167,7 @@ mod tests {
 
     fn row(origins: &[u32]) -> Option<RouterRow> {
         Some(RouterRow {
+            name: "0/X".into(),
             hop: Some(Hop {
                 neighbour: NeighbourIndex(0),
                 cost: 3,

@@ -29,8 +29,9 @@ use bytes::Bytes;
 
 use self::peers::Peers;
 use self::ways::{Kind, Way};
-use crate::codec::{Body, Message, Progress, RouterAnnotations, Symbol, Value};
+use crate::codec::Symbol;
 use crate::control::edge_mesh::MeshId;
+use crate::control::edges::Tracked;
 use crate::control::links::{Command, Control, Recipient};
 use crate::control::network::Opened;
 use crate::control::role::Role as ConnectionRole;
@@ -380,6 +381,7 @@ impl Control {
 
     /// The network tells whether somebody receives from an address.
     pub(super) fn tracked(&mut self, link: LinkRef, message: &Bytes) {
+        let knows_prompt = self.knows_prompt();
         let uplink = self.uplink.as_mut();
         let Some(way) = uplink.and_then(|uplink| {
             let mut ways = uplink.ways.values_mut();
@@ -387,32 +389,21 @@ impl Control {
         }) else {
             return;
         };
-        let Some((key, reachable)) = read_tracking(message) else {
+        let Some((key, mut tracked)) = Tracked::decode(message) else {
             return;
         };
+        tracked.prompt &= knows_prompt;
         let Some(&id) = self.by_key.get(&*key) else {
             return;
         };
-        match (way.set_reachable(id, reachable), reachable) {
-            (Some(sender), true) => self.bind(sender),
+        match (way.set_tracked(id, tracked), tracked.reachable) {
+            (Some(sender), true) => {
+                self.bind(sender);
+                self.follow_promptness(sender, id, tracked.prompt);
+            }
             (Some(sender), false) => self.unbind(sender),
             (None, _) => {}
         }
-    }
-}
-
-/// Reads which address has, or no longer has, somebody who receives from it.
-fn read_tracking(message: &Bytes) -> Option<(String, bool)> {
-    let Progress::Complete(length) = RouterAnnotations::measure(message) else {
-        return None;
-    };
-    let message = Message::decode(&message[length..]).ok()?;
-    let Body::Value(Value::List(fields)) = message.body else {
-        return None;
-    };
-    match &fields[..] {
-        [Value::String(key), Value::Bool(reachable)] => Some((key.to_string(), *reachable)),
-        _ => None,
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::control::address::{AddressKey, UPLINK};
 use crate::control::table::{
-    AddressEntry, AddressId, ConnectorId, Destination, LinkLoad, Outlet, Side, Slot, TableUpdate,
-    Treatment, WorkerId,
+    AddressEntry, AddressId, ConnectorId, Destination, LinkLoad, Outlet, Remote, Side, Slot,
+    TableUpdate, Treatment, WorkerId,
 };
-use crate::control::topology::NeighbourRow;
+use crate::control::topology::{NeighbourRow, RouterIndex};
 use crate::forwarding::stats::{AddressCounts, Party};
 use crate::forwarding::treatment::{self, Chosen, Journey};
 
@@ -45,6 +45,18 @@ pub(super) struct Choice {
     pub(super) outlet: Outlet,
     /// Where the delivery is counted, if not on the link.
     pub(super) load: Option<Arc<LinkLoad>>,
+    pub(super) prompt: Prompt,
+}
+
+/// How prompt streams, whose octets do not wait for an answer, leave by a link to a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prompt {
+    /// They do not: whoever is there may not take them.
+    Never,
+    /// As others.
+    AsOthers,
+    /// To an address of that router alone.
+    To(RouterIndex),
 }
 
 impl Choice {
@@ -59,6 +71,10 @@ impl Choice {
         Self {
             outlet: destination.outlet,
             load: remember.then(|| Arc::clone(&destination.load)),
+            prompt: match destination.outlet {
+                Outlet::Link { .. } if destination.prompt => Prompt::AsOthers,
+                _ => Prompt::Never,
+            },
         }
     }
 
@@ -66,11 +82,13 @@ impl Choice {
         row: &NeighbourRow,
         lane: Lane,
         streams: &mut usize,
-        load: Option<&Arc<LinkLoad>>,
+        remote: Option<&Remote>,
     ) -> Self {
+        let load = remote.map(|remote| &remote.load);
         if let Some(load) = load {
             load.add();
         }
+        let prompt = remote.filter(|remote| remote.prompt);
         let (worker, link) = lane.of(row, streams);
         Self {
             outlet: Outlet::Link {
@@ -79,6 +97,7 @@ impl Choice {
                 to_router: true,
             },
             load: load.cloned(),
+            prompt: prompt.map_or(Prompt::Never, |remote| Prompt::To(remote.router)),
         }
     }
 
@@ -92,6 +111,7 @@ impl Choice {
                 to_router: false,
             },
             load: Some(Arc::clone(load)),
+            prompt: Prompt::Never,
         }
     }
 
@@ -168,6 +188,11 @@ impl Addresses {
         self.row(id).map(|row| &row.entry.key)
     }
 
+    /// Whether it is one that applications use.
+    pub(super) fn is_mobile(&self, id: AddressId) -> bool {
+        self.key(id).is_some_and(|key| key.class() == 'M')
+    }
+
     pub(super) fn is_reachable(&self, id: AddressId) -> bool {
         self.row(id).is_some_and(|row| is_reachable(&row.entry))
     }
@@ -228,10 +253,10 @@ impl Addresses {
             Some(Chosen::Local(destination)) => {
                 chosen.push(Choice::local(destination, journey.tried.is_some()));
             }
-            Some(Chosen::Neighbour(neighbour, load)) => {
+            Some(Chosen::Neighbour(neighbour, remote)) => {
                 let row = journey.topology.neighbour(neighbour);
                 let streams = &mut self.streams;
-                chosen.extend(row.map(|row| Choice::neighbour(row, lane, streams, Some(load))));
+                chosen.extend(row.map(|row| Choice::neighbour(row, lane, streams, Some(remote))));
             }
             None => {}
         }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{DeliveryState, Error, Progress, RouterAnnotations};
-use crate::control::address::AddressKey;
+use crate::control::address::{AddressKey, prompt_address, prompt_for};
 use crate::control::table::{AddressId, Side, Slot, Treatment, WorkerId};
+use crate::control::topology::RouterIndex;
+use crate::forwarding::addresses::Prompt;
 use crate::forwarding::links::{Incoming, LastTo, Target};
 use crate::forwarding::passage::{Course, Passage};
 use crate::forwarding::{Forwarder, Settings};
@@ -197,6 +199,49 @@ impl Forwarder {
                 Arc::clone(incoming.passage.get_or_insert_with(entering))
             }
         }
+    }
+
+    /// The same where one link was chosen, by which prompt streams for an address leave so. A stream
+    /// is prompt if it came as one, or if whoever starts it here can start it again.
+    pub(super) fn passage_by(
+        &mut self,
+        link: u32,
+        address: AddressId,
+        prompt: Prompt,
+    ) -> Arc<Passage> {
+        let alone = match prompt {
+            Prompt::Never => return self.passage(link),
+            Prompt::AsOthers => None,
+            Prompt::To(router) => match self.prompt_address(router, address) {
+                None => return self.passage(link),
+                alone => alone,
+            },
+        };
+        let incoming = &mut self.incoming[link];
+        let course = incoming.course.as_deref();
+        let course = course.filter(|course| incoming.from_router && course.prompt);
+        match (course, alone) {
+            (Some(course), Some(to)) => course.passage_to(&to),
+            // Where it goes is no longer this router's alone to say.
+            (Some(course), None) => match course.to.as_deref().and_then(prompt_for) {
+                Some(to) => course.passage_to(to),
+                None => self.passage(link),
+            },
+            (None, alone) if incoming.tried.is_some() => {
+                incoming.is_prompt = true;
+                let last = incoming.last_to.as_ref().map(|last| &*last.to);
+                let flags = incoming.flags | RouterAnnotations::PROMPT;
+                Passage::entering(alone.as_deref().or(last), &self.topology, flags)
+            }
+            _ => self.passage(link),
+        }
+    }
+
+    /// Where a router takes prompt streams for an address.
+    fn prompt_address(&self, router: RouterIndex, address: AddressId) -> Option<String> {
+        let row = self.topology.routers.get(router.0 as usize)?.as_ref()?;
+        let key = self.addresses.key(address)?;
+        Some(prompt_address(&row.name, key.text()))
     }
 
     fn available(&self, id: AddressId) -> Result<Aim, DeliveryState> {

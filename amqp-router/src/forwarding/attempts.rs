@@ -20,6 +20,11 @@ impl Forwarder {
         }
     }
 
+    /// Whether what a link's current delivery has gone to takes octets before it has answered.
+    pub(crate) fn is_prompt(&self, link: u32) -> bool {
+        self.incoming[link].is_prompt
+    }
+
     /// What a link's current delivery was last sent to has failed: for a while, others are
     /// preferred to it.
     pub(crate) fn last_attempt_failed(&mut self, link: u32, now: Instant) {

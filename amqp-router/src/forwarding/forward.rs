@@ -64,6 +64,9 @@ pub(crate) struct Forwarder {
     pub(super) failing: Vec<(Instant, Arc<LinkLoad>)>,
     /// Links that are to go.
     pub(super) finishing: Vec<Finishing>,
+    /// It knows nothing of prompt streams, like a skrouterd.
+    #[cfg(test)]
+    pub(crate) is_foreign: bool,
 }
 
 /// What a forwarder must know of its router.
@@ -127,6 +130,8 @@ impl Forwarder {
             direct: Arc::default(),
             failing: Vec::new(),
             finishing: Vec::new(),
+            #[cfg(test)]
+            is_foreign: false,
         }
     }
 
@@ -339,6 +344,9 @@ impl Forwarder {
         let incoming = &self.incoming[fresh.link];
         let from_router = incoming.from_router;
         let course = incoming.course.as_deref().filter(|_| from_router);
+        let prompt = course.is_some_and(|course| course.prompt);
+        #[cfg(test)]
+        let prompt = prompt && !self.is_foreign;
         let journey = Journey {
             topology: &self.topology,
             ingress: course.map_or(Ingress::Here, |course| course.ingress),
@@ -346,6 +354,8 @@ impl Forwarder {
             tried: incoming.tried.as_deref(),
             side: incoming.side.within(course.and_then(|course| course.mesh)),
             leads_up: self.leads_up(incoming),
+            // On its way to a router that takes it, anybody may pass it on.
+            prompt: prompt && self.addresses.is_mobile(envelope.address),
         };
         let address = envelope.address;
         let lane = Lane {
@@ -365,11 +375,16 @@ impl Forwarder {
             let party = self.incoming[fresh.link].party;
             self.addresses.count_ingress(address, party);
         }
-        if let Some(tried) = &mut self.incoming[fresh.link].tried {
+        let incoming = &mut self.incoming[fresh.link];
+        incoming.is_prompt = false;
+        if let Some(tried) = &mut incoming.tried {
             tried.extend(chosen.iter().filter_map(|choice| choice.load.clone()));
         }
         if chosen.iter().any(Choice::is_to_router) {
-            envelope.passage = Some(self.passage(fresh.link));
+            envelope.passage = Some(match &chosen[..] {
+                [one] => self.passage_by(fresh.link, address, one.prompt),
+                _ => self.passage(fresh.link),
+            });
         }
         match &mut *chosen {
             [] => {

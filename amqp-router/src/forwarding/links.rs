@@ -36,6 +36,8 @@ pub(crate) struct Incoming {
     pub(super) flags: u32,
     /// What has failed its current delivery, on a link whose sender tries again.
     pub(super) tried: Option<Vec<Arc<LinkLoad>>>,
+    /// What its current delivery has gone to takes octets before it has answered.
+    pub(super) is_prompt: bool,
     pub(super) capacity: u32,
     /// Its sender settles after the receiver: the link's rcv-settle-mode is second.
     pub(super) confirms: bool,
@@ -215,6 +217,7 @@ impl Forwarder {
             side: traits.side,
             flags: traits.flags,
             tried: traits.tries_again.then(Vec::new),
+            is_prompt: false,
             capacity: traits.capacity,
             confirms: traits.confirms,
             held: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, RouterAnnotations};
-use crate::control::address::AddressKey;
+use crate::control::address::{AddressKey, prompt_for};
 use crate::control::edge_mesh::MeshId;
 use crate::control::table::AddressId;
 use crate::control::topology::{Ingress, Passed, Topology};
@@ -70,6 +70,8 @@ pub(super) struct Course {
     pub(super) mesh: Option<MeshId>,
     /// It has been here before, or has come further than the network is wide.
     pub(super) circles: bool,
+    /// It is a TCP stream whose octets do not wait for an answer.
+    pub(super) prompt: bool,
     /// Where it goes, if the annotations say so.
     pub(super) to: Option<Box<str>>,
     /// The address that this was when last looked up.
@@ -92,12 +94,26 @@ impl Course {
             passed: topology.passed(trace.iter()),
             mesh: annotations.mesh.and_then(MeshId::parse),
             circles: mine || trace.len() > topology.radius + 1,
+            prompt: annotations.flags & RouterAnnotations::PROMPT != 0
+                || annotations.to.and_then(prompt_for).is_some(),
             to: annotations.to.map(Box::from),
             address: None,
             passage: Passage::onward(&annotations, &topology.me),
             topology: Arc::clone(topology),
             section,
         })
+    }
+
+    /// What goes ahead of the message if it goes to another address than it came for.
+    pub(super) fn passage_to(&self, to: &str) -> Arc<Passage> {
+        match RouterAnnotations::decode(&self.section) {
+            Ok(annotations) => {
+                let to = Some(to);
+                Passage::onward(&RouterAnnotations { to, ..annotations }, &self.topology.me)
+            }
+            // It came without any.
+            Err(_) => Arc::clone(&self.passage),
+        }
     }
 
     /// The routers that the message has passed, with `|` between them; none if it has passed none.

@@ -302,6 +302,7 @@ impl Scene {
                 to_router: false,
             },
             side: Side::NONE,
+            prompt: false,
             capacity: 250,
             load,
         };

@@ -25,6 +25,9 @@ pub(super) struct Journey<'a> {
     pub(super) side: Side,
     /// A multicast goes into the network besides, as this is an edge router.
     pub(super) leads_up: bool,
+    /// It is a TCP stream whose octets do not wait for an answer, and goes to nobody else than who
+    /// takes such.
+    pub(super) prompt: bool,
     /// Destinations that have failed this very delivery, where it may be tried elsewhere.
     pub(super) tried: Option<&'a [Arc<LinkLoad>]>,
 }
@@ -33,15 +36,15 @@ pub(super) struct Journey<'a> {
 #[derive(Debug)]
 pub(super) enum Chosen<'a> {
     Local(&'a Destination),
-    /// By way of a neighbour, to be counted on `load`.
-    Neighbour(NeighbourIndex, &'a Arc<LinkLoad>),
+    /// To a router, by way of a neighbour.
+    Neighbour(NeighbourIndex, &'a Remote),
 }
 
 /// The only destination of an address that has a single one, as most have.
 pub(super) fn only<'a>(entry: &'a AddressEntry, journey: &Journey<'_>) -> Option<Chosen<'a>> {
     match &entry.destinations[..] {
         [one] if entry.remotes.is_empty() && journey.tried.is_none() => {
-            one.side.takes(journey.side).then_some(Chosen::Local(one))
+            (!journey.excludes(one)).then_some(Chosen::Local(one))
         }
         _ => None,
     }
@@ -96,7 +99,7 @@ fn nearest<'a>(
     let chosen = *turn % nearest().count().max(1);
     *turn = chosen + 1;
     let (_, hop, remote) = nearest().nth(chosen)?;
-    Some(Chosen::Neighbour(hop.neighbour, &remote.load))
+    Some(Chosen::Neighbour(hop.neighbour, remote))
 }
 
 /// How a destination compares with others: how it fails, whether it is full, its load.
@@ -195,7 +198,7 @@ fn balanced_remotes<'a>(
         let full = load >= neighbour.capacity;
         let rank = (failing, full, load.saturating_add(hop.cost));
         if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) {
-            *best = Some((rank, Chosen::Neighbour(hop.neighbour, &remote.load)));
+            *best = Some((rank, Chosen::Neighbour(hop.neighbour, remote)));
         }
     }
 }
@@ -225,7 +228,9 @@ impl Journey<'_> {
             Side::NETWORK => NETWORK_ATTEMPTS,
             _ => 1,
         };
-        !destination.side.takes(self.side) || self.attempts(&destination.load) >= attempts
+        !destination.side.takes(self.side)
+            || self.prompt && !destination.prompt
+            || self.attempts(&destination.load) >= attempts
     }
 
     /// Whether a destination is out of the question, as it has failed this delivery.
@@ -241,9 +246,9 @@ impl Journey<'_> {
 
     /// The routers that have consumers elsewhere than where the message came from.
     fn remotes<'e>(&self, entry: &'e AddressEntry) -> impl Iterator<Item = &'e Remote> + use<'e> {
-        let from = self.side;
+        let (from, prompt) = (self.side, self.prompt);
         let remotes = entry.remotes.iter();
-        remotes.filter(move |remote| remote.side.takes(from))
+        remotes.filter(move |remote| remote.side.takes(from) && (remote.prompt || !prompt))
     }
 
     fn hop(&self, router: RouterIndex) -> Option<Hop> {
@@ -279,6 +284,7 @@ mod tests {
                     to_router: false,
                 },
                 side: Side::NONE,
+                prompt: false,
                 capacity,
                 load: loaded(load),
             })
@@ -293,6 +299,7 @@ mod tests {
             remotes: remotes
                 .map(|(router, &load)| Remote {
                     side: Side::NONE,
+                    prompt: false,
                     router,
                     load: loaded(load),
                 })
@@ -304,6 +311,7 @@ mod tests {
     fn network(routers: &[(u32, u32)]) -> Topology {
         let row = |&(neighbour, cost): &(u32, u32)| {
             Some(RouterRow {
+                name: "0/X".into(),
                 hop: Some(Hop {
                     neighbour: NeighbourIndex(neighbour),
                     cost,
@@ -332,6 +340,7 @@ mod tests {
             passed: &[],
             side: Side::NONE,
             leads_up: false,
+            prompt: false,
             tried: None,
         }
     }

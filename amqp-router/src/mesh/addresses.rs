@@ -16,6 +16,8 @@ pub(crate) struct LocalAddress {
     pub(crate) in_links: u32,
     /// The edge mesh that all its consumers are in.
     pub(crate) mesh: Option<MeshId>,
+    /// All its consumers take TCP streams whose octets do not wait for an answer.
+    pub(crate) prompt: bool,
 }
 
 /// An address with consumers at another router.
@@ -25,6 +27,8 @@ pub(crate) struct RemoteAddress {
     pub(crate) treatment: Option<Treatment>,
     /// The edge mesh that all its consumers there are in.
     pub(crate) mesh: Option<MeshId>,
+    /// All its consumers there take TCP streams whose octets do not wait for an answer.
+    pub(crate) prompt: bool,
 }
 
 /// This router's addresses: as they are, and as others have been told.
@@ -39,11 +43,12 @@ pub(super) struct Addresses {
 
 impl Addresses {
     pub(super) fn set(&mut self, key: AddressKey, address: LocalAddress) {
-        let news = self
-            .told
-            .get(&key)
-            .is_none_or(|told| (told.treatment, told.mesh) != (address.treatment, address.mesh));
-        if news {
+        // How many links send to it is no news.
+        let told = self.told.get(&key).map(|told| LocalAddress {
+            in_links: address.in_links,
+            ..*told
+        });
+        if told != Some(address) {
             self.changed.insert(key.clone());
         }
         self.now.insert(key, address);
@@ -97,6 +102,7 @@ fn record(key: &AddressKey, address: &LocalAddress) -> AddressRecord {
         treatment: Some(number_of(address.treatment)),
         in_links: address.in_links,
         mesh: address.mesh.map(|mesh| mesh.as_str().to_owned()),
+        prompt: address.prompt,
     }
 }
 
@@ -128,6 +134,7 @@ mod tests {
         treatment: Treatment::Balanced,
         in_links: 0,
         mesh: None,
+        prompt: false,
     };
 
     fn tell(addresses: &mut Addresses) -> Option<(u64, Vec<String>, Vec<String>)> {
@@ -173,7 +180,13 @@ mod tests {
             in_links: 5,
             ..BALANCED
         };
-        addresses.set(a, busier);
+        addresses.set(a.clone(), busier);
         assert_eq!(tell(&mut addresses), None);
+        let prompt = LocalAddress {
+            prompt: true,
+            ..BALANCED
+        };
+        addresses.set(a, prompt);
+        assert_eq!(tell(&mut addresses), Some((2, vec!["Ma".into()], vec![])));
     }
 }

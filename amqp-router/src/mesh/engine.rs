@@ -582,12 +582,14 @@ impl Mesh {
                 }
                 return;
             }
-            let mesh = record.mesh.as_deref().and_then(MeshId::parse);
-            if node.keys.insert(key.clone(), mesh) != Some(mesh) {
-                let info = RemoteAddress {
-                    treatment: record.treatment.and_then(treatment_of),
-                    mesh,
-                };
+            let info = RemoteAddress {
+                treatment: record.treatment.and_then(treatment_of),
+                mesh: record.mesh.as_deref().and_then(MeshId::parse),
+                prompt: record.prompt,
+            };
+            let known = node.keys.insert(key.clone(), info);
+            // A treatment matters when an address is new, and no more.
+            if known.map(|known| (known.mesh, known.prompt)) != Some((info.mesh, info.prompt)) {
                 self.outputs.push_back(Output::RemoteAddress {
                     router: node.index,
                     key,

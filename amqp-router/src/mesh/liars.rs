@@ -110,6 +110,7 @@ fn who_asks_a_thousand_times_is_answered_once_in_a_while() {
         treatment: Treatment::Balanced,
         in_links: 0,
         mesh: None,
+        prompt: false,
     };
     victim
         .mesh
@@ -197,6 +198,7 @@ fn more_routers_and_addresses_than_a_network_has_are_not_kept() {
         treatment: None,
         in_links: 1,
         mesh: None,
+        prompt: false,
     };
     victim.hear(&Message::AddressUpdate {
         id: "Liar".to_owned(),

@@ -1,7 +1,7 @@
 //! What routers tell each other, and how it is written
 //! (`reference/router/inter-router-protocol.md` §5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
@@ -62,6 +62,9 @@ pub(super) struct AddressRecord {
     pub(super) in_links: u32,
     /// The edge mesh that all its consumers are in.
     pub(super) mesh: Option<String>,
+    /// All its consumers take TCP streams whose octets do not wait for an answer. skrouterd does
+    /// not know this, and passes over the field that says it.
+    pub(super) prompt: bool,
 }
 
 /// Why a message is dropped.
@@ -172,8 +175,12 @@ impl Message {
                             .map(|key| Value::List(vec![key.as_str().into()]));
                         fields.put("add", records(added));
                         fields.put("del", Value::List(removed.collect()));
+                        fields.put_prompt(added);
                     }
-                    AddressChange::Absolute(all) => fields.put("exist", records(all)),
+                    AddressChange::Absolute(all) => {
+                        fields.put("exist", records(all));
+                        fields.put_prompt(all);
+                    }
                 }
             }
         }
@@ -257,6 +264,15 @@ impl Fields {
             false => Value::from(key),
         };
         self.pairs.push((key, value));
+    }
+
+    /// The keys of those records that are prompt, if any are.
+    fn put_prompt(&mut self, records: &[AddressRecord]) {
+        let prompt = records.iter().filter(|record| record.prompt);
+        let keys: Vec<_> = prompt.map(|one| Value::from(one.key.as_str())).collect();
+        if !keys.is_empty() {
+            self.put(PROMPT, Value::List(keys));
+        }
     }
 
     fn into_value(self) -> Value {
@@ -349,11 +365,16 @@ impl Reading<'_> {
     }
 
     fn records(&self, key: &'static str) -> Result<Vec<AddressRecord>, Unreadable> {
+        let prompt = self.0.get(PROMPT).and_then(Value::as_list);
+        let prompt = prompt.unwrap_or_default().iter().filter_map(Value::as_str);
+        let prompt: HashSet<&str> = prompt.collect();
         let record = |record: &Value| {
             let fields = record.as_list()?;
             let number = |at: usize| fields.get(at).and_then(Value::as_i64);
+            let key = fields.first()?.as_str()?;
             Some(AddressRecord {
-                key: fields.first()?.as_str()?.to_owned(),
+                prompt: prompt.contains(key),
+                key: key.to_owned(),
                 treatment: number(1).and_then(|n| i32::try_from(n).ok()),
                 in_links: number(2).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
                 mesh: fields.get(4).and_then(Value::as_str).map(str::to_owned),
@@ -366,6 +387,8 @@ impl Reading<'_> {
 
 /// The area that every router is in.
 const AREA: &str = "0";
+/// The field with the keys of addresses that are prompt.
+const PROMPT: &str = "prompt";
 
 /// Octets of the longest id that a router may have.
 const MAX_ID_LEN: usize = 127;
@@ -384,9 +407,15 @@ mod tests {
             treatment: Some(3),
             in_links: 2,
             mesh: None,
+            prompt: false,
         };
         let in_mesh = AddressRecord {
             mesh: Some("abcdefghijklmno".into()),
+            ..record.clone()
+        };
+        let prompt = AddressRecord {
+            key: "Mprompt".into(),
+            prompt: true,
             ..record.clone()
         };
         let id = || "A".to_owned();
@@ -415,14 +444,14 @@ mod tests {
                 id: id(),
                 sequence: 8,
                 change: AddressChange::Differential {
-                    added: vec![record.clone(), in_mesh],
+                    added: vec![record.clone(), in_mesh, prompt.clone()],
                     removed: vec!["Mbar".into()],
                 },
             },
             Message::AddressUpdate {
                 id: id(),
                 sequence: 8,
-                change: AddressChange::Absolute(vec![record]),
+                change: AddressChange::Absolute(vec![record, prompt]),
             },
         ]
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::control::address::AddressKey;
-use crate::control::edge_mesh::MeshId;
 
+use super::addresses::RemoteAddress;
 use super::paths::NextHop;
 use super::{NeighbourId, RouterIndex};
 
@@ -27,7 +27,7 @@ pub(super) struct Node {
     /// Since when there has been no way to it.
     pub(super) unreachable_since: Option<Instant>,
     pub(super) addresses: Known,
-    pub(super) keys: HashMap<AddressKey, Option<MeshId>>,
+    pub(super) keys: HashMap<AddressKey, RemoteAddress>,
     /// Ticks since anybody has said anything about it.
     pub(super) forgotten: u32,
     /// What it asks of this router.

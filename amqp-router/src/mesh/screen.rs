@@ -77,6 +77,7 @@ mod tests {
             treatment: Some(1),
             in_links: 1,
             mesh: None,
+            prompt: true,
         };
         keys.iter().map(record).collect()
     }

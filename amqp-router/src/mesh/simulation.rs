@@ -510,6 +510,7 @@ const BALANCED: LocalAddress = LocalAddress {
     treatment: Treatment::Balanced,
     in_links: 0,
     mesh: None,
+    prompt: false,
 };
 
 pub(crate) fn shape(kind: usize, count: usize, rng: &mut StdRng) -> Vec<(usize, usize, u32)> {

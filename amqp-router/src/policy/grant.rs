@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::group::Group;
 use super::routers::{is_of_routers, is_reply_address};
 use crate::codec::{Attach, Error, Role, Target, condition};
+use crate::control::address::prompt_for;
 use crate::control::role::Role as ConnectionRole;
 
 /// What policy has granted a connection: its group's settings and who it is.
@@ -123,7 +124,8 @@ impl Grant {
 
     /// Whether a message that a router has addressed may go on: answers may, to whom they are for.
     pub(crate) fn may_pass_to(&self, address: &str) -> bool {
-        is_reply_address(address) || self.may_send_to(address)
+        let meant = prompt_for(address).unwrap_or(address);
+        is_reply_address(address) || self.may_send_to(meant)
     }
 
     pub(crate) fn may_receive_from(&self, address: &str) -> bool {

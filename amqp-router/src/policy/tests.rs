@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::codec::{Attach, Role, Source, Symbol, Target, TargetNode, Value};
+use crate::control::address::prompt_address;
 use crate::control::role::Role as ConnectionRole;
 
 #[test]
@@ -193,6 +194,8 @@ fn a_router_has_its_own_links_and_the_limits_of_its_group() {
     let answer = "amqp:/_topo/0/A/temp.1";
     assert!(grant.may_pass_to("b") && grant.may_pass_to(answer));
     assert!(!grant.may_pass_to("c") && !grant.may_send_to(answer));
+    let prompt = |address| grant.may_pass_to(&prompt_address("0/A", address));
+    assert!(prompt("b") && !prompt("c"));
 }
 
 #[test]

@@ -238,6 +238,13 @@ impl Worker {
         };
         self.connections.touch(number);
         self.forwarder.transfer(&mut self.connections, now, arrival);
+        if self.forwarder.is_prompt(incoming.index) {
+            let tcp = self.connections.tcp(number);
+            let kept = tcp.map_or_else(Vec::new, |tcp| tcp.be_prompt(now));
+            for octets in kept {
+                self.continue_stream(number, octets, true, false, now);
+            }
+        }
     }
 
     /// Takes what a TCP socket has read.
@@ -360,6 +367,22 @@ impl Worker {
             Some(Peer::Tcp(tcp)) => tcp.stage == Stage::Over { reset: true },
             Some(Peer::Local(_)) | None => false,
         }
+    }
+
+    /// Has this router know nothing of prompt streams, like a skrouterd.
+    #[cfg(test)]
+    pub(crate) fn be_foreign(&mut self) {
+        self.forwarder.is_foreign = true;
+    }
+
+    /// Octets that have come for services which are still being connected to.
+    #[cfg(test)]
+    pub(crate) fn octets_before_services(&self) -> u64 {
+        let octets = self.connections.iter().map(|(_, peer)| match peer {
+            Peer::Tcp(tcp) if tcp.stage == Stage::Dialling => tcp.sink.octets,
+            _ => 0,
+        });
+        octets.sum()
     }
 
     #[cfg(test)]
@@ -535,6 +558,8 @@ impl Worker {
         let rejected = matches!(outcome, DeliveryState::Rejected(_));
         let released = matches!(outcome, DeliveryState::Released);
         let unanswered = tcp.is_unanswered();
+        // A service may have got what the client has sent, and no other must get it then.
+        let spent = rejected || !released && tcp.has_ventured();
         if unanswered && matches!(outcome, DeliveryState::Modified(_)) {
             let believe_at = *tcp.source.believe_at.get_or_insert(now + DOUBT);
             if now < believe_at {
@@ -543,7 +568,7 @@ impl Worker {
         }
         tcp.source.outcome = None;
         tcp.source.believe_at = None;
-        if let (true, false, Some(link)) = (unanswered, rejected, tcp.incoming)
+        if let (true, false, Some(link)) = (unanswered, spent, tcp.incoming)
             && self.forwarder.attempts(link.index) >= tcp.source.attempts as usize
             && tcp.opened.is_none_or(|opened| now < opened + TRY_FOR)
         {
@@ -555,7 +580,7 @@ impl Worker {
             self.start_stream(number, now);
             return true;
         }
-        if unanswered && !rejected && tcp.source.rounds < ROUNDS {
+        if unanswered && !spent && tcp.source.rounds < ROUNDS {
             tcp.source.again_at.get_or_insert(now + PAUSE);
             return false;
         }

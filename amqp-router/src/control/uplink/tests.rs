@@ -629,9 +629,13 @@ fn what_a_real_interior_router_says_of_addresses_is_understood() {
             let source = one.link.source.as_ref();
             source.is_some_and(|source| source.address.as_deref() == Some(TRACKING))
         })
-        .map(|one| read_tracking(&one.octets).expect("an address"))
+        .map(|one| Tracked::decode(&one.octets).expect("an address"))
         .collect();
-    assert!(told.contains(&("Mqueue".to_owned(), true)), "{told:?}");
+    let tracked = Tracked {
+        reachable: true,
+        prompt: false,
+    };
+    assert!(told.contains(&("Mqueue".to_owned(), tracked)), "{told:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{TRACKING, downlink_capability, inter_edge_capability};
 use crate::codec::{Attach, Role, Source, Target, TargetNode};
 use crate::control::address::{AddressKey, UPLINK};
 use crate::control::edge_mesh::{DISCOVERY, NEGOTIATION};
+use crate::control::edges::{Tracked, say_prompt};
 use crate::control::links::{Command, Control, LeadsTo, Recipient};
 use crate::control::table::{AddressId, Destination, LinkRef, Outlet, Side, Treatment, WorkerId};
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
@@ -61,8 +62,8 @@ pub(super) enum Kind {
 struct Proxies {
     receiver: Option<Ticket>,
     sender: Option<Ticket>,
-    /// Somebody in the network receives from it.
-    reachable: bool,
+    /// Who in the network receives from it.
+    tracked: Tracked,
 }
 
 impl Way {
@@ -123,14 +124,17 @@ impl Way {
         }
         let proxies = self.addresses.entry(id).or_default();
         (proxies.receiver, proxies.sender) = (receiver, sender);
-        proxies.reachable &= sender.is_some();
+        if sender.is_none() {
+            proxies.tracked = Tracked::default();
+        }
     }
 
-    /// Takes note of whether somebody receives from an address; gives the link to it.
-    pub(super) fn set_reachable(&mut self, id: AddressId, reachable: bool) -> Option<Ticket> {
+    /// Takes note of who receives from an address; gives the link to it.
+    pub(super) fn set_tracked(&mut self, id: AddressId, tracked: Tracked) -> Option<Ticket> {
         let proxies = self.addresses.get_mut(&id)?;
-        proxies.reachable = reachable && proxies.sender.is_some();
-        proxies.sender
+        let sender = proxies.sender?;
+        proxies.tracked = tracked;
+        Some(sender)
     }
 
     /// Whether a link to an address has been asked for that the peer has not accepted yet.
@@ -140,9 +144,9 @@ impl Way {
         sender.is_some_and(|proxy| proxy.link.is_none())
     }
 
-    fn is_reachable(&self, id: AddressId) -> bool {
+    fn tracked(&self, id: AddressId) -> Tracked {
         let proxies = self.addresses.get(&id);
-        proxies.is_some_and(|proxies| proxies.reachable)
+        proxies.map_or_else(Tracked::default, |proxies| proxies.tracked)
     }
 
     /// Forgets a link.
@@ -221,7 +225,7 @@ impl Control {
             Kind::Receiver(id) => source.address = text(id),
             Kind::Sender(id) => target.address = text(id),
         }
-        Attach {
+        let mut attach = Attach {
             role: match kind {
                 Kind::Downlink | Kind::Tracking | Kind::Receiver(_) => Role::Receiver,
                 _ => Role::Sender,
@@ -229,7 +233,13 @@ impl Control {
             source: Some(source),
             target: Some(Target::Node(target)),
             ..Attach::default()
+        };
+        if let Kind::Receiver(id) = kind
+            && self.address(id).is_some_and(|one| one.entry.is_prompt())
+        {
+            say_prompt(&mut attach);
         }
+        attach
     }
 
     /// Asks for a link, or gives it up.
@@ -293,9 +303,9 @@ impl Control {
         let leads_to = match kind {
             Kind::Uplink | Kind::Summary => return self.bind(ticket),
             Kind::Sender(id) => {
-                let reachable = way.is_reachable(id);
+                let tracked = way.tracked(id);
                 self.release_attaches(id);
-                if reachable {
+                if tracked.reachable {
                     self.bind(ticket);
                 }
                 return;
@@ -370,6 +380,10 @@ impl Control {
             return;
         };
         let (kind, capacity, reference) = (*kind, link.capacity, link.link);
+        let prompt = match kind {
+            Kind::Sender(id) => way.tracked(id).prompt,
+            _ => false,
+        };
         let id = match (kind, &peer) {
             (Kind::Sender(id), _) => id,
             (_, Some(peer)) => self.find_or_make(AddressKey::edge(peer), Treatment::Closest),
@@ -383,6 +397,7 @@ impl Control {
                 to_router: true,
             },
             side: Side::NETWORK,
+            prompt,
             capacity,
             load,
         };
@@ -396,6 +411,22 @@ impl Control {
         }
         self.publish(id);
         self.supersede(connection, kind);
+    }
+
+    /// A link that is one of its address's destinations leads to those who take prompt streams, or
+    /// no longer to those alone.
+    pub(super) fn follow_promptness(&mut self, ticket: Ticket, id: AddressId, prompt: bool) {
+        let Some(consumer) = self.proxy_mut(ticket).and_then(|proxy| proxy.consumer) else {
+            return;
+        };
+        let address = &mut self.addresses[id.index()];
+        let Some(at) = address.consumers.iter().position(|one| *one == consumer) else {
+            return;
+        };
+        if address.entry.destinations[at].prompt != prompt {
+            Arc::make_mut(&mut address.entry).destinations[at].prompt = prompt;
+            self.publish(id);
+        }
     }
 
     /// A link is no longer one of its address's destinations.

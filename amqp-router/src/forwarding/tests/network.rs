@@ -81,6 +81,7 @@ impl Net {
 
     fn connect(&mut self, valid_origins: &[RouterIndex]) {
         let row = |hop| RouterRow {
+            name: "0/X".into(),
             hop,
             valid_origins: Arc::new(valid_origins.iter().copied().collect::<RouterSet>()),
         };
@@ -121,6 +122,7 @@ impl Net {
             destinations: Vec::new(),
             remotes: vec![Remote {
                 side: Side::NONE,
+                prompt: false,
                 router: RouterIndex(0),
                 load: Arc::clone(&self.load),
             }],

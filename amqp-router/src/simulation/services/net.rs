@@ -16,6 +16,7 @@ use crate::simulation::router::{Build, Place, Router};
 use crate::simulation::trunks::{OUT_MAX, Plan, Trunks};
 use crate::simulation::wire::Manner;
 use crate::vanflow::RecordId;
+use crate::worker::Worker;
 use crate::worker::flows::Wanted;
 use crate::worker::tcp::{Dial, Dialled, TcpClient};
 use crate::worker::{ConnectionId, WorkerEvent};
@@ -163,6 +164,15 @@ impl Net {
         self.trunks.cut(way, &mut self.rng);
     }
 
+    /// Makes a router one that knows nothing of streams whose octets do not wait for an answer.
+    pub(super) fn make_foreign(&mut self, router: usize) {
+        let router = &mut self.routers[router];
+        router.control.is_foreign = true;
+        for hub in &mut router.hubs {
+            hub.worker.be_foreign();
+        }
+    }
+
     /// Has a router connect to a service for an address.
     pub(super) fn serve(&mut self, router: usize, address: &str, refuses: bool) -> usize {
         let control = &mut self.routers[router].control;
@@ -179,6 +189,21 @@ impl Net {
             dial_takes: Duration::from_millis(5),
         });
         self.services.len() - 1
+    }
+
+    /// No stream is to come to a service any more.
+    pub(super) fn end_service(&mut self, service: usize) {
+        let Service {
+            router, connector, ..
+        } = self.services[service];
+        self.routers[router].control.remove_connector(connector);
+    }
+
+    /// Octets that have come to a router for services which it is still connecting to.
+    pub(super) fn octets_before_services(&self, router: usize) -> u64 {
+        let hubs = self.routers[router].hubs.iter();
+        let workers = hubs.map(|hub| &hub.worker);
+        workers.map(Worker::octets_before_services).sum()
     }
 
     /// A client connects to a listener of a router.
@@ -351,7 +376,13 @@ impl Net {
                 _ => {}
             }
         }
-        moved |= self.routers[number].issue(at, &mut self.rng);
+        let router = &mut self.routers[number];
+        if router.control.is_foreign {
+            let workers = router.hubs.iter().map(|hub| &hub.worker);
+            let lost: u64 = workers.map(Worker::octets_before_services).sum();
+            assert_eq!(lost, 0, "router {number} loses octets");
+        }
+        moved |= router.issue(at, &mut self.rng);
         self.routers[number].rest(self.origin);
         moved
     }

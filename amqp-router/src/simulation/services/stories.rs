@@ -37,6 +37,12 @@ fn play(seed: u64) {
         net.tracing = true;
     }
     let routers = net.routers.len();
+    let foreign = [0.0, 0.3, 0.8][net.rng.random_range(0..3)];
+    for router in 0..routers {
+        if net.rng.random_bool(foreign) {
+            net.make_foreign(router);
+        }
+    }
     let served = net.rng.random_range(0..routers);
     let well = net.serve(served, "svc", false);
     for _ in 0..net.rng.random_range(0..3) {
@@ -350,6 +356,125 @@ fn what_a_client_says_early_is_kept_for_the_service_that_takes_it() {
             net.pass(Duration::from_secs(10));
             check(&net, session, false);
         }
+        net.check_empty();
+    }
+}
+
+/// A service of a router, which may take long to be connected to.
+fn slow(net: &mut Net, router: usize) -> usize {
+    let service = net.serve(router, "svc", false);
+    net.services[service].dial_takes = Duration::from_secs(50);
+    service
+}
+
+#[test]
+fn what_a_client_says_early_waits_for_no_answer_where_nothing_can_lose_it() {
+    // Whoever is in between makes no difference.
+    for foreign in [None, Some(1)] {
+        let mut net = line(4);
+        foreign.into_iter().for_each(|one| net.make_foreign(one));
+        slow(&mut net, 3);
+        net.pass(Duration::from_secs(3));
+        for sends in [1000, 5_000_000] {
+            let session = calm(&mut net, 0, [sends, 10]);
+            net.pass(Duration::from_millis(1));
+            let came = net.octets_before_services(3);
+            assert_eq!(came, sends.min(100_000) as u64);
+            net.pass(Duration::from_secs(60));
+            check(&net, session, false);
+        }
+        net.check_empty();
+    }
+}
+
+#[test]
+fn what_a_client_says_early_waits_where_it_could_be_lost() {
+    for foreign in [0, 3] {
+        let mut net = line(4);
+        net.make_foreign(foreign);
+        slow(&mut net, 3);
+        net.pass(Duration::from_secs(3));
+        let session = calm(&mut net, 0, [70_000, 10]);
+        net.pass(Duration::from_millis(1));
+        assert_eq!(net.octets_before_services(3), 0);
+        net.pass(Duration::from_secs(60));
+        check(&net, session, false);
+        net.check_empty();
+    }
+}
+
+#[test]
+fn what_a_client_says_early_crosses_edge_routers() {
+    // From an edge router and an interior one, to an edge router of the same mesh or another.
+    for (client, foreign) in [(0, None), (1, None), (2, None), (3, None), (1, Some(0))] {
+        let mut net = Net::new(2, 3, 1, 1);
+        for (from, to) in [(1, 0), (2, 0), (3, 1), (4, 1), (4, 3)] {
+            net.join(from, to, Manner::CALM);
+        }
+        foreign.into_iter().for_each(|one| net.make_foreign(one));
+        slow(&mut net, 4);
+        net.pass(Duration::from_secs(3));
+        let session = calm(&mut net, client, [70_000, 10]);
+        net.pass(Duration::from_millis(1));
+        assert_eq!(net.octets_before_services(4), 70_000, "from {client}");
+        net.pass(Duration::from_secs(60));
+        check(&net, session, false);
+        net.check_empty();
+    }
+}
+
+#[test]
+fn a_service_that_moves_to_where_octets_could_be_lost_loses_none() {
+    // Wherever the clients' routers still think that it is, and whoever is told first.
+    for (ours, theirs) in [(1, 3), (2, 1), (3, 2)] {
+        let mut net = Net::new(4, 0, 1, 1);
+        let late = Manner {
+            latency: Duration::from_millis(10),
+            ..Manner::CALM
+        };
+        for router in 1..4 {
+            net.join(router - 1, router, late);
+        }
+        net.make_foreign(theirs);
+        let before = slow(&mut net, ours);
+        net.pass(Duration::from_secs(3));
+        let mut sessions = Vec::new();
+        for turn in 0..24 {
+            if turn == 8 {
+                slow(&mut net, theirs);
+            }
+            if turn == 10 {
+                net.end_service(before);
+            }
+            sessions.push(calm(&mut net, 0, [1000, 10]));
+            net.pass(Duration::from_millis(7));
+        }
+        net.pass(Duration::from_secs(200));
+        for session in sessions {
+            check(&net, session, false);
+        }
+        net.check_empty();
+    }
+}
+
+#[test]
+fn no_second_service_gets_what_one_may_have_got() {
+    for says in [0, 1000] {
+        let mut net = Net::new(3, 0, 1, 1);
+        let ways = [1, 2].map(|router| net.join(0, router, Manner::CALM));
+        slow(&mut net, 1);
+        net.pass(Duration::from_secs(3));
+        let session = calm(&mut net, 0, [says, 10]);
+        net.pass(Duration::from_millis(1));
+        assert_eq!(net.octets_before_services(1), says as u64);
+        net.serve(2, "svc", false);
+        net.pass(Duration::from_secs(2));
+        assert!(net.sessions[session].server.is_none(), "the first is slow");
+        net.cut(ways[0]);
+        net.pass(Duration::from_secs(3));
+        let of = &net.sessions[session];
+        assert_eq!(of.server.is_some(), says == 0);
+        assert_eq!(net.sockets[of.client].program.reset, says > 0);
         net.check_empty();
     }
 }
