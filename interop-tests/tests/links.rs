@@ -81,7 +81,7 @@ fn a_network_gets_its_name_while_the_router_works() {
     if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
         return;
     }
-    let router = RouterBuilder::new().start();
+    let router = RouterBuilder::plain().start();
     let address = || {
         let mut receiver = Peer::Proton.start(&router, Job::receive_dynamic().count(1));
         let attached = receiver.expect("attached");

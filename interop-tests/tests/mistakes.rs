@@ -130,7 +130,7 @@ fn changes_by_management_are_logged() {
     if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
         return;
     }
-    let router = RouterBuilder::new().start();
+    let router = RouterBuilder::plain().start();
     let address = json!({"name": "mine", "prefix": "mine"});
     assert_eq!(create(&router, "router.config.address", &address), 201);
     wait_for(&router, "AGENT (info) CREATE address 'mine'", 1);
