@@ -124,7 +124,7 @@ fn hangup_has_the_router_read_its_file_again() {
     write("listener {\n colour: red\n}\n");
     signal_it(&router, Signal::SIGHUP);
     logged("The configuration stays as it is");
-    logged("unknown attribute 'colour'");
+    logged("Unknown attribute 'colour'");
     signal_it(&router, Signal::SIGTERM);
     assert_eq!(wait(&mut router).code(), Some(0));
 }

@@ -114,7 +114,7 @@ fn a_changed_file_is_taken_on_while_the_router_works() {
 
     // A mistake in the file changes nothing.
     router.configure(&[id.clone(), normal.clone(), json!(["listener", {"prot": 1}])]);
-    let hint = "unknown attribute 'prot'; did you mean 'port'?";
+    let hint = "Unknown attribute 'prot' for 'io.skupper.router.listener'; did you mean 'port'?";
     router.fails(&["reload"], 1, hint);
     TcpStream::connect(("127.0.0.1", kept)).expect("it still listens");
 

@@ -77,6 +77,7 @@ pub(crate) struct PeerInfo {
     pub(crate) user: Option<String>,
     /// The SASL mechanism in use.
     pub(crate) sasl: Option<String>,
+    /// It has been through SASL, be it as nobody.
     pub(crate) authenticated: bool,
     pub(crate) tls: Option<TlsInfo>,
     /// What policy lets it do; `None` is everything.

@@ -19,6 +19,8 @@ mod tests;
 pub(crate) struct Request {
     reply: Reply,
     operation: Operation,
+    /// What it is called by who asks.
+    name: String,
 }
 
 /// Where an answer goes.
@@ -45,6 +47,16 @@ enum Operation {
         attributes: Vec<(String, Value)>,
     },
     Delete(Subject),
+    /// Gives the properties of the request back.
+    Call {
+        subject: Subject,
+        properties: Vec<(String, Value)>,
+    },
+    /// One that there is not.
+    Unknown {
+        subject: Subject,
+        name: String,
+    },
     /// GET-TYPES and its like: what the table of entities says.
     Describe {
         schema: Option<&'static Schema>,
@@ -113,8 +125,15 @@ pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Box<Message>> 
     };
     let correlation = properties.and_then(|properties| properties.correlation_id.clone());
     let reply = Reply { to, correlation };
+    let name = message.application_property("operation");
+    let name = name.and_then(Value::as_str).unwrap_or_default();
+    let name = name.chars().take(MAX_NAME).collect();
     match request::operation(message) {
-        Ok(operation) => Ok(Some(Request { reply, operation })),
+        Ok(operation) => Ok(Some(Request {
+            reply,
+            operation,
+            name,
+        })),
         Err(refusal) => Err(Box::new(reply.refuse(refusal))),
     }
 }
@@ -153,7 +172,12 @@ fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Valu
             subject,
             attributes,
         } => {
-            let entity = find(&subject, backend)?;
+            let entity = match subject.schema {
+                Some(schema) if schema.name == "connection" => {
+                    connection_to_update(&subject, &attributes, backend)?
+                }
+                _ => find(&subject, backend)?,
+            };
             allowed(entity.schema(), "UPDATE")?;
             Ok((OK, backend.update(&entity, &attributes)?.to_map()))
         }
@@ -163,6 +187,18 @@ fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Valu
             backend.delete(&entity)?;
             Ok((NO_CONTENT, Value::Map(Vec::new())))
         }
+        Operation::Call {
+            subject,
+            properties,
+        } => {
+            allowed(find(&subject, backend)?.schema(), "CALLME")?;
+            let properties = properties.into_iter();
+            let properties = properties.map(|(key, value)| (Value::from(key), value));
+            Ok((OK, Value::Map(properties.collect())))
+        }
+        Operation::Unknown { subject, name } => {
+            Err(not_implemented(find(&subject, backend)?.schema(), &name))
+        }
         Operation::Describe { schema, aspect } => Ok((OK, describe::describe(schema, aspect))),
         Operation::Nodes => {
             let nodes = backend.nodes().into_iter().map(Value::from).collect();
@@ -170,11 +206,12 @@ fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Valu
         }
         Operation::Log { limit } => Ok((OK, Value::List(backend.log(limit)))),
         // Its owner does that, which takes time: see `answer_with`.
-        Operation::Reload => Err(Refusal::not_implemented("RELOAD is not possible here")),
+        Operation::Reload => Err(Refusal::new(501, "RELOAD is not possible here")),
     }
 }
 
-/// Rows `offset` to `offset + count` of a type, or of all types one after the other.
+/// Rows `offset` to `offset + count` of a type and those that refine it, or of all types one after
+/// the other.
 fn query(
     schema: Option<&'static Schema>,
     names: Vec<String>,
@@ -182,18 +219,17 @@ fn query(
     count: usize,
     backend: &mut dyn Backend,
 ) -> Result<Value, Refusal> {
-    let schemas = schemas(schema);
-    let names = columns(schema, &schemas, names)?;
+    let names = columns(schema, names)?;
     let mut results = Vec::new();
     let mut skip = offset;
-    for schema in schemas {
+    for schema in family(schema) {
         for entity in entities(schema, backend) {
             if results.len() == count {
                 break;
             }
             // Of many types, only those count that have something to say.
             let says = |name: &String| !entity.shown(name).is_null();
-            if !schema.is_lenient() && !names.iter().any(says) {
+            if !schema.is_core() && !names.iter().any(says) {
                 continue;
             }
             if skip > 0 {
@@ -212,11 +248,11 @@ fn query(
 }
 
 /// The columns of a query: those that were asked for, or all.
-fn columns(
-    schema: Option<&'static Schema>,
-    schemas: &[&'static Schema],
-    names: Vec<String>,
-) -> Result<Vec<String>, Refusal> {
+fn columns(schema: Option<&'static Schema>, names: Vec<String>) -> Result<Vec<String>, Refusal> {
+    let schemas = match schema {
+        Some(schema) => std::slice::from_ref(schema),
+        None => Schema::all(),
+    };
     let mut all: Vec<String> = Vec::new();
     for column in schemas.iter().flat_map(|schema| &schema.columns) {
         if !all.iter().any(|name| name == column) {
@@ -232,7 +268,7 @@ fn columns(
         ));
     }
     let unknown: Vec<&String> = names.iter().filter(|name| !all.contains(name)).collect();
-    if unknown.is_empty() || schema.is_some_and(Schema::is_lenient) {
+    if unknown.is_empty() || schema.is_some_and(Schema::is_core) {
         return Ok(names);
     }
     let list: Vec<String> = unknown.iter().map(|name| format!("'{name}'")).collect();
@@ -246,36 +282,87 @@ fn columns(
 
 fn find(subject: &Subject, backend: &mut dyn Backend) -> Result<Entity, Refusal> {
     let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
-    let (mut found, mut half_found) = (Vec::new(), false);
-    for schema in schemas(subject.schema) {
+    let (mut found, mut named_otherwise) = (Vec::new(), false);
+    for schema in family(subject.schema) {
         for entity in candidates(schema, subject, backend) {
             let named = is(&subject.name, entity.name());
             let identified = is(&subject.identity, entity.identity());
-            half_found |= named != identified;
             if named && identified {
                 found.push(entity);
+            } else {
+                named_otherwise |= named && subject.name.is_some();
             }
         }
     }
     let only = found.pop();
     match only {
-        Some(entity) if found.is_empty() => Ok(entity),
-        Some(_) => Err(Refusal::bad_request(format!(
-            "{} entities have {subject}: the identity or the type is needed too",
-            found.len() + 1
-        ))),
-        None if half_found && subject.name.is_some() && subject.identity.is_some() => {
-            Err(Refusal::bad_request(format!("Conflicting {subject}")))
+        Some(entity) if found.is_empty() => return Ok(entity),
+        Some(_) => {
+            return Err(Refusal::bad_request(format!(
+                "{} entities have {subject}: the identity or the type is needed too",
+                found.len() + 1
+            )));
         }
+        None if named_otherwise => {
+            return Err(Refusal::bad_request(format!("Conflicting {subject}")));
+        }
+        None => {}
+    }
+    match subject.schema {
         None => Err(Refusal::not_found(format!("No entity with {subject}"))),
+        Some(schema) if schema.is_core() => Err(Refusal::not_found(format!(
+            "Not Found: no {} with {subject}",
+            schema.short_name()
+        ))),
+        Some(schema) => Err(of_another_type(schema, subject, backend)),
     }
 }
 
-fn schemas(only: Option<&'static Schema>) -> Vec<&'static Schema> {
-    match only {
-        Some(schema) => vec![schema],
-        None => Schema::all().iter().collect(),
+/// There is none of this type; perhaps there is one of another.
+fn of_another_type(schema: &Schema, subject: &Subject, backend: &mut dyn Backend) -> Refusal {
+    let untyped = Subject {
+        schema: None,
+        name: subject.name.clone(),
+        identity: subject.identity.clone(),
+    };
+    match find(&untyped, backend) {
+        Ok(other) => Refusal::bad_request(format!(
+            "Entity type '{}' does not extend requested type '{}'",
+            other.schema().full_name(),
+            schema.full_name()
+        )),
+        Err(_) => Refusal::not_found(format!("No entity with {subject}")),
     }
+}
+
+/// As skrouterd has it, a connection that is not there, or nothing to change, makes a bad request.
+fn connection_to_update(
+    subject: &Subject,
+    attributes: &[(String, Value)],
+    backend: &mut dyn Backend,
+) -> Result<Entity, Refusal> {
+    let changeable = ["adminStatus", "enableProtocolTrace"];
+    let says = |(key, value): &(String, Value)| changeable.contains(&&**key) && !value.is_null();
+    if !attributes.iter().any(says) {
+        return Err(Refusal::bad_request(
+            "Bad Request: neither 'adminStatus' nor 'enableProtocolTrace' is there, and nothing else can be updated",
+        ));
+    }
+    let unknown = |refusal: Refusal| match refusal.code {
+        404 => Refusal::bad_request(format!("Bad Request: no connection with {subject}")),
+        _ => refusal,
+    };
+    find(subject, backend).map_err(unknown)
+}
+
+/// A type and those that refine it, or all; but of the core's only who is named.
+fn family(of: Option<&'static Schema>) -> impl Iterator<Item = &'static Schema> {
+    let is_in = move |schema: &&Schema| match of {
+        Some(of) if of.is_core() => schema.name == of.name,
+        Some(of) => schema.is_a(of) && !schema.is_core(),
+        None => !schema.is_core(),
+    };
+    Schema::all().iter().filter(is_in)
 }
 
 fn entities(schema: &'static Schema, backend: &mut dyn Backend) -> Vec<Entity> {
@@ -304,14 +391,22 @@ fn agent_itself(schema: &'static Schema) -> Vec<Entity> {
 }
 
 fn allowed(schema: &Schema, operation: &str) -> Result<(), Refusal> {
-    if schema.allows(operation) {
-        return Ok(());
+    match schema.allows(operation) {
+        true => Ok(()),
+        false => Err(not_implemented(schema, operation)),
     }
-    let text = format!(
-        "Operation '{operation}' not implemented for '{}'",
-        schema.full_name()
-    );
-    Err(Refusal::not_implemented(text))
+}
+
+fn not_implemented(schema: &Schema, operation: &str) -> Refusal {
+    let possible: Vec<&str> = schema.listed_operations().collect();
+    Refusal::new(
+        501,
+        format!(
+            "Operation '{operation}' not implemented for '{}' ['{}']",
+            schema.full_name(),
+            possible.join("', '")
+        ),
+    )
 }
 
 impl Request {
@@ -324,8 +419,11 @@ impl Request {
     pub(crate) fn needs_figures(&self) -> bool {
         let schema = match &self.operation {
             Operation::Query { schema, .. } => schema,
-            Operation::Read(subject) | Operation::Delete(subject) => &subject.schema,
-            Operation::Update { subject, .. } => &subject.schema,
+            Operation::Read(subject)
+            | Operation::Delete(subject)
+            | Operation::Update { subject, .. }
+            | Operation::Call { subject, .. }
+            | Operation::Unknown { subject, .. } => &subject.schema,
             Operation::Create { .. }
             | Operation::Describe { .. }
             | Operation::Nodes
@@ -333,6 +431,30 @@ impl Request {
             | Operation::Log { .. } => return false,
         };
         schema.is_none_or(|schema| schema.operational)
+    }
+}
+
+impl fmt::Display for Request {
+    /// The operation, and what it is about; not what it says of it, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        let (schema, subject) = match &self.operation {
+            Operation::Query { schema, .. } | Operation::Describe { schema, .. } => (*schema, None),
+            Operation::Create { schema, .. } => (Some(*schema), None),
+            Operation::Read(subject)
+            | Operation::Delete(subject)
+            | Operation::Update { subject, .. }
+            | Operation::Call { subject, .. }
+            | Operation::Unknown { subject, .. } => (subject.schema, Some(subject)),
+            Operation::Nodes | Operation::Log { .. } | Operation::Reload => (None, None),
+        };
+        if let Some(schema) = schema {
+            write!(f, " {}", schema.full_name())?;
+        }
+        match subject {
+            Some(subject) => write!(f, " {subject}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -395,12 +517,8 @@ impl Refusal {
         Self::new(404, text)
     }
 
-    fn not_implemented(text: impl Into<String>) -> Self {
-        Self::new(501, text)
-    }
-
     fn of_all(problems: Vec<Invalid>) -> Self {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let problems: Vec<String> = problems.iter().map(worded).collect();
         Self::bad_request(problems.join("; "))
     }
 
@@ -418,8 +536,13 @@ impl fmt::Display for Refusal {
 
 impl From<Invalid> for Refusal {
     fn from(invalid: Invalid) -> Self {
-        Self::bad_request(invalid.to_string())
+        Self::bad_request(worded(&invalid))
     }
+}
+
+/// Clients of skrouterd know some problems by how their description begins.
+fn worded(Invalid { entity, problem }: &Invalid) -> String {
+    format!("{problem} ({entity})")
 }
 
 fn reason(code: i32) -> &'static str {
@@ -435,5 +558,7 @@ const CREATED: i32 = 201;
 const NO_CONTENT: i32 = 204;
 /// The name and identity of the agent as an entity.
 const SELF: &str = "self";
+/// Characters of an operation's name that the log repeats.
+const MAX_NAME: usize = 64;
 /// Names of attributes that we do not know, which a query may have beside those that we do.
 const SPARE_COLUMNS: usize = 64;

@@ -315,23 +315,33 @@ impl Config {
         check::alone(entity).map_err(|problem| entity.invalid(problem))?;
         let mut new = entity.clone();
         new.identify(self.next_serial(schema.name));
-        let taken = |what, value: &str| self.entities.find(schema.name, what, value).is_some();
-        if entity
+        let taken = |what, value: &str| self.entities.find(schema.name, what, value);
+        let refuse_other = |attribute: &str, other: &Entity| {
+            refuse(&format!(
+                "duplicates unique attribute '{attribute}' from existing '{}'",
+                other.identity()
+            ))
+        };
+        if let Some(other) = entity
             .word("name")
-            .is_some_and(|name| taken(Unique::Name, name))
+            .and_then(|name| taken(Unique::Name, name))
         {
-            return refuse("the attribute 'name' must be unique, and this one is taken");
+            return match schema.is_core() {
+                true => refuse("Name conflicts with an existing entity"),
+                false => refuse_other("name", other),
+            };
         }
-        if taken(Unique::Identity, new.identity()) {
-            let identity = new.identity();
-            let problem = format!("there is one with the identity '{identity}' already");
-            return Err(entity.invalid(problem));
+        if let Some(other) = taken(Unique::Identity, new.identity()) {
+            return refuse_other("identity", other);
         }
-        if special(entity).is_some_and(|value| taken(Unique::Special, &value)) {
-            return refuse(match schema.name {
-                "vhost" => "the attribute 'hostname' must be unique, and this one is taken",
-                _ => "another address has the same prefix or pattern",
-            });
+        if let Some(other) = special(entity).and_then(|value| taken(Unique::Special, &value)) {
+            return match schema.name {
+                "vhost" => refuse_other("hostname", other),
+                _ => refuse(&format!(
+                    "Already exists: {} has the same prefix or pattern",
+                    other.label()
+                )),
+            };
         }
         Ok(())
     }

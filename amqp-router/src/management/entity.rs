@@ -72,7 +72,10 @@ impl Entity {
         for (attribute, value) in schema.attributes.iter().zip(&entity.values) {
             let missing = attribute.required && attribute.create && value.is_null();
             if missing && !wrong.contains(attribute.name) {
-                problems.push(format!("the attribute '{}' is required", attribute.name));
+                problems.push(match schema.is_core() {
+                    true => format!("{} field is mandatory", attribute.name),
+                    false => format!("Missing required attribute '{}'", attribute.name),
+                });
             }
         }
         if problems.is_empty() {
@@ -104,7 +107,10 @@ impl Entity {
             if attribute.update {
                 values[position] = value;
             } else if value != values[position] || attribute.hidden {
-                let problem = format!("the attribute '{}' cannot be updated", attribute.name);
+                let problem = format!(
+                    "Cannot update attribute '{}' in UPDATE: it stays as it is",
+                    attribute.name
+                );
                 return Err(self.invalid(problem));
             }
         }
@@ -133,14 +139,18 @@ impl Entity {
                 .attributes
                 .iter()
                 .map(|attribute| attribute.name);
-            return Err(match closest(&key, known) {
-                Some(close) => format!("unknown attribute '{key}'; did you mean '{close}'?"),
-                None => format!("unknown attribute '{key}'"),
-            });
+            let hint = match closest(&key, known) {
+                Some(close) => format!("; did you mean '{close}'?"),
+                None => String::new(),
+            };
+            let kind = self.schema.full_name();
+            return Err(format!("Unknown attribute '{key}' for '{kind}'{hint}"));
         };
         let attribute = &self.schema.attributes[position];
         if !may(attribute) {
-            return Err(format!("the attribute '{key}' cannot be set"));
+            return Err(format!(
+                "Cannot set attribute '{key}' in CREATE: it is the router's to say"
+            ));
         }
         if value.is_null() {
             return Ok((position, attribute.default_value()));
@@ -227,6 +237,7 @@ impl Entity {
             "log" => format!("log/{}", text("module")),
             "vhost" | "vhostStats" => format!("{short}/{}", text("hostname")),
             "router.node" => format!("{short}/{}", text("id")),
+            "allocator" => format!("{short}/{}", text("typeName")),
             "router.config.address" | "router.config.autoLink" => serial.to_string(),
             _ => format!("{short}/{serial}"),
         };
@@ -244,8 +255,14 @@ impl Entity {
         )
     }
 
-    /// Names and values of what is set and may be shown.
+    /// Names and values of what is set and may be shown; of the core's types, also of what is not
+    /// set.
     pub(crate) fn to_map(&self) -> Value {
+        if self.schema.is_core() {
+            let columns = self.schema.columns.iter();
+            let pairs = columns.map(|column| (Value::from(*column), self.shown(column)));
+            return Value::Map(pairs.collect());
+        }
         let shown = self.schema.attributes.iter().zip(&self.values);
         let pairs = shown
             .filter(|(attribute, value)| !attribute.hidden && !value.is_null())
@@ -379,7 +396,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 fn label(schema: &Schema, name: Option<&str>) -> String {
-    let short = schema.alias.unwrap_or(schema.name);
+    let short = schema.short_name();
     match name.filter(|name| !name.is_empty()) {
         Some(name) => format!("{short} '{name}'"),
         None => short.to_owned(),
@@ -455,7 +472,7 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "listener 'a': unknown attribute 'prot'; did you mean 'port'?",
+                "listener 'a': Unknown attribute 'prot' for 'io.skupper.router.listener'; did you mean 'port'?",
                 "listener 'a': the attribute 'role' is 'nomal', but must be one of normal, \
                  inter-router, route-container, edge, inter-edge, inter-network",
             ]
@@ -463,7 +480,10 @@ mod tests {
         let problems = create("listenerAddress", &[("address", "x".into())]).expect_err("invalid");
         assert_eq!(problems.len(), 2);
         let problems = create("router", &[("version", "1".into())]).expect_err("invalid");
-        assert_eq!(problems, ["router: the attribute 'version' cannot be set"]);
+        assert_eq!(
+            problems,
+            ["router: Cannot set attribute 'version' in CREATE: it is the router's to say"]
+        );
     }
 
     #[test]
@@ -525,7 +545,7 @@ mod tests {
         let renamed = profile.update(&update("name", "q")).expect_err("another");
         assert_eq!(
             renamed.to_string(),
-            "sslProfile 'p': the attribute 'name' cannot be updated"
+            "sslProfile 'p': Cannot update attribute 'name' in UPDATE: it stays as it is"
         );
         profile.update(&update("certFile", "c")).expect("may be");
         let default = [("certFile".to_owned(), Value::Null)];
@@ -540,6 +560,31 @@ mod tests {
             create("sslProfile", &twice).expect_err("twice"),
             ["sslProfile: the attribute 'certFile' is there twice"]
         );
+    }
+
+    #[test]
+    fn an_entity_is_identified_by_what_its_type_has_for_that() {
+        let identity = |kind: &str, attributes: &[(&str, &str)]| {
+            let mut entity = Entity::new(Schema::find(kind).expect("known"));
+            for (key, value) in attributes {
+                entity.set(key, *value);
+            }
+            entity.identify(3);
+            entity.identity().to_owned()
+        };
+        for (kind, attributes, expected) in [
+            ("allocator", &[("typeName", "link")][..], "allocator/link"),
+            ("router.node", &[("id", "A")], "router.node/A"),
+            ("autoLink", &[("name", "a")], "3"),
+            ("dummy", &[("name", "a")], "dummy/3"),
+            (
+                "listener",
+                &[("host", "h"), ("name", "a")],
+                "listener/h:amqp:a",
+            ),
+        ] {
+            assert_eq!(identity(kind, attributes), expected);
+        }
     }
 
     #[test]

@@ -19,5 +19,5 @@ pub use config::{Config, ConfigError, ConfigErrors, Distribution};
 pub(crate) use entities::{Unique, special};
 pub(crate) use entity::{Entity, Invalid};
 pub(crate) use exposition::{Exposition, Metric};
-pub(crate) use schema::Schema;
+pub(crate) use schema::{Schema, Width};
 pub(crate) use syntax::json as read_json;

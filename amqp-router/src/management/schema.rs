@@ -18,7 +18,7 @@ pub(crate) struct Schema {
     pub(crate) operational: bool,
     pub(crate) operations: Vec<&'static str>,
     pub(crate) attributes: Vec<Attribute>,
-    /// The attributes in the order in which QUERY and GET-ATTRIBUTES list them.
+    /// The attributes in the order in which QUERY lists them.
     pub(crate) columns: Vec<&'static str>,
 }
 
@@ -44,6 +44,7 @@ pub(crate) enum Width {
     /// `int`, or `long` if it does not fit.
     #[default]
     Int,
+    Long,
     Uint,
     Ulong,
 }
@@ -56,6 +57,7 @@ impl Width {
         };
         let narrow = match self {
             Self::Int => i32::try_from(number).ok().map(Value::Int),
+            Self::Long => None,
             Self::Uint => u32::try_from(number).ok().map(Value::Uint),
             Self::Ulong => u64::try_from(number).ok().map(Value::Ulong),
         };
@@ -77,7 +79,7 @@ pub(crate) enum Kind {
 
 /// What every type's name starts with.
 pub(crate) const PREFIX: &str = "io.skupper.router.";
-/// The type of the agent itself, as clients call it.
+/// What the type of the agent itself refines, and what clients call it by.
 const MANAGEMENT: &str = "org.amqp.management";
 
 impl Schema {
@@ -89,10 +91,7 @@ impl Schema {
 
     /// The type with this name, short, full or an alias.
     pub(crate) fn find(name: &str) -> Option<&'static Schema> {
-        let short = match name {
-            MANAGEMENT => "management",
-            name => name.strip_prefix(PREFIX).unwrap_or(name),
-        };
+        let short = name.strip_prefix(PREFIX).unwrap_or(name);
         Self::all()
             .iter()
             .find(|schema| schema.name == short || schema.alias == Some(short))
@@ -100,6 +99,17 @@ impl Schema {
 
     pub(crate) fn full_name(&self) -> String {
         format!("{PREFIX}{}", self.name)
+    }
+
+    /// How clients and configuration files call it.
+    pub(crate) fn short_name(&self) -> &'static str {
+        self.alias.unwrap_or(self.name)
+    }
+
+    /// The attributes, those of all types last.
+    pub(crate) fn attribute_names(&self) -> impl Iterator<Item = &'static str> {
+        let (common, own) = self.attributes.split_at(COMMON.len());
+        own.iter().chain(common).map(|attribute| attribute.name)
     }
 
     /// Where an attribute stands.
@@ -117,9 +127,25 @@ impl Schema {
             || matches!(self.name, "router" | "network" | "site" | "log" | "policy")
     }
 
-    /// Whether QUERY answers null for attributes that it does not have, as skrouterd's core does;
-    /// for other types they are an error.
-    pub(crate) fn is_lenient(&self) -> bool {
+    /// Operations besides QUERY, as clients are told of them.
+    pub(crate) fn listed_operations(&self) -> impl Iterator<Item = &'static str> {
+        // It is the agent that is queried.
+        let queried = matches!(self.name, MANAGEMENT | "management");
+        let own = self.operations.iter().copied();
+        let own = own.filter(move |name| queried || *name != "QUERY");
+        own.chain((self.name != "entity").then_some("READ"))
+    }
+
+    /// Operations that nobody may do, where others are only not there.
+    pub(crate) fn forbids(&self, operation: &str) -> bool {
+        let shown_only = (self.name, operation) == ("routerMetrics", "READ");
+        self.is_core() && self.operational && (shown_only || !self.allows(operation))
+    }
+
+    /// Whether it is one of those that skrouterd's core answers for, not its agent: QUERY knows no
+    /// attribute that is unknown but has null for it, READ has null for what is not set, and who
+    /// names no type does not mean it.
+    pub(crate) fn is_core(&self) -> bool {
         matches!(
             self.name,
             "router.config.address"
@@ -132,13 +158,24 @@ impl Schema {
     }
 
     /// The types that it refines, the nearest first.
-    pub(crate) fn bases(&self) -> [String; 2] {
-        let nearest = if self.operational {
-            "operationalEntity"
-        } else {
-            "configurationEntity"
-        };
-        [nearest, "entity"].map(|base| format!("{PREFIX}{base}"))
+    pub(crate) fn bases(&self) -> impl Iterator<Item = &'static Schema> {
+        let base = |schema: &Schema| schema.base().and_then(Self::find);
+        std::iter::successors(base(self), move |schema| base(schema))
+    }
+
+    fn base(&self) -> Option<&'static str> {
+        match self.name {
+            "entity" => None,
+            "configurationEntity" | "operationalEntity" | "dummy" => Some("entity"),
+            "management" => Some(MANAGEMENT),
+            _ if self.operational => Some("operationalEntity"),
+            _ => Some("configurationEntity"),
+        }
+    }
+
+    /// Whether it is this type, or refines it.
+    pub(crate) fn is_a(&self, other: &Schema) -> bool {
+        self.name == other.name || self.bases().any(|base| base.name == other.name)
     }
 
     fn read(source: &(&'static str, &'static str, &'static str)) -> Self {
@@ -160,27 +197,21 @@ impl Schema {
                 operation => schema.operations.push(operation),
             }
         }
-        let common = "name:s identity:s~ type:s~";
-        schema.attributes = common
-            .split_whitespace()
+        schema.attributes = COMMON
+            .into_iter()
             .chain(attributes.split_whitespace())
             .map(attribute)
             .collect();
         schema.columns = match COLUMNS.iter().find(|(of, _)| *of == name) {
             Some((_, columns)) => columns.split_whitespace().collect(),
-            None => {
-                let names = schema.attributes.iter().map(|attribute| attribute.name);
-                let (common, own): (Vec<_>, Vec<_>) =
-                    names.partition(|name| matches!(*name, "name" | "identity" | "type"));
-                own.into_iter().chain(common).collect()
-            }
+            None => schema.attribute_names().collect(),
         };
         schema
     }
 }
 
-/// Reads `name:kind`, where `ui` and `ul` are integers that go as `uint` and `ulong`, then `!` required, `^` updatable too, `~` read-only, `#` secret, then
-/// `=default`.
+/// Reads `name:kind`, where `l`, `ui` and `ul` are integers that go as `long`, `uint` and `ulong`,
+/// then `!` required, `^` updatable too, `~` read-only, `#` secret, then `=default`.
 fn attribute(source: &'static str) -> Attribute {
     let (head, default) = match source.split_once('=') {
         Some((head, default)) => (head, Some(default)),
@@ -192,13 +223,14 @@ fn attribute(source: &'static str) -> Attribute {
         .split_once(':')
         .expect("the table below gives every kind");
     let width = match kind {
+        "l" => Width::Long,
         "ui" => Width::Uint,
         "ul" => Width::Ulong,
         _ => Width::Int,
     };
     let kind = match kind {
         "s" => Kind::Text,
-        "i" | "ui" | "ul" => Kind::Integer,
+        "i" | "l" | "ui" | "ul" => Kind::Integer,
         "b" => Kind::Boolean,
         "path" => Kind::Path,
         "map" => Kind::Map,
@@ -231,6 +263,9 @@ impl Attribute {
     }
 }
 
+/// The attributes that every type has, before its own.
+const COMMON: [&str; 3] = ["name:s", "identity:s~", "type:s~"];
+
 macro_rules! roles {
     () => {
         "{normal|inter-router|route-container|edge|inter-edge|inter-network}=normal"
@@ -249,6 +284,15 @@ macro_rules! deliveries {
 
 /// Name; `singleton`, `operational`, alias and operations besides READ; attributes.
 const ENTITIES: &[(&str, &str, &str)] = &[
+    ("entity", "operational", ""),
+    ("configurationEntity", "", ""),
+    ("operationalEntity", "operational", ""),
+    (
+        MANAGEMENT,
+        "operational QUERY GET-TYPES GET-ANNOTATIONS GET-OPERATIONS GET-ATTRIBUTES \
+         GET-MGMT-NODES",
+        "",
+    ),
     (
         "router",
         "singleton QUERY",
@@ -407,7 +451,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "adminStatus:{enabled|deleted}^=enabled operStatus:{up|closing}~ protocol:s~ container:s~ \
          opened:b~ host:s~ localSocket:s~ dir:{in|out}~ role:s~ meshId:s~ isAuthenticated:b~ \
          isEncrypted:b~ enableProtocolTrace:b^=false sasl:s~ user:s~ ssl:b~ sslProto:s~ sslCipher:s~ \
-         sslSsf:i~ uptimeSeconds:ui~ properties:map~ lastDlvSeconds:ui~ tlsOrdinal:ul~ \
+         sslSsf:l~ uptimeSeconds:ui~ properties:map~ lastDlvSeconds:ui~ tlsOrdinal:ul~ \
          groupCorrelationId:s~ groupOrdinal:ul~ active:b~",
     ),
     (
@@ -446,9 +490,15 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     ),
     (
         "management",
-        "operational singleton QUERY GET-TYPES GET-ATTRIBUTES GET-OPERATIONS GET-ANNOTATIONS \
-         GET-MGMT-NODES GET-SCHEMA GET-JSON-SCHEMA GET-LOG RELOAD",
+        "operational singleton GET-SCHEMA GET-JSON-SCHEMA GET-LOG RELOAD QUERY GET-TYPES \
+         GET-ANNOTATIONS GET-OPERATIONS GET-ATTRIBUTES GET-MGMT-NODES",
         "",
+    ),
+    // Does nothing: for those who try out the protocol.
+    (
+        "dummy",
+        "QUERY CREATE UPDATE DELETE CALLME",
+        "arg1:s^ arg2:s^ num1:i^ num2:i^",
     ),
 ];
 

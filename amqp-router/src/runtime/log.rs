@@ -270,7 +270,9 @@ pub struct Entry {
 
 /// Why a log cannot be written where it should.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("log/{module}: outputFile '{output_file}': {reason}")]
+#[error(
+    "log/{module}: Configuration: Failed to open log file '{output_file}', the 'outputFile': {reason}"
+)]
 pub struct LogError {
     module: Module,
     output_file: String,

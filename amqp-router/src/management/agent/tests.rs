@@ -178,9 +178,49 @@ fn what_makes_no_sense_is_said_so() {
     let cases: &[(&[(&str, &str)], i64)] = &[
         (&[], 400),
         (&[("operation", "FLY")], 501),
+        (&[("operation", "FLY"), ("type", "address")], 400),
+        (&[("operation", "FLY"), ("name", "z")], 404),
         (&[("operation", "QUERY"), ("entityType", "nonsense")], 400),
         (&[("operation", "CREATE")], 400),
-        (&[("operation", "CREATE"), ("type", "connection")], 501),
+        (&[("operation", "CREATE"), ("type", "router.node")], 501),
+        // Nobody may, whether or not there is one.
+        (&[("operation", "CREATE"), ("type", "connection")], 403),
+        (&[("operation", "DELETE"), ("type", "connection")], 403),
+        (
+            &[
+                ("operation", "DELETE"),
+                ("type", "connection"),
+                ("identity", "1"),
+            ],
+            403,
+        ),
+        (&[("operation", "CREATE"), ("type", "router.link")], 403),
+        (&[("operation", "UPDATE"), ("type", "router.link")], 403),
+        (&[("operation", "DELETE"), ("type", "router.link")], 403),
+        (&[("operation", "READ"), ("type", "routerMetrics")], 403),
+        (
+            &[
+                ("operation", "READ"),
+                ("type", "routerMetrics"),
+                ("name", "1"),
+            ],
+            403,
+        ),
+        (&[("operation", "CREATE"), ("type", "routerMetrics")], 403),
+        (&[("operation", "UPDATE"), ("type", "routerMetrics")], 403),
+        (&[("operation", "DELETE"), ("type", "routerMetrics")], 403),
+        (
+            &[("operation", "QUERY"), ("entityType", "routerMetrics")],
+            200,
+        ),
+        (
+            &[
+                ("operation", "UPDATE"),
+                ("type", "connection"),
+                ("identity", "9"),
+            ],
+            400,
+        ),
         (&[("operation", "READ"), ("type", "address")], 400),
         (
             &[("operation", "READ"), ("type", "address"), ("name", "z")],
@@ -276,7 +316,9 @@ fn the_refusals_have_their_words() {
         (
             &[("operation", "FLY")],
             501,
-            "Operation 'FLY' not implemented",
+            "Operation 'FLY' not implemented for 'io.skupper.router.management' ['GET-SCHEMA', \
+             'GET-JSON-SCHEMA', 'GET-LOG', 'RELOAD', 'QUERY', 'GET-TYPES', 'GET-ANNOTATIONS', \
+             'GET-OPERATIONS', 'GET-ATTRIBUTES', 'GET-MGMT-NODES', 'READ']",
         ),
         (
             &[("operation", "QUERY"), ("entityType", "listner")],
@@ -288,16 +330,20 @@ fn the_refusals_have_their_words() {
             400,
             "the application-property 'offset' must be a number, and not negative",
         ),
-        (&[("operation", "CREATE")], 400, "No 'type' property"),
+        (
+            &[("operation", "CREATE")],
+            400,
+            "No 'type' attribute in the body, nor a 'type' property",
+        ),
         (
             &[("operation", "CREATE"), ("type", "router")],
             501,
-            "Operation 'CREATE' not implemented for 'io.skupper.router.router'",
+            "Operation 'CREATE' not implemented for 'io.skupper.router.router' ['READ']",
         ),
         (
             &[("operation", "CREATE"), ("type", "autoLink"), ("name", "a")],
             400,
-            "autoLink 'a': the attribute 'direction' is required",
+            "direction field is mandatory (autoLink 'a')",
         ),
         (
             &[("operation", "READ"), ("type", "address")],
@@ -310,25 +356,65 @@ fn the_refusals_have_their_words() {
             "No entity with name=z",
         ),
         (
-            &[("operation", "READ"), ("name", "a"), ("identity", "2")],
-            400,
-            "Conflicting name=a identity=2",
+            &[("operation", "READ"), ("type", "address"), ("name", "z")],
+            404,
+            "Not Found: no address with name=z",
         ),
         (
-            &[("operation", "READ"), ("type", "sslProfile"), ("name", "a")],
+            &[("operation", "READ"), ("name", "p"), ("identity", "2")],
+            400,
+            "Conflicting name=p identity=2",
+        ),
+        // The name comes first.
+        (
+            &[("operation", "READ"), ("name", "q"), ("identity", "self")],
+            404,
+            "No entity with name=q identity=self",
+        ),
+        (
+            &[
+                ("operation", "READ"),
+                ("type", "sslProfile"),
+                ("name", "self"),
+            ],
+            400,
+            "Entity type 'io.skupper.router.management' does not extend requested type \
+             'io.skupper.router.sslProfile'",
+        ),
+        // Who names no type does not mean one of the core's.
+        (
+            &[("operation", "READ"), ("name", "a")],
             404,
             "No entity with name=a",
         ),
         (
-            &[("operation", "DELETE"), ("name", "self")],
-            501,
-            "Operation 'DELETE' not implemented for 'io.skupper.router.management'",
+            &[("operation", "DELETE"), ("type", "connection")],
+            403,
+            "Forbidden: DELETE is not for io.skupper.router.connection; UPDATE with \
+             'adminStatus' deleted closes one",
+        ),
+        (
+            &[
+                ("operation", "UPDATE"),
+                ("type", "sslProfile"),
+                ("name", "p"),
+            ],
+            200,
+            "OK",
+        ),
+        (
+            &[("operation", "DELETE"), ("type", "log"), ("name", "p")],
+            400,
+            "Entity type 'io.skupper.router.sslProfile' does not extend requested type \
+             'io.skupper.router.log'",
         ),
     ];
     for (properties, code, text) in cases {
         let answer = ask(&mut backend, &strings(properties), Value::Null);
         assert_eq!((status(&answer), description(&answer)), (*code, *text));
-        assert_eq!(body(&answer), &Value::Map(vec![]));
+        if *code >= 300 {
+            assert_eq!(body(&answer), &Value::Map(vec![]));
+        }
     }
 }
 
@@ -405,14 +491,16 @@ fn create_takes_name_and_type_from_where_they_are() {
     let own = map(&[("type", "listener"), ("identity", "mine")]);
     assert_eq!(
         description(&ask(&mut backend, &create, own)),
-        "listener: the attribute 'identity' cannot be set"
+        "Cannot set attribute 'identity' in CREATE: it is the router's to say (listener)"
     );
 }
 
 #[test]
 fn pages_go_on_over_types() {
     let mut backend = Fake::with_addresses();
-    backend.0.push(entity("listener", &[("name", "l".into())]));
+    for (kind, name) in [("listener", "l"), ("sslProfile", "p"), ("sslProfile", "q")] {
+        backend.0.push(entity(kind, &[("name", name.into())]));
+    }
     let mut seen = Vec::new();
     for offset in 0..6u32 {
         let page = [
@@ -430,7 +518,8 @@ fn pages_go_on_over_types() {
                 .map(|row| row.as_list().expect("a row")[0].clone()),
         );
     }
-    assert_eq!(Value::List(seen), words(["l", "a", "b", "c", "self"]));
+    // Those of the core are only there for who names their type.
+    assert_eq!(Value::List(seen), words(["l", "p", "q", "self"]));
     let none = [("operation", "QUERY".into()), ("count", 0u32.into())];
     let answer = ask(&mut backend, &none, Value::Null);
     assert_eq!(body(&answer).get("results"), Some(&Value::List(vec![])));
@@ -466,6 +555,71 @@ fn a_query_of_all_types_shows_only_those_that_know_the_attribute() {
 }
 
 #[test]
+fn a_type_stands_for_those_that_refine_it() {
+    let mut backend = Fake::with_addresses();
+    backend.0.push(entity("listener", &[("name", "l".into())]));
+    let mut query = |kind: &str| {
+        let query = strings(&[("operation", "QUERY"), ("entityType", kind)]);
+        let answer = ask(&mut backend, &query, names(["name"]));
+        assert_eq!(status(&answer), 200, "{kind}");
+        body(&answer).get("results").cloned().expect("always there")
+    };
+    let rows = |names: &[&str]| {
+        let row = |name: &&str| Value::List(vec![Value::from(*name)]);
+        Value::List(names.iter().map(row).collect())
+    };
+    assert_eq!(query("entity"), rows(&["l", "self"]));
+    assert_eq!(query("configurationEntity"), rows(&["l"]));
+    assert_eq!(query("operationalEntity"), rows(&["self"]));
+    assert_eq!(query("org.amqp.management"), rows(&["self"]));
+    assert_eq!(query("dummy"), rows(&[]));
+    let read = strings(&[
+        ("operation", "READ"),
+        ("type", "configurationEntity"),
+        ("name", "l"),
+    ]);
+    let answer = ask(&mut backend, &read, Value::Null);
+    assert_eq!(body(&answer).get("cost"), Some(&Value::Int(1)));
+}
+
+#[test]
+fn a_dummy_can_be_called() {
+    let mut backend = Fake::default();
+    let dummy = [("type", Value::from("dummy")), ("name", "d".into())];
+    let with = |operation: &str| {
+        let mut properties = vec![("operation", Value::from(operation))];
+        properties.extend(dummy.iter().cloned());
+        properties
+    };
+    let made = ask(
+        &mut backend,
+        &with("CREATE"),
+        Value::Map(vec![("num1".into(), 7u32.into())]),
+    );
+    assert_eq!(status(&made), 201);
+    assert_eq!(body(&made).get("identity"), Some(&"dummy/0".into()));
+    let called = ask(&mut backend, &with("CALLME"), Value::Null);
+    assert_eq!(
+        (status(&called), body(&called).get("name")),
+        (200, Some(&"d".into()))
+    );
+    let agent = strings(&[("operation", "callme")]);
+    assert_eq!(status(&ask(&mut backend, &agent, Value::Null)), 501);
+}
+
+#[test]
+fn the_core_shows_what_is_not_set() {
+    let mut backend = Fake::with_addresses();
+    let read = strings(&[("operation", "READ"), ("type", "address"), ("name", "a")]);
+    let answer = ask(&mut backend, &read, Value::Null);
+    assert_eq!(body(&answer).get("pattern"), Some(&Value::Null));
+    backend.0.push(entity("listener", &[("name", "l".into())]));
+    let read = strings(&[("operation", "READ"), ("type", "listener"), ("name", "l")]);
+    let answer = ask(&mut backend, &read, Value::Null);
+    assert_eq!(body(&answer).get("sslProfile"), None);
+}
+
+#[test]
 fn columns_stand_in_the_order_of_the_schema() {
     let query = strings(&[("operation", "QUERY"), ("entityType", "address")]);
     let answer = ask(&mut Fake::with_addresses(), &query, Value::Map(vec![]));
@@ -491,8 +645,9 @@ fn secrets_never_leave() {
     ]);
     let password = Value::Map(vec![("saslPassword".into(), "hush".into())]);
     let message = request_message(&create, password.clone());
-    let parsed = parse(&message).expect("valid");
-    assert!(!format!("{parsed:?}").contains("hush"));
+    let parsed = parse(&message).expect("valid").expect("to answer");
+    assert!(!format!("{parsed:?} {parsed}").contains("hush"));
+    assert_eq!(parsed.to_string(), "CREATE io.skupper.router.connector");
     let mut answers = vec![ask(&mut backend, &create, password)];
     let of = |operation| {
         strings(&[
@@ -530,7 +685,9 @@ fn an_ambiguous_name_is_no_name() {
         ("name", "same"),
     ]);
     let deleted = Value::Map(vec![("adminStatus".into(), "deleted".into())]);
-    assert_eq!(status(&ask(&mut backend, &update, deleted.clone())), 400);
+    let answer = ask(&mut backend, &update, deleted.clone());
+    assert_eq!(status(&answer), 400);
+    assert!(description(&answer).starts_with("2 entities have name=same"));
     let update = strings(&[
         ("operation", "UPDATE"),
         ("type", "connection"),
@@ -538,6 +695,11 @@ fn an_ambiguous_name_is_no_name() {
     ]);
     let answer = ask(&mut backend, &update, deleted);
     assert_eq!(body(&answer).get("adminStatus"), Some(&"deleted".into()));
+    for nothing in [vec![], vec![("adminStatus".into(), Value::Null)]] {
+        let answer = ask(&mut backend, &update, Value::Map(nothing));
+        assert_eq!(status(&answer), 400);
+        assert!(description(&answer).starts_with("Bad Request"));
+    }
 }
 
 #[test]
@@ -575,12 +737,33 @@ fn types_describe_themselves() {
         about("GET-TYPES", "site").get("io.skupper.router.site"),
         Some(&bases)
     );
+    let management = about("GET-TYPES", "org.amqp.management");
+    let bases = words([
+        "io.skupper.router.org.amqp.management",
+        "io.skupper.router.operationalEntity",
+        "io.skupper.router.entity",
+    ]);
+    assert_eq!(management.get("io.skupper.router.management"), Some(&bases));
     let own = about("GET-ATTRIBUTES", "network");
     let attributes = words(["networkId", "tenantId", "name", "identity", "type"]);
     assert_eq!(own.get("io.skupper.router.network"), Some(&attributes));
     let own = about("GET-OPERATIONS", "sslProfile");
     let operations = words(["CREATE", "UPDATE", "DELETE", "READ"]);
     assert_eq!(own.get("io.skupper.router.sslProfile"), Some(&operations));
+    let own = about("GET-OPERATIONS", "entity");
+    assert_eq!(own.get("io.skupper.router.entity"), Some(&words([])));
+    let own = about("GET-ATTRIBUTES", "address");
+    let attributes = words([
+        "prefix",
+        "pattern",
+        "distribution",
+        "priority",
+        "name",
+        "identity",
+        "type",
+    ]);
+    let full = "io.skupper.router.router.config.address";
+    assert_eq!(own.get(full), Some(&attributes));
     assert_eq!(
         about("GET-TYPES", "").as_map().map(<[_]>::len),
         Some(Schema::all().len())

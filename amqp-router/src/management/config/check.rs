@@ -21,36 +21,27 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
     match entity.schema().name {
         "router" => router(entity),
         "listener" | "connector" => connection(entity),
-        "router.config.address" => {
-            within(entity, "priority", 0, 9)?;
-            one_of(entity, "prefix", "pattern")
-        }
-        "router.config.autoLink" => {
-            if entity.text("direction") == Some("out") && entity.word("address").is_none() {
-                return Err("the attribute 'address' is required where 'direction' is out".into());
-            }
-            one_of(entity, "containerId", "connection")
-        }
+        "router.config.address" => address(entity),
+        "router.config.autoLink" => auto_link(entity),
         "sslProfile" => {
             named(entity)?;
-            within(entity, "ordinal", 0, MAX)?;
-            let newest = entity.integer("ordinal").unwrap_or(0);
-            within(entity, "oldestValidOrdinal", 0, newest)
+            ordinals(entity)
         }
         "proxyProfile" => named(entity),
         "tcpListener" => {
             limits(entity, &["backlog", "maxConnections"])?;
             let several = entity.text("multiAddressStrategy") != Some("none");
             if several == entity.word("address").is_some() {
-                return Err(
-                    "exactly one of the attributes 'address' and 'multiAddressStrategy' must be set"
-                        .into(),
-                );
+                return Err("Configuration: Exactly one of the 'address' or \
+                            'multiAddressStrategy' field must be set"
+                    .into());
             }
             required(entity, "port")
         }
         "tcpConnector" => {
-            required(entity, "address")?;
+            if entity.word("address").is_none() {
+                return Err("Configuration: Address must be set: the attribute 'address'".into());
+            }
             required(entity, "port")
         }
         "listenerAddress" => within(entity, "value", 0, MAX),
@@ -64,11 +55,18 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
 }
 
 fn router(entity: &Entity) -> Result<(), String> {
-    if let Some(id) = entity.word("id")
-        && id.contains(|c: char| "|$".contains(c) || c.is_whitespace() || c.is_control())
-    {
+    let id = entity.word("id").unwrap_or_default();
+    let hint = "the attribute 'id' must not contain '|', '$', blanks or control characters";
+    if let Some(bad) = id.chars().find(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!(
-            "the attribute 'id' is '{id}', but must not contain '|', '$', blanks or control characters"
+            "Router id attribute containing character '{}' in id '{}' is disallowed: {hint}",
+            bad.escape_debug(),
+            id.escape_debug()
+        ));
+    }
+    if id.contains(['|', '$']) {
+        return Err(format!(
+            "Router ID \"{id}\" containes at least one illegal character (\"|$\"): {hint}"
         ));
     }
     within(entity, "maxMemoryMegabytes", 0, MAX)?;
@@ -93,15 +91,98 @@ fn router(entity: &Entity) -> Result<(), String> {
     within(entity, "workerThreads", 1, 1024)
 }
 
+fn address(entity: &Entity) -> Result<(), String> {
+    let (is_prefix, text) = match (entity.text("prefix"), entity.text("pattern")) {
+        (Some(prefix), None) => (true, prefix),
+        (None, Some(pattern)) => (false, pattern),
+        (None, None) => {
+            return Err("Either a 'prefix' or 'pattern' attribute must be provided".into());
+        }
+        (Some(_), Some(_)) => {
+            return Err("Cannot specify both a 'prefix' and a 'pattern' attribute".into());
+        }
+    };
+    let (attribute, word) = match is_prefix {
+        true => ("prefix", "Prefix"),
+        false => ("pattern", "Pattern"),
+    };
+    if text.is_empty() {
+        return Err(format!(
+            "{word} must be a non-empty string type: the attribute '{attribute}' is ''"
+        ));
+    }
+    if text.trim_matches(['.', '/']).is_empty() {
+        return Err(format!(
+            "{word} invalid - no tokens: the attribute '{attribute}' is '{text}'"
+        ));
+    }
+    match entity.integer("priority") {
+        // READ says -1 where there is none.
+        None | Some(-1..=9) => Ok(()),
+        Some(priority) => Err(format!(
+            "Priority value, if present, must be between 0 and QDR_MAX_PRIORITY, which is 9: the \
+             attribute 'priority' is {priority}"
+        )),
+    }
+}
+
+fn auto_link(entity: &Entity) -> Result<(), String> {
+    let has = |attribute| entity.word(attribute).is_some();
+    if has("connection") && has("containerId") {
+        return Err("Both connection and containerId cannot be specified. Specify only one".into());
+    }
+    if entity.text("direction") == Some("out") && !has("address") {
+        return Err(
+            "address field is only optional if direction is incoming: set the attribute 'address'"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+fn ordinals(entity: &Entity) -> Result<(), String> {
+    let [newest, oldest] =
+        ["ordinal", "oldestValidOrdinal"].map(|name| entity.integer(name).unwrap_or(0));
+    let name = entity.name();
+    if newest < 0 || oldest < 0 {
+        return Err(format!(
+            "Configuration: Negative ordinal field values are invalid (sslProfile '{name}'): \
+             'ordinal' is {newest}, 'oldestValidOrdinal' {oldest}"
+        ));
+    }
+    if newest < oldest {
+        return Err(format!(
+            "Configuration: ordinal must be >= oldestValidOrdinal (sslProfile '{name}'): they \
+             are {newest} and {oldest}"
+        ));
+    }
+    within(entity, "ordinal", 0, MAX)
+}
+
 /// What listeners and connectors have in common.
 fn connection(entity: &Entity) -> Result<(), String> {
-    within(entity, "cost", 1, MAX)?;
+    if let Some(cost) = entity.integer("cost")
+        && !(1..=MAX).contains(&cost)
+    {
+        return Err(format!(
+            "Configuration: Invalid cost ({cost}) specified. Minimum value for cost is 1 and \
+             maximum value is {MAX}"
+        ));
+    }
     within(entity, "maxSessions", 0, 32_768)?;
     within(entity, "idleTimeoutSeconds", 0, 86_400)?;
     within(entity, "initialHandshakeTimeoutSeconds", 0, 86_400)?;
-    limits(entity, &["linkCapacity", "maxSessionFrames"])?;
-    if entity.integer("maxFrameSize") != Some(0) {
-        within(entity, "maxFrameSize", 512, MAX)?;
+    limits(entity, &["linkCapacity"])?;
+    for (attribute, least) in [("maxFrameSize", 512), ("maxSessionFrames", 2)] {
+        match entity.integer(attribute) {
+            Some(value) if value != 0 && !(least..=MAX).contains(&value) => {
+                return Err(format!(
+                    "Configuration: Invalid {attribute} specified ({value}). Minimum value is \
+                     {least} and maximum value is {MAX}"
+                ));
+            }
+            _ => {}
+        }
     }
     let port = entity.text("port").unwrap_or_default();
     if !matches!(port, "amqp" | "amqps") && port.parse::<u16>().is_err() {
@@ -136,9 +217,7 @@ fn open_properties(entity: &Entity) -> Result<(), String> {
     let properties = entity.get("openProperties").as_map().unwrap_or_default();
     let role = entity.text("role").unwrap_or_default();
     if !properties.is_empty() && matches!(role, "inter-router" | "edge") {
-        return Err(format!(
-            "the attribute 'openProperties' must not be set where 'role' is {role}"
-        ));
+        return Err(format!("openProperties not allowed for role {role}"));
     }
     let reserved = |key: &&str| {
         RESERVED.contains(key) || key.starts_with("qd.") || key.starts_with("x-opt-qd.")
@@ -149,7 +228,7 @@ fn open_properties(entity: &Entity) -> Result<(), String> {
         .find(reserved)
     {
         Some(key) => Err(format!(
-            "the attribute 'openProperties' has the key '{key}', which is the router's own"
+            "Reserved key '{key}' not allowed in openProperties: the router sets it itself"
         )),
         None => Ok(()),
     }
@@ -165,9 +244,12 @@ pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
         let hint = closest(name, config.of(kind).map(Entity::name))
             .map(|close| format!("; did you mean '{close}'?"))
             .unwrap_or_default();
-        Some(format!(
-            "the attribute '{attribute}' names '{name}', which is not defined{hint}"
-        ))
+        Some(match kind {
+            "tcpListener" => {
+                format!("Listener for new address does not exist {name}: see '{attribute}'{hint}")
+            }
+            _ => format!("{kind} '{name}' not found: see the attribute '{attribute}'{hint}"),
+        })
     };
     let listener = (entity.schema().name == "listenerAddress")
         .then(|| missing("listener", "tcpListener"))
@@ -193,32 +275,34 @@ pub(super) fn misplaced(entity: &Entity, mode: &str) -> Option<String> {
         ("edge", "inter-edge") => true,
         _ => false,
     };
-    (!fits).then(|| {
-        format!("the attribute 'role' is '{role}', which a router with mode '{mode}' cannot have")
-    })
+    if fits {
+        return None;
+    }
+    let refusal = match (mode, role) {
+        ("standalone", "inter-router" | "edge") => {
+            "role='standalone' not allowed to connect to or accept connections from other routers. "
+        }
+        (_, "inter-router") => "role='inter-router' only allowed with router mode='interior'. ",
+        (_, "edge") if listener => "role='edge' only allowed with router mode='interior'. ",
+        _ => "",
+    };
+    Some(format!(
+        "{refusal}The attribute 'role' is '{role}', which a router with mode '{mode}' cannot have"
+    ))
 }
 
 fn required(entity: &Entity, attribute: &str) -> Result<(), String> {
     match entity.word(attribute) {
         Some(_) => Ok(()),
-        None => Err(format!("the attribute '{attribute}' is required")),
+        None => Err(format!("Missing required attribute '{attribute}'")),
     }
 }
 
 fn named(entity: &Entity) -> Result<(), String> {
     match entity.word("name") {
         Some(_) => Ok(()),
-        None => Err("the attribute 'name' is required".into()),
+        None => Err("Missing required attribute 'name'".into()),
     }
-}
-
-fn one_of(entity: &Entity, one: &str, other: &str) -> Result<(), String> {
-    if entity.word(one).is_some() != entity.word(other).is_some() {
-        return Ok(());
-    }
-    Err(format!(
-        "exactly one of the attributes '{one}' and '{other}' must be set"
-    ))
 }
 
 fn limits(entity: &Entity, attributes: &[&str]) -> Result<(), String> {

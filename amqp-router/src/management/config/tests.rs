@@ -45,23 +45,23 @@ fn mistakes_name_file_line_entity_and_attribute() {
         ),
         (
             "address {\n distribution: closest\n}\n",
-            "r.conf:1: address: exactly one of the attributes 'prefix' and 'pattern' must be set",
+            "r.conf:1: address: Either a 'prefix' or 'pattern' attribute must be provided",
         ),
         (
             "listener {\n name: a\n sslProfile: p\n}\nssl-profile {\n name: q\n}\n",
-            "r.conf: listener 'a': the attribute 'sslProfile' names 'p', which is not defined; did you mean 'q'?",
+            "r.conf: listener 'a': sslProfile 'p' not found: see the attribute 'sslProfile'; did you mean 'q'?",
         ),
         (
             "listener {\n name: a\n role: inter-router\n}\n",
-            "r.conf: listener 'a': the attribute 'role' is 'inter-router', which a router with mode 'standalone' cannot have",
+            "r.conf: listener 'a': role='standalone' not allowed to connect to or accept connections from other routers. The attribute 'role' is 'inter-router', which a router with mode 'standalone' cannot have",
         ),
         (
             "listener {\n name: a\n maxFrameSize: 100\n}\n",
-            "r.conf:1: listener 'a': the attribute 'maxFrameSize' is 100, but must be 512 to 2147483647",
+            "r.conf:1: listener 'a': Configuration: Invalid maxFrameSize specified (100). Minimum value is 512 and maximum value is 2147483647",
         ),
         (
             "router {\n id: a b\n}\n",
-            "r.conf:1: router: the attribute 'id' is 'a b', but must not contain '|', '$', blanks or control characters",
+            "r.conf:1: router: Router id attribute containing character ' ' in id 'a b' is disallowed: the attribute 'id' must not contain '|', '$', blanks or control characters",
         ),
     ];
     for (text, error) in cases {
@@ -75,7 +75,9 @@ fn names_are_unique_within_a_type() {
     let errors = parse(text).expect_err("twice");
     assert_eq!(
         errors,
-        ["r.conf:4: listener 'a': the attribute 'name' must be unique, and this one is taken"]
+        [
+            "r.conf:4: listener 'a': duplicates unique attribute 'name' from existing 'listener/:amqp:a'"
+        ]
     );
 }
 
@@ -130,7 +132,7 @@ fn every_rule_has_its_words() {
         (
             "listener",
             " openProperties: {\"product\": 1}",
-            "listener: the attribute 'openProperties' has the key 'product', which is the router's own",
+            "listener: Reserved key 'product' not allowed in openProperties: the router sets it itself",
         ),
         (
             "listener",
@@ -140,57 +142,67 @@ fn every_rule_has_its_words() {
         (
             "connector",
             " name: c\n cost: 0",
-            "connector 'c': the attribute 'cost' is 0, but must be 1 to 2147483647",
+            "connector 'c': Configuration: Invalid cost (0) specified. Minimum value for cost is 1 and maximum value is 2147483647",
         ),
         (
             "connector",
             " connectionStatus: up",
-            "connector: the attribute 'connectionStatus' cannot be set",
+            "connector: Cannot set attribute 'connectionStatus' in CREATE: it is the router's to say",
         ),
         (
             "connector",
             " proxyProfile: p",
-            "connector 'connector/127.0.0.1:amqp': the attribute 'proxyProfile' names 'p', which is not defined",
+            "connector 'connector/127.0.0.1:amqp': proxyProfile 'p' not found: see the attribute 'proxyProfile'",
         ),
         (
             "ssl-profile",
             " certFile: c",
-            "sslProfile: the attribute 'name' is required",
+            "sslProfile: Missing required attribute 'name'",
         ),
         (
             "sslProfile",
             " name: p\n ordinal: 1\n oldestValidOrdinal: 2",
-            "sslProfile 'p': the attribute 'oldestValidOrdinal' is 2, but must be 0 to 1",
+            "sslProfile 'p': Configuration: ordinal must be >= oldestValidOrdinal (sslProfile 'p'): they are 1 and 2",
+        ),
+        (
+            "sslProfile",
+            " name: p\n ordinal: -1",
+            "sslProfile 'p': Configuration: Negative ordinal field values are invalid (sslProfile 'p'): 'ordinal' is -1, 'oldestValidOrdinal' 0",
         ),
         (
             "address",
             " prefix: a\n pattern: b",
-            "address: exactly one of the attributes 'prefix' and 'pattern' must be set",
+            "address: Cannot specify both a 'prefix' and a 'pattern' attribute",
         ),
         (
             "address",
             " prefix:",
-            "address: exactly one of the attributes 'prefix' and 'pattern' must be set",
+            "address: Prefix must be a non-empty string type: the attribute 'prefix' is ''",
+        ),
+        (
+            "address",
+            " pattern: ./",
+            "address: Pattern invalid - no tokens: the attribute 'pattern' is './'",
         ),
         (
             "address",
             " prefix: a\n priority: 10",
-            "address: the attribute 'priority' is 10, but must be 0 to 9",
+            "address: Priority value, if present, must be between 0 and QDR_MAX_PRIORITY, which is 9: the attribute 'priority' is 10",
         ),
         (
             "autoLink",
             " direction: out\n connection: c",
-            "autoLink: the attribute 'address' is required where 'direction' is out",
+            "autoLink: address field is only optional if direction is incoming: set the attribute 'address'",
         ),
         (
             "autoLink",
-            " direction: in",
-            "autoLink: exactly one of the attributes 'containerId' and 'connection' must be set",
+            " direction: in\n containerId: a\n connection: b",
+            "autoLink: Both connection and containerId cannot be specified. Specify only one",
         ),
         (
             "auto-link",
             " connection: c",
-            "autoLink: the attribute 'direction' is required",
+            "autoLink: direction field is mandatory",
         ),
         (
             "log",
@@ -200,12 +212,52 @@ fn every_rule_has_its_words() {
         (
             "listenerAddress",
             " address: a\n value: 1\n listener: t",
-            "listenerAddress 'listenerAddress/t:a': the attribute 'listener' names 't', which is not defined",
+            "listenerAddress 'listenerAddress/t:a': Listener for new address does not exist t: see 'listener'",
         ),
         (
             "vhost",
             " maxConnections: 1",
-            "vhost: the attribute 'hostname' is required",
+            "vhost: Missing required attribute 'hostname'",
+        ),
+        (
+            "listener",
+            " maxSessionFrames: 1",
+            "listener: Configuration: Invalid maxSessionFrames specified (1). Minimum value is 2 and maximum value is 2147483647",
+        ),
+        (
+            "router",
+            " id: a|b",
+            "router: Router ID \"a|b\" containes at least one illegal character (\"|$\"): the attribute 'id'",
+        ),
+        (
+            "router",
+            " mode: edge\n}\nlistener {\n name: l\n role: inter-router",
+            "listener 'l': role='inter-router' only allowed with router mode='interior'. The attribute 'role' is",
+        ),
+        (
+            "router",
+            " mode: edge\n}\nlistener {\n name: l\n role: edge",
+            "listener 'l': role='edge' only allowed with router mode='interior'. The attribute 'role' is",
+        ),
+        (
+            "listener",
+            " name: l\n role: route-container\n openProperties: {\"qd.x\": 1}",
+            "listener 'l': Reserved key 'qd.x' not allowed in openProperties",
+        ),
+        (
+            "tcpConnector",
+            " name: t\n port: 1",
+            "tcpConnector 't': Configuration: Address must be set: the attribute 'address'",
+        ),
+        (
+            "tcpListener",
+            " name: t\n port: 1",
+            "tcpListener 't': Configuration: Exactly one of the 'address' or 'multiAddressStrategy' field must be set",
+        ),
+        (
+            "tcpListener",
+            " name: t\n address: a",
+            "tcpListener 't': Missing required attribute 'port'",
         ),
         (
             "connection",
@@ -239,11 +291,11 @@ fn two_of_the_same_are_refused() {
     let cases = [
         (
             "listener {\n port: 1\n}\n",
-            "r.conf:4: listener: there is one with the identity 'listener/:1' already",
+            "r.conf:4: listener: duplicates unique attribute 'identity' from existing 'listener/:1'",
         ),
         (
             "log {\n module: DEFAULT\n}\n",
-            "r.conf:4: log: there is one with the identity 'log/DEFAULT' already",
+            "r.conf:4: log: duplicates unique attribute 'identity' from existing 'log/DEFAULT'",
         ),
         (
             "router {\n id: A\n}\n",
@@ -251,7 +303,7 @@ fn two_of_the_same_are_refused() {
         ),
         (
             "address {\n prefix: a.b\n}\n",
-            "r.conf:4: address: another address has the same prefix or pattern",
+            "r.conf:4: address: Already exists: address '0' has the same prefix or pattern",
         ),
     ];
     for (text, error) in cases {

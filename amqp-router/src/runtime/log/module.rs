@@ -218,8 +218,8 @@ impl FromStr for Levels {
 /// A word in `enable` that is not a level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not a level; valid: none, debug, info, warning, error, critical, \
-     each with '+' for the levels above as well"
+    "'{0}' is not a valid log level. Should be one of {{none, debug, info, warning, \
+     error, critical}}. Each may have a '+' for the levels above as well"
 )]
 pub struct UnknownLevel(String);
 

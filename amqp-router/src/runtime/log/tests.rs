@@ -155,7 +155,9 @@ fn a_module_can_have_a_file_of_its_own() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("log/POLICY: outputFile '/absent/log': No such"),
+        error.starts_with(
+            "log/POLICY: Configuration: Failed to open log file '/absent/log', the 'outputFile': No such"
+        ),
         "{error}"
     );
 }

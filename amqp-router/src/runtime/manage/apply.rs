@@ -49,8 +49,9 @@ impl Manager<'_> {
             if let Err(refusal) = outcome {
                 let label = entity.label();
                 let text = refusal.to_string();
+                let text = text.strip_suffix(&format!(" ({label})")).unwrap_or(&text);
                 not_applied.push(match text.starts_with(&label) {
-                    true => text,
+                    true => text.to_owned(),
                     false => format!("{label}: {text}"),
                 });
                 failed.push(entity.clone());

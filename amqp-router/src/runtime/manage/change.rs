@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Manager;
+use super::rows::show_closing;
 use crate::codec::{Error, Value};
 use crate::control::links::Scope;
 use crate::management::agent::Refusal;
@@ -46,7 +47,7 @@ impl Manager<'_> {
     ///
     /// # Errors
     /// It cannot be so; then nothing has changed.
-    pub(super) fn put(&mut self, updated: Entity) -> Result<Entity, Refusal> {
+    pub(super) fn put(&mut self, mut updated: Entity) -> Result<Entity, Refusal> {
         self.config.accepts(&updated)?;
         match updated.schema().name {
             "connection" => {
@@ -67,6 +68,7 @@ impl Manager<'_> {
                     let error =
                         Error::new("amqp:connection:forced", "closed by a management request");
                     self.service.close_connection(id, Some(error));
+                    show_closing(&mut updated, true);
                 }
             }
             "log" => {
@@ -210,7 +212,7 @@ pub(crate) fn configure_log(log: &Log, entity: &Entity) -> Result<(), Refusal> {
         enable,
         include_timestamp: entity.get("includeTimestamp").as_bool(),
         include_source: entity.get("includeSource").as_bool(),
-        output_file: entity.word("outputFile").map(str::to_owned),
+        output_file: entity.text("outputFile").map(str::to_owned),
     };
     log.configure(module, settings)
         .map_err(|error| Refusal::bad_request(error.to_string()))

@@ -5,11 +5,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Manager, VERSION, of_type};
 use crate::adaptors::amqp::ConnectionStatus;
-use crate::codec::Value;
+use crate::codec::{Fields, Value};
 use crate::control::table::{AddressId, Direction, LinkRef};
 use crate::forwarding::links::LinkStatus;
 use crate::forwarding::stats::{AddressCounts, DeliveryCounts, Pool};
-use crate::management::Entity;
+use crate::management::{Entity, Width};
 use crate::mesh::RouterStatus;
 use crate::runtime::metrics::Memory;
 use crate::runtime::service::ConnectionRow;
@@ -50,7 +50,7 @@ impl Manager<'_> {
                 let status = status.copied().unwrap_or_default();
                 let address = link.address.and_then(|id| self.service.control.address(id));
                 let mut entity = of_type("router.link");
-                entity.set("name", link.id.to_string());
+                entity.set("name", link.name.as_str());
                 entity.set("identity", link.id.to_string());
                 entity.set("operStatus", "up");
                 entity.set("linkName", link.name.as_str());
@@ -115,6 +115,8 @@ impl Manager<'_> {
                 let at = SystemTime::now().checked_sub(at.elapsed());
                 let seconds = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
                 entity.set("lastTopoChange", seconds.map_or(0, |s| s.as_secs() as i64));
+            } else {
+                entity.set("lastTopoChange", 0i64);
             }
             entity
         };
@@ -193,9 +195,8 @@ impl Manager<'_> {
         }
         let entity = |pool: Pool| {
             let mut entity = of_type("allocator");
-            for attribute in ["name", "identity", "typeName"] {
-                entity.set(attribute, pool.kind);
-            }
+            entity.set("typeName", pool.kind);
+            entity.identify(0);
             for (attribute, count) in [
                 ("typeSize", pool.size),
                 ("totalAllocFromHeap", pool.slots),
@@ -304,9 +305,7 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     let mut entity = of_type("connection");
     entity.set("name", format!("connection/{}", row.host));
     entity.set("identity", id.to_string());
-    entity.set("adminStatus", "enabled");
-    let closing = status.is_some_and(|status| status.closing);
-    entity.set("operStatus", if closing { "closing" } else { "up" });
+    show_closing(&mut entity, status.is_some_and(|status| status.closing));
     entity.set("protocol", "amqp");
     entity.set("host", row.host.as_str());
     entity.set("opened", row.status.is_some());
@@ -339,8 +338,30 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
         "sslSsf",
         peer.tls.as_ref().map_or(0, |tls| i64::from(tls.strength)),
     );
-    entity.set("properties", status.properties.clone());
+    entity.set("properties", plain(&status.properties));
     entity
+}
+
+/// What skrouterd shows of a connection that is being closed.
+pub(crate) fn show_closing(entity: &mut Entity, closing: bool) {
+    let (admin, oper) = match closing {
+        true => ("deleted", "closing"),
+        false => ("enabled", "up"),
+    };
+    entity.set("adminStatus", admin);
+    entity.set("operStatus", oper);
+}
+
+/// Texts and integers under texts: clients of management print them, and expect no others.
+pub(crate) fn plain(properties: &Fields) -> Value {
+    let plain = properties.iter().filter_map(|(key, value)| {
+        let value = match value.as_str() {
+            Some(text) => Value::from(text),
+            None => Width::Int.of(&Value::Long(value.as_i64()?)),
+        };
+        Some((Value::from(key.as_str()), value))
+    });
+    Value::Map(plain.collect())
 }
 
 fn set_link_counts(entity: &mut Entity, counts: &DeliveryCounts) {
@@ -361,4 +382,40 @@ fn integer(count: u64) -> i64 {
 
 fn seconds(now: Instant, since: Instant) -> i64 {
     integer(now.duration_since(since).as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Symbol;
+
+    #[test]
+    fn properties_are_shown_as_texts_and_integers() {
+        let mut properties = Fields::new();
+        properties.insert("product", "a broker");
+        properties.insert("kind", Value::Symbol(Symbol::from("x")));
+        properties.insert("small", Value::Ubyte(7));
+        properties.insert("large", 5_000_000_000i64);
+        properties.insert("flag", true);
+        properties.insert("list", Value::List(vec![]));
+        let shown = plain(&properties);
+        let expected: [(&str, Value); 4] = [
+            ("product", "a broker".into()),
+            ("kind", "x".into()),
+            ("small", Value::Int(7)),
+            ("large", Value::Long(5_000_000_000)),
+        ];
+        let expected = expected.map(|(key, value)| (Value::from(key), value));
+        assert_eq!(shown, Value::Map(expected.into()));
+    }
+
+    #[test]
+    fn what_is_closing_is_deleted() {
+        let mut entity = of_type("connection");
+        show_closing(&mut entity, false);
+        assert_eq!(entity.text("adminStatus"), Some("enabled"));
+        show_closing(&mut entity, true);
+        assert_eq!(entity.text("adminStatus"), Some("deleted"));
+        assert_eq!(entity.text("operStatus"), Some("closing"));
+    }
 }

@@ -13,6 +13,7 @@ use crate::adaptors::tcp::{TcpService, TcpStatus};
 use crate::management::{Entity, Invalid};
 use crate::observers::Watch;
 use crate::runtime::listener::{BindAddress, port_number};
+use crate::runtime::manage::{plain, show_closing};
 use crate::runtime::plan::{Planner, wrong};
 use crate::runtime::service::Service;
 use crate::runtime::tls::ClientCertificate;
@@ -254,8 +255,7 @@ pub(crate) fn show_connection(entity: &mut Entity, status: &TcpStatus, now: Inst
     let direction = if status.incoming { "in" } else { "out" };
     entity.set("name", format!("connection/{}", status.host));
     entity.set("identity", status.id.to_string());
-    entity.set("adminStatus", "enabled");
-    entity.set("operStatus", if status.closing { "closing" } else { "up" });
+    show_closing(entity, status.closing);
     entity.set("protocol", "tcp");
     entity.set("opened", true);
     entity.set("host", status.host.as_str());
@@ -285,7 +285,7 @@ pub(crate) fn show_connection(entity: &mut Entity, status: &TcpStatus, now: Inst
     properties.insert("qd.service", status.name.as_str());
     properties.insert("qd.bytes-in", integer(status.octets_in));
     properties.insert("qd.bytes-out", integer(status.octets_out));
-    entity.set("properties", properties);
+    entity.set("properties", plain(&properties));
 }
 
 fn integer(count: u64) -> i64 {
