@@ -279,6 +279,14 @@ fn both_sides_can_be_secured() {
             .count();
         tcp.len() == 4 && secured == 2
     });
+    let rows = rows(&router, "connection");
+    for port in [outer, inner] {
+        let local = format!("127.0.0.1:{port}");
+        let mut clients = rows.iter().filter(|row| row["localSocket"] == local);
+        assert_eq!(clients.next().expect("a client")["dir"], "in");
+    }
+    let mut tcp = rows.iter().filter(|row| row["protocol"] == "tcp");
+    assert!(tcp.all(|row| row["localSocket"].is_string()), "{rows:?}");
     // Clear text to a secured listener ends, and nothing reaches the service.
     let mut plain = connect(inner);
     plain

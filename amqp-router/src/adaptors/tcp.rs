@@ -8,6 +8,7 @@
 //! are of one worker, what one socket has read is what the other is written.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -152,6 +153,8 @@ pub(crate) struct TcpConnection {
     pub(crate) side: Side,
     /// The other end, as `host:port`.
     pub(crate) host: String,
+    /// This end.
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) tls: Option<Arc<TcpTls>>,
     pub(crate) opened: Option<Instant>,
     /// Since when a client has waited for its service's first octet, or this router for a service to
@@ -335,6 +338,7 @@ pub(crate) struct TcpStatus {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) host: String,
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) address: String,
     pub(crate) incoming: bool,
     pub(crate) tls: Option<Arc<TcpTls>>,
@@ -389,6 +393,7 @@ impl TcpConnection {
             seat: None,
             side,
             host: String::new(),
+            local: None,
             tls: None,
             opened: None,
             since: None,
@@ -583,6 +588,7 @@ impl TcpConnection {
             id: self.id,
             name: service.map_or_else(String::new, |service| service.name.clone()),
             host: self.host.clone(),
+            local: self.local,
             address: match &self.side {
                 Side::Client { address, .. } => address.clone(),
                 Side::Server { .. } => service.map_or_else(String::new, |s| s.address.clone()),

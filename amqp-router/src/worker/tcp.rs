@@ -25,6 +25,8 @@ pub(crate) struct TcpClient {
     pub(crate) address: String,
     /// The client, as `host:port`.
     pub(crate) host: String,
+    /// This end of the connection.
+    pub(crate) local: Option<SocketAddr>,
     /// The protocol that TLS has agreed on.
     pub(crate) alpn: Option<String>,
     pub(crate) tls: Option<Arc<TcpTls>>,
@@ -81,12 +83,14 @@ impl Worker {
             service,
             address,
             host,
+            local,
             alpn,
             tls,
             record,
             seat,
         } = client;
         let mut tcp = TcpConnection::client(id, service, address, host, alpn, now);
+        tcp.local = local;
         tcp.tls = tls;
         tcp.seat = seat;
         self.begin_flow(&mut tcp, record, now);
@@ -132,6 +136,7 @@ impl Worker {
         let record = dialled.service.record;
         tcp.service = Some(dialled.service);
         tcp.host = dialled.host;
+        tcp.local = dialled.local;
         tcp.tls = dialled.tls;
         tcp.opened = Some(now);
         tcp.stage = Stage::Open;

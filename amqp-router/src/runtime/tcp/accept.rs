@@ -130,6 +130,7 @@ impl Acceptor {
         if prepare(&stream).is_err() {
             return; // it is gone already
         }
+        let local = stream.local_addr().ok();
         let (worker, runtime) = self.workers.place();
         if let Some(tls) = tls {
             let Ok(stream) = stream.into_std() else {
@@ -140,7 +141,7 @@ impl Acceptor {
                 match tls.secure(stream).await {
                     Ok(secured) => {
                         let Secured { stream, alpn, tls } = secured;
-                        let new = this.client(peer, seat);
+                        let new = this.client(peer, local, seat);
                         let secured = new.map(|new| TcpClient { alpn, tls, ..new });
                         this.pass_on(worker, Socketed::Here(stream), secured);
                     }
@@ -163,18 +164,19 @@ impl Acceptor {
                 Err(_) => return,
             },
         };
-        self.pass_on(worker, socket, self.client(peer, seat));
+        self.pass_on(worker, socket, self.client(peer, local, seat));
     }
 
     /// A client that has been let in, and where it is to lead. None: the listener's last address
     /// has just been deleted.
-    fn client(&self, peer: SocketAddr, seat: Seat) -> Option<TcpClient> {
+    fn client(&self, peer: SocketAddr, local: Option<SocketAddr>, seat: Seat) -> Option<TcpClient> {
         let targets = lock(&self.targets);
         let target = targets.choose(rand::random())?;
         Some(TcpClient {
             service: Arc::clone(&self.service),
             address: target.address.clone(),
             host: peer.to_string(),
+            local,
             alpn: None,
             tls: None,
             record: Some(target.record),

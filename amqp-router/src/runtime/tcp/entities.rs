@@ -259,6 +259,7 @@ pub(crate) fn show_connection(entity: &mut Entity, status: &TcpStatus, now: Inst
     entity.set("protocol", "tcp");
     entity.set("opened", true);
     entity.set("host", status.host.as_str());
+    entity.set("localSocket", status.local.map(|local| local.to_string()));
     entity.set("container", "TcpAdaptor");
     entity.set("role", "normal");
     entity.set("dir", direction);

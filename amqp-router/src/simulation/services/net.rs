@@ -319,6 +319,7 @@ impl Net {
             service,
             address: address.into(),
             host: format!("client:{session}"),
+            local: None,
             // Comes out again where the service is: so it is known whose connection that is.
             alpn: Some(session.to_string()),
             tls: None,
