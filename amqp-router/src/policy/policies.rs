@@ -61,8 +61,8 @@ pub(crate) struct VhostStats {
     pub(crate) approved: u64,
     pub(crate) denied: u64,
     pub(crate) current: usize,
-    pub(crate) per_user: BTreeMap<String, Vec<String>>,
-    pub(crate) per_host: BTreeMap<String, Vec<String>>,
+    pub(crate) per_user: BTreeMap<String, Vec<u64>>,
+    pub(crate) per_host: BTreeMap<String, Vec<u64>>,
     pub(crate) counts: Arc<DenialCounts>,
 }
 
@@ -274,9 +274,8 @@ impl Policies {
                 if admitted.vhost == *hostname {
                     stats.current += 1;
                     let (user, host) = (admitted.user.clone(), admitted.host.to_string());
-                    let id = connection.to_string();
-                    stats.per_user.entry(user).or_default().push(id.clone());
-                    stats.per_host.entry(host).or_default().push(id);
+                    stats.per_user.entry(user).or_default().push(*connection);
+                    stats.per_host.entry(host).or_default().push(*connection);
                 }
             }
             stats

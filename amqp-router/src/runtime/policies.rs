@@ -1,6 +1,6 @@
 //! Policy at work: asked where peers open connections and attach links, told what becomes of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -307,8 +307,8 @@ impl Service {
                 entity.set("connectionsApproved", integer(stats.approved));
                 entity.set("connectionsDenied", integer(stats.denied));
                 entity.set("connectionsCurrent", integer(stats.current as u64));
-                entity.set("perUserState", state(stats.per_user));
-                entity.set("perHostState", state(stats.per_host));
+                entity.set("perUserState", self.state(stats.per_user));
+                entity.set("perHostState", self.state(stats.per_host));
                 let counts = &stats.counts;
                 for (attribute, count) in [
                     ("sessionDenied", &counts.sessions),
@@ -321,6 +321,15 @@ impl Service {
                 entity
             })
             .collect()
+    }
+
+    /// Who is connected from where.
+    fn state(&self, of: BTreeMap<String, Vec<u64>>) -> Value {
+        let host = |id: &u64| self.connections.get(id).map(|row| row.host.as_str());
+        let list =
+            |ids: &[u64]| Value::List(ids.iter().filter_map(host).map(Value::from).collect());
+        let pairs = of.iter().map(|(key, ids)| (key.as_str().into(), list(ids)));
+        Value::Map(pairs.collect())
     }
 }
 
@@ -382,14 +391,6 @@ pub(crate) fn load_policy_dir(config: &mut Config) -> Result<(), Invalid> {
         }
     }
     Ok(())
-}
-
-fn state(of: std::collections::BTreeMap<String, Vec<String>>) -> Value {
-    let list = |ids: Vec<String>| Value::List(ids.into_iter().map(Value::from).collect());
-    let pairs = of
-        .into_iter()
-        .map(|(key, ids)| (Value::from(key), list(ids)));
-    Value::Map(pairs.collect())
 }
 
 fn disallowed() -> Error {
