@@ -129,8 +129,8 @@ impl ConnectionStatus {
             container: self.container.clone(),
             user: self.peer.user.clone(),
             connector: None,
-            group: self.group.clone(),
             listener: None,
+            group: self.group.clone(),
             trunking: self.trunking,
             ordinal: 0,
             foreign: product != Some(PRODUCT),
@@ -223,7 +223,7 @@ impl AmqpConnection {
                 .map(|open| open.container_id.clone())
                 .unwrap_or_default(),
             properties: open.map(|open| open.properties.clone()).unwrap_or_default(),
-            peer: (*self.peer).clone(),
+            peer: self.peer_now(),
             delivered: self.delivered,
             closing: self.endpoint.is_closing(),
             group: match self.role {
@@ -234,6 +234,16 @@ impl AmqpConnection {
             },
             trunking: open.is_some_and(|open| open.offered_capabilities.contains(&trunking())),
         }
+    }
+
+    /// What is known of the peer, and by which mechanism we are known to it.
+    fn peer_now(&self) -> PeerInfo {
+        let mut peer = (*self.peer).clone();
+        if let Some(mechanism) = self.endpoint.chosen_mechanism() {
+            peer.sasl = Some(mechanism.to_owned());
+            peer.authenticated = true;
+        }
+        peer
     }
 
     /// What policy grants: from now on the connection has the limits of its group.

@@ -12,7 +12,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::codec::{Attach, Error, Role, Source, Target, TargetNode};
-use crate::control::links::{Command, Control, Filed, LeadsTo, LinkKind, Loss, Recipient};
+use crate::control::links::{
+    Command, Control, Filed, LeadsTo, LinkKind, Loss, Recipient, USUAL_PRIORITY,
+};
 use crate::control::network::Opened;
 use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkRef, Treatment, WorkerId};
@@ -388,6 +390,7 @@ impl Control {
             load: link.load.clone(),
             address,
             kind: LinkKind::Endpoint,
+            priority: USUAL_PRIORITY,
         });
         if rule.direction == Direction::Incoming {
             let command = Command::Open {

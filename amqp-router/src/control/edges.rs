@@ -10,7 +10,7 @@ use crate::codec::{Body, Error, Header, Message, RouterAnnotations, Source, Targ
 use crate::control::address::AddressKey;
 use crate::control::edge_mesh::{DISCOVERY, MeshId, NEGOTIATION};
 use crate::control::links::{
-    Accepted, Address, AttachRequest, Command, Control, Link, LinkKind, Recipient,
+    Accepted, Address, AttachRequest, Command, Control, Link, LinkKind, Recipient, USUAL_PRIORITY,
 };
 use crate::control::network::Opened;
 use crate::control::role::Role;
@@ -280,5 +280,6 @@ fn accepted(request: &AttachRequest, address: Option<AddressId>, kind: LinkKind)
         target: request.attach.target.clone(),
         address,
         kind,
+        priority: USUAL_PRIORITY,
     }
 }

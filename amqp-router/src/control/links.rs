@@ -447,6 +447,7 @@ impl Control {
             target: Some(Target::Node(node)),
             address,
             kind: LinkKind::Endpoint,
+            priority: USUAL_PRIORITY,
         })
     }
 
@@ -482,6 +483,7 @@ impl Control {
             target,
             address: Some(address),
             kind: LinkKind::Endpoint,
+            priority: USUAL_PRIORITY,
         })
     }
 
@@ -554,13 +556,14 @@ impl Control {
             load: request.load.clone(),
             address: accepted.address,
             kind: accepted.kind,
+            priority: accepted.priority,
         });
     }
 
     /// Files a link, as a sender or a receiver of its address.
     pub(super) fn file(&mut self, filed: Filed) {
         let id = self.take_link_number();
-        let mut priority = 4;
+        let mut priority = filed.priority;
         if let Some(address_id) = filed.address {
             let address = &mut self.addresses[address_id.index()];
             priority = address.entry.priority.unwrap_or(priority);
@@ -606,13 +609,13 @@ impl Control {
     pub(super) fn add_router_link(&mut self, link: &RouterLink) {
         let id = self.next_link;
         self.next_link += 1;
-        let (kind, priority) = match link.purpose {
-            Purpose::Control => (LinkKind::RouterControl, 9),
-            Purpose::Data(priority) => (LinkKind::RouterData, priority),
-            Purpose::Stream if self.is_trunk(link.connection) => (LinkKind::RouterData, 4),
-            Purpose::Stream => (LinkKind::Endpoint, 4),
-            Purpose::Proxy(_) => (LinkKind::Endpoint, 4),
+        let kind = match link.purpose {
+            Purpose::Control => LinkKind::RouterControl,
+            Purpose::Data(_) => LinkKind::RouterData,
+            Purpose::Stream if self.is_trunk(link.connection) => LinkKind::RouterData,
+            Purpose::Stream | Purpose::Proxy(_) => LinkKind::Endpoint,
         };
+        let priority = link.purpose.priority();
         self.link_ids.insert(link.link, id);
         self.links.insert(
             id,
@@ -706,6 +709,8 @@ pub(super) struct Filed {
     pub(super) load: Option<Arc<LinkLoad>>,
     pub(super) address: Option<AddressId>,
     pub(super) kind: LinkKind,
+    /// Unless its address has one.
+    pub(super) priority: u8,
 }
 
 /// The termini that an attach is answered with.
@@ -714,12 +719,15 @@ pub(super) struct Accepted {
     pub(super) target: Option<Target>,
     pub(super) address: Option<AddressId>,
     pub(super) kind: LinkKind,
+    pub(super) priority: u8,
 }
 
 fn unavailable() -> Error {
     Error::new("amqp:not-found", "Node not found")
 }
 
+/// The priority of what has no other.
+pub(super) const USUAL_PRIORITY: u8 = 4;
 const DISCRIMINATOR_LEN: usize = 15;
 const ALPHABET: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+_";
 

@@ -591,6 +591,7 @@ impl Control {
                 Purpose::Control => LinkKind::RouterControl,
                 Purpose::Data(_) | Purpose::Stream | Purpose::Proxy(_) => LinkKind::RouterData,
             },
+            priority: purpose.priority(),
         }))
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::control::guard::Guard;
+use crate::control::links::USUAL_PRIORITY;
 use crate::control::network::Opened;
 use crate::control::table::{Direction, LinkLoad, LinkRef, Slot, WorkerId};
 use crate::control::topology::{NeighbourIndex, NeighbourRow, PRIORITIES};
@@ -20,6 +21,17 @@ pub(crate) enum Purpose {
     Stream,
     /// Of an edge router, or an auto link, for what its ticket says.
     Proxy(Ticket),
+}
+
+impl Purpose {
+    /// How urgent is what goes by such a link.
+    pub(super) fn priority(self) -> u8 {
+        match self {
+            Self::Control => HIGHEST_PRIORITY,
+            Self::Data(priority) => priority,
+            Self::Stream | Self::Proxy(_) => USUAL_PRIORITY,
+        }
+    }
 }
 
 /// Names a link that a worker is to attach.
@@ -162,6 +174,9 @@ impl Trunk {
         })
     }
 }
+
+/// The highest of the ten priorities.
+const HIGHEST_PRIORITY: u8 = 9;
 
 #[cfg(test)]
 mod tests {

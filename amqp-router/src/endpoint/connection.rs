@@ -15,7 +15,7 @@ use super::sasl::{HeaderDue, Sasl};
 use super::sessions::{Ending, SessionTable};
 use super::timer::{Timer, TimerTable};
 use super::trace::Trace;
-use crate::codec::{DecodeError, FrameHeader, FrameKind, Open, Performative, Reader, Role};
+use crate::codec::{DecodeError, FrameHeader, FrameKind, Open, Performative, Reader, Role, Symbol};
 
 /// One AMQP connection, of either side.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(super) walk: Option<Walk>,
     /// What is to be told before the next frame is decoded; rarely more than one.
     pub(super) pending: VecDeque<Told>,
+    /// The SASL mechanism that we, the client, have chosen.
+    pub(super) chosen_mechanism: Option<Symbol>,
 }
 
 /// ```text
@@ -116,6 +118,7 @@ impl Connection {
             names: Default::default(),
             walk: None,
             pending: VecDeque::new(),
+            chosen_mechanism: None,
         }
     }
 
@@ -194,6 +197,11 @@ impl Connection {
     }
 
     /// A trace of what comes and goes from now on.
+    /// The SASL mechanism by which we, the client, have shown who we are.
+    pub(crate) fn chosen_mechanism(&self) -> Option<&str> {
+        self.chosen_mechanism.as_ref().map(Symbol::as_str)
+    }
+
     pub(crate) fn trace(&self) -> Trace {
         Trace::midway(&self.input.waiting(), self.out.len())
     }

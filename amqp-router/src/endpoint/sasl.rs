@@ -294,6 +294,7 @@ impl Connection {
     }
 
     fn write_init(&mut self, mechanism: Symbol, response: Bytes, hostname: Option<String>) {
+        self.chosen_mechanism = Some(mechanism.clone());
         self.write_sasl(&SaslFrame::Init(SaslInit {
             mechanism,
             initial_response: Some(response),
