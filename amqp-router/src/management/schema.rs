@@ -133,7 +133,8 @@ impl Schema {
         let queried = matches!(self.name, MANAGEMENT | "management");
         let own = self.operations.iter().copied();
         let own = own.filter(move |name| queried || *name != "QUERY");
-        own.chain((self.name != "entity").then_some("READ"))
+        let readable = self.name != "entity" && !self.operations.contains(&"READ");
+        own.chain(readable.then_some("READ"))
     }
 
     /// Operations that nobody may do, where others are only not there.
@@ -497,7 +498,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     // Does nothing: for those who try out the protocol.
     (
         "dummy",
-        "QUERY CREATE UPDATE DELETE CALLME",
+        "QUERY CREATE READ UPDATE DELETE CALLME",
         "arg1:s^ arg2:s^ num1:i^ num2:i^",
     ),
 ];
