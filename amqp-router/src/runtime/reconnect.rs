@@ -30,7 +30,7 @@ pub(crate) struct Reconnect {
 
 #[derive(Debug)]
 enum State {
-    Waiting { until: Instant, failed: bool },
+    Waiting { until: Instant },
     Connecting,
     Open,
     Over,
@@ -44,10 +44,7 @@ impl Reconnect {
             current: 0,
             tries: 0,
             failures: 0,
-            state: State::Waiting {
-                until: now,
-                failed: false,
-            },
+            state: State::Waiting { until: now },
             retired: false,
             message: String::new(),
         }
@@ -56,7 +53,7 @@ impl Reconnect {
     /// The server to connect to, once an attempt is due.
     pub(crate) fn poll_attempt(&mut self, now: Instant) -> Option<&Server> {
         match self.state {
-            State::Waiting { until, .. } if until <= now => {
+            State::Waiting { until } if until <= now => {
                 self.state = State::Connecting;
                 self.tries += 1;
                 Some(self.server())
@@ -68,7 +65,7 @@ impl Reconnect {
     /// When the next attempt is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting { until, .. } => Some(until),
+            State::Waiting { until } => Some(until),
             _ => None,
         }
     }
@@ -118,10 +115,7 @@ impl Reconnect {
         }
         self.state = match self.retired {
             true => State::Over,
-            false => State::Waiting {
-                until: now + delay,
-                failed: true,
-            },
+            false => State::Waiting { until: now + delay },
         };
         let reason = reason.into();
         let is_news = self.message != reason;
@@ -148,12 +142,13 @@ impl Reconnect {
         &self.servers[self.current]
     }
 
-    /// The `connectionStatus` attribute.
+    /// The `connectionStatus` attribute. What is tried again is connecting, as skrouterd has it,
+    /// and its message says why the last attempt failed.
     pub(crate) fn status(&self) -> Status {
         match self.state {
             State::Open => Status::Success,
-            State::Waiting { failed: true, .. } | State::Over => Status::Failed,
             State::Waiting { .. } | State::Connecting => Status::Connecting,
+            State::Over => Status::Failed,
         }
     }
 
@@ -227,7 +222,7 @@ mod tests {
         connector.lost("refused", start);
         assert_eq!(
             (connector.status(), connector.message()),
-            (Status::Failed, "refused")
+            (Status::Connecting, "refused")
         );
         let due = start + Duration::from_millis(250);
         assert_eq!(connector.poll_timeout(), Some(due));
