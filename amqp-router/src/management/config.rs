@@ -322,6 +322,12 @@ impl Config {
         if schema.singleton && self.of(schema.name).next().is_some() {
             return refuse("there can be only one");
         }
+        // Whatever else is wrong with it: it is of no use to a router of this mode.
+        if let Some(router) = self.of("router").next()
+            && let Some(problem) = check::misplaced(entity, router.text("mode").unwrap_or_default())
+        {
+            return Err(entity.invalid(problem));
+        }
         check::alone(entity).map_err(|problem| entity.invalid(problem))?;
         let mut new = entity.clone();
         new.identify(self.next_serial(schema.name));

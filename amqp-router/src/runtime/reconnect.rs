@@ -43,7 +43,7 @@ pub(crate) struct Reconnect {
 
 #[derive(Debug)]
 enum State {
-    Waiting { until: Instant, failed: bool },
+    Waiting { until: Instant },
     Connecting,
     Open { since: Instant },
     Over,
@@ -58,10 +58,7 @@ impl Reconnect {
             tries: 0,
             failures: 0,
             flickers: 0,
-            state: State::Waiting {
-                until: now,
-                failed: false,
-            },
+            state: State::Waiting { until: now },
             held: false,
             chance: StdRng::seed_from_u64(seed),
             retired: false,
@@ -72,7 +69,7 @@ impl Reconnect {
     /// The server to connect to, once an attempt is due.
     pub(crate) fn poll_attempt(&mut self, now: Instant) -> Option<&Server> {
         match self.state {
-            State::Waiting { until, .. } if until <= now && !self.held => {
+            State::Waiting { until } if until <= now && !self.held => {
                 self.state = State::Connecting;
                 self.tries += 1;
                 Some(self.server())
@@ -84,7 +81,7 @@ impl Reconnect {
     /// When the next attempt is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting { until, .. } if !self.held => Some(until),
+            State::Waiting { until } if !self.held => Some(until),
             _ => None,
         }
     }
@@ -160,10 +157,7 @@ impl Reconnect {
         }
         self.state = match self.retired {
             true => State::Over,
-            false => State::Waiting {
-                until: now + delay,
-                failed: true,
-            },
+            false => State::Waiting { until: now + delay },
         };
         let reason = reason.into();
         let is_news = self.message != reason;
@@ -190,12 +184,13 @@ impl Reconnect {
         &self.servers[self.current]
     }
 
-    /// The `connectionStatus` attribute.
+    /// The `connectionStatus` attribute. What is tried again is connecting, as skrouterd has it,
+    /// and its message says why the last attempt failed.
     pub(crate) fn status(&self) -> Status {
         match self.state {
             State::Open { .. } => Status::Success,
-            State::Waiting { failed: true, .. } | State::Over => Status::Failed,
             State::Waiting { .. } | State::Connecting => Status::Connecting,
+            State::Over => Status::Failed,
         }
     }
 
@@ -278,7 +273,7 @@ mod tests {
         connector.lost("refused", start);
         assert_eq!(
             (connector.status(), connector.message()),
-            (Status::Failed, "refused")
+            (Status::Connecting, "refused")
         );
         let due = connector.poll_timeout().unwrap();
         assert!(is_about(due - start, 250), "{:?}", due - start);

@@ -211,7 +211,8 @@ impl Client {
             .await
     }
 
-    /// Asks by name first; what has no such name may have such an identity.
+    /// Asks by name first; what has no such name may have such an identity. A connection goes by
+    /// its number, which is no name.
     async fn on_subject(
         &mut self,
         agent: &Agent,
@@ -225,12 +226,17 @@ impl Client {
                 (key, SimpleValue::String(subject.name.to_owned())),
             ]
         };
+        let is_number = subject.name.bytes().all(|digit| digit.is_ascii_digit());
+        let (first, second) = match short_name(&full_name(subject.kind)) {
+            "connection" if is_number => ("identity", "name"),
+            _ => ("name", "identity"),
+        };
         let answer = self
-            .exchange(agent, operation, &properties("name"), body)
+            .exchange(agent, operation, &properties(first), body)
             .await?;
         let answer = match answer.code {
             404 => {
-                self.exchange(agent, operation, &properties("identity"), body)
+                self.exchange(agent, operation, &properties(second), body)
                     .await?
             }
             _ => answer,

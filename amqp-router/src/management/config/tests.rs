@@ -70,6 +70,18 @@ fn mistakes_name_file_line_entity_and_attribute() {
 }
 
 #[test]
+fn that_it_has_no_place_is_said_first() {
+    let text =
+        "router {\n mode: edge\n id: E\n}\nlistener {\n name: l\n port: 77777\n role: edge\n}\n";
+    let errors = parse(text).expect_err("misplaced");
+    let start = "r.conf:5: listener 'l': role='edge' only allowed with router mode='interior'";
+    assert!(
+        errors.len() == 1 && errors[0].starts_with(start),
+        "{errors:?}"
+    );
+}
+
+#[test]
 fn names_are_unique_within_a_type() {
     let text = "listener {\n name: a\n}\nlistener {\n name: a\n}\n";
     let errors = parse(text).expect_err("twice");
