@@ -473,6 +473,51 @@ fn a_network_is_asked_through_one_router() {
 }
 
 #[test]
+fn a_path_leads_through_edge_routers() {
+    let a = Router::interior("A", None);
+    let b = Router::interior("B", Some((a.inter_router, 3)));
+    let edges = [(&a, "E1"), (&b, "E2")].map(|(interior, id)| {
+        let port = free_port().to_string();
+        let at = format!("port={port}");
+        let listener = [
+            "create",
+            "listener",
+            "edges",
+            "host=127.0.0.1",
+            &at,
+            "role=edge",
+        ];
+        interior.done(&[&listener[..], &["saslMechanisms=ANONYMOUS"]].concat());
+        Router::with(|entities| {
+            entities[0] = json!(["router", {"mode": "edge", "id": id}]);
+            entities.push(json!(["connector", {
+                "name": "up", "host": "127.0.0.1", "port": port, "role": "edge",
+            }]));
+        })
+    });
+    let _far = edges[1].start(&["recv", "far", "--timeout", "60"]);
+    let remote = ["query", "router.address", "--where", "key=Mfar"];
+    a.until(&[&remote[..], &["--where", "remoteHostRouters=B"]].concat());
+    edges[0].until(&[
+        "query",
+        "connection",
+        "--where",
+        "role=edge",
+        "--where",
+        "opened=true",
+    ]);
+    let hop = |router: &str, cost: i64| json!({"router": router, "cost": cost});
+    let (e1, a_hop, e2) = (hop("E1", 0), hop("A", 0), hop("E2", 3));
+    let path = |hops: Json| json!([{"arrives": true, "hops": hops}]);
+    let from_a = path(json!([a_hop, hop("B", 3), e2]));
+    assert_eq!(a.json(&["path", "far"])["paths"], from_a);
+    let from_edge = path(json!([e1, a_hop, hop("B", 3), e2]));
+    assert_eq!(edges[0].json(&["path", "far"])["paths"], from_edge);
+    let here = path(json!([hop("E2", 0)]));
+    assert_eq!(edges[1].json(&["path", "far"])["paths"], here);
+}
+
+#[test]
 fn usage_errors_are_2_and_no_connection_is_3() {
     for arguments in [&["nonsense"][..], &["status", "--bus", "http://x"], &[]] {
         let output = routerctl(arguments, "");

@@ -7,7 +7,7 @@ use crate::table::{Cell, Style, Table, painted_title, wrap};
 use crate::value::{Row, text};
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {

@@ -1,6 +1,6 @@
 //! What many routers and addresses cost each router.
 //!
-//! The tables of `ARCHITECTURE.md` come from
+//! The table of `README.md` comes from
 //!
 //! ```sh
 //! SIM_SCALE=500x10000 cargo test --release -p amqp-router mesh::simulation::scale -- --nocapture

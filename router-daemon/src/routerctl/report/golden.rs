@@ -70,7 +70,8 @@ fn rows_of(report: Report) -> Vec<Rows> {
     report.types().iter().map(of).collect()
 }
 
-fn check(name: &str, is: &str) {
+/// Compares with a file.
+pub(crate) fn check(name: &str, is: &str) {
     let file = file(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&file, is).expect("the file can be written");
