@@ -416,7 +416,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
             "id:s~ version:s~ addrCount:ul~ linkCount:ul~ nodeCount:ul~ autoLinkCount:ul~ \
              connectionCount:ul~ ",
             deliveries!(),
-            " residentMemoryUsage:ul~ memoryUsage:ul~ uptimeSeconds:ui~ deliveriesStuck:ul~ \
+            " residentMemoryUsage:ul~ memoryUsage:ul~ uptimeSeconds:ui~ deliveriesStuck:ul~ linksBlocked:ui~ \
              deliveriesDelayed10Sec:ul~ deliveriesDelayed1Sec:ul~ connectionCounters:map~"
         ),
     ),

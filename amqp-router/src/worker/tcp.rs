@@ -580,7 +580,8 @@ impl Worker {
             self.start_stream(number, now);
             return true;
         }
-        if unanswered && !spent && tcp.source.rounds < ROUNDS {
+        let soon = tcp.opened.is_none_or(|opened| now < opened + ROUNDS_FOR);
+        if unanswered && !spent && tcp.source.rounds < ROUNDS && soon {
             tcp.source.again_at.get_or_insert(now + PAUSE);
             return false;
         }
@@ -656,6 +657,9 @@ const ROUNDS: u8 = 2;
 
 /// How long after it has connected a client's stream is tried again.
 const TRY_FOR: Duration = Duration::from_secs(20);
+/// How long after a client has connected everything may be tried anew: who has failed more slowly
+/// than this has not failed for want of knowledge, and would as slowly again.
+const ROUNDS_FOR: Duration = Duration::from_secs(5);
 /// How long after everything has failed it is tried once more.
 const PAUSE: Duration = Duration::from_millis(300);
 /// How long an answer may be behind an outcome.

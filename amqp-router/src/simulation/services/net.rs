@@ -57,6 +57,8 @@ pub(super) struct Service {
     pub(super) refuses: bool,
     /// The longest that it takes to be connected to.
     pub(super) dial_takes: Duration,
+    /// How often that has been tried.
+    pub(super) dialled: usize,
 }
 
 pub(super) struct Session {
@@ -187,6 +189,7 @@ impl Net {
             }),
             refuses,
             dial_takes: Duration::from_millis(5),
+            dialled: 0,
         });
         self.services.len() - 1
     }
@@ -366,9 +369,12 @@ impl Net {
             moved = true;
             match self.routers[number].hear(worker, event, now) {
                 Some(WorkerEvent::Dial(dial)) => {
-                    let mut services = self.services.iter();
+                    let mut services = self.services.iter_mut();
                     let service = services.find(|s| s.is_at(number, dial.connector));
-                    let takes = service.map_or(Duration::ZERO, |service| service.dial_takes);
+                    let takes = service.map_or(Duration::ZERO, |service| {
+                        service.dialled += 1;
+                        service.dial_takes
+                    });
                     let due = at + takes.mul_f64(self.rng.random());
                     self.dials.push_back((due, number, worker, dial));
                 }

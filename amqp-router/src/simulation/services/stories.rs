@@ -340,6 +340,21 @@ fn a_client_is_cut_off_where_every_service_refuses() {
 }
 
 #[test]
+fn a_service_that_fails_slowly_is_not_waited_for_again_and_again() {
+    for server in [0, 1] {
+        let mut net = line(2);
+        let service = net.serve(server, "svc", true);
+        net.services[service].dial_takes = Duration::from_secs(50);
+        net.pass(Duration::from_secs(3));
+        let session = calm(&mut net, 0, [10, 10]);
+        net.pass(Duration::from_secs(55));
+        assert!(net.sockets[net.sessions[session].client].program.reset);
+        assert_eq!(net.services[service].dialled, 1);
+        net.check_empty();
+    }
+}
+
+#[test]
 fn what_a_client_says_early_is_kept_for_the_service_that_takes_it() {
     for (bad, good) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
         let mut net = line(3);
