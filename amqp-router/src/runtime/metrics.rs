@@ -408,6 +408,11 @@ impl Figures {
             self.cut_off,
         );
         out.counter(
+            "amqp_router_http_connections_displaced_total",
+            "Connections of HTTP listeners that were closed to let others in.",
+            sources.displaced,
+        );
+        out.counter(
             "amqp_router_links_refused_total",
             "Links that policy refused.",
             policy.links_denied,

@@ -302,6 +302,7 @@ impl Service {
             tls: plan.tls,
             pages,
             files: plan.files,
+            sources: Arc::clone(&self.sources),
             upgrades: plan.amqp.as_ref().map(|_| {
                 Arc::new(Upgrades {
                     listener: plan.name.as_str().into(),

@@ -35,6 +35,8 @@ pub(crate) struct SourceCounts {
     pub(crate) logins_refused: u64,
     /// TLS handshakes that did.
     pub(crate) handshakes_failed: u64,
+    /// Connections of HTTP listeners that made room for others.
+    pub(crate) displaced: u64,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,15 @@ impl Sources {
                 is_news: false,
             });
         }
+        self.keeps_rate(from, now)
+    }
+
+    /// Whether a source that has connected has not come too fast. For those who are to be answered
+    /// also when memory is short.
+    ///
+    /// # Errors
+    /// It has: the connection is to be closed.
+    pub(crate) fn keeps_rate(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
         let source = self.source(from, now);
         if source.allowance >= 1.0 {
             source.allowance -= 1.0;
@@ -133,6 +144,11 @@ impl Sources {
         self.counts.handshakes_failed += 1;
     }
 
+    /// A connection of an HTTP listener has made room for another.
+    pub(crate) fn displaced(&mut self) {
+        self.counts.displaced += 1;
+    }
+
     pub(crate) fn counts(&self) -> SourceCounts {
         self.counts
     }
@@ -175,7 +191,8 @@ fn is_news(told: &mut Option<Instant>, now: Instant) -> bool {
     is_news
 }
 
-fn network(from: IpAddr) -> IpAddr {
+/// The source that an address belongs to.
+pub(crate) fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
