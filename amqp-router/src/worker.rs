@@ -97,7 +97,7 @@ pub(crate) enum WorkerEvent {
         /// Why, if not because the peer wanted it.
         reason: Option<String>,
         /// The peer broke the rules, in a way that nobody has been told of.
-        is_news: bool,
+        fault: Option<Fault>,
     },
     /// A peer wants to attach a link.
     Attach(Box<AttachRequest>),
@@ -125,6 +125,28 @@ pub(crate) enum WorkerEvent {
         connection: ConnectionId,
         event: LocalEvent,
     },
+}
+
+/// How a peer broke the rules of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It began with what is no header that is offered.
+    Header,
+    /// It did not open in time.
+    TimedOut,
+    Other,
+}
+
+impl Fault {
+    /// None: it went away, or what is wrong has been told where it was found out.
+    fn of(error: &ConnectionError) -> Option<Self> {
+        match error {
+            ConnectionError::Eof | ConnectionError::Authentication(_) => None,
+            ConnectionError::ProtocolHeader(_) => Some(Self::Header),
+            ConnectionError::HandshakeTimeOut => Some(Self::TimedOut),
+            _ => Some(Self::Other),
+        }
+    }
 }
 
 /// What a worker can report of itself.
@@ -242,7 +264,7 @@ impl Worker {
                 self.events.push_back(WorkerEvent::Closed {
                     id,
                     reason: None,
-                    is_news: false,
+                    fault: None,
                 });
             }
             Some(Peer::Tcp(mut tcp)) => {
@@ -641,23 +663,15 @@ impl Worker {
                 let octets = amqp.take_octets();
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
-                let is_news = local.as_ref().is_some_and(|local| {
-                    !matches!(
-                        local,
-                        ConnectionError::Eof | ConnectionError::Authentication(_)
-                    )
-                });
+                let fault = local.as_ref().and_then(Fault::of);
                 let reason = match (error, local) {
                     (_, Some(local)) => Some(local.to_string()),
                     (Some(error), None) => Some(error.to_string()),
                     (None, None) => None,
                 };
                 self.drop_links(connection, now);
-                self.events.push_back(WorkerEvent::Closed {
-                    id,
-                    reason,
-                    is_news,
-                });
+                self.events
+                    .push_back(WorkerEvent::Closed { id, reason, fault });
             }
             // Sessions need nothing of the router.
             _ => {}

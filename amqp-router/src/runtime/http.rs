@@ -22,14 +22,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use self::crowd::Crowd;
 use super::files::{Content, Files};
 use super::shutdown::Shutdown;
-use super::sources::Sources;
-use super::tls::TlsInfo;
+use super::sources::{HandshakeFailure, Sources};
 use super::tls::live::LiveAcceptor;
+use super::tls::{TlsInfo, explained};
 use super::unstalled::Unstalled;
 use super::websocket::Upgrades;
 
@@ -136,6 +136,15 @@ pub(super) struct Guest {
 }
 
 impl Guest {
+    /// Its TLS handshake has failed.
+    fn not_secured(&self, error: &io::Error) {
+        let (name, peer) = (&self.listener.name, self.peer);
+        let failure = lock(&self.listener.sources).handshake_failed(error.kind(), Instant::now());
+        if let HandshakeFailure::Told(end) = failure {
+            info!(target: "HTTP", "Listener '{name}': connection from {peer} failed: {error}{end}");
+        }
+    }
+
     /// Marks that a request is being answered, until what is returned is dropped.
     fn answering(&self) -> Answering {
         let listener = Arc::clone(&self.listener);
@@ -204,7 +213,11 @@ async fn connection(stream: TcpStream, guest: &Guest) -> io::Result<()> {
         None => exchange(stream, None, guest).await,
         Some(tls) => {
             let ready = tls.current(Instant::now());
-            let stream = timeout(HANDSHAKE_TIME_OUT, ready.tls.accept(stream)).await??;
+            let accepted = timeout(HANDSHAKE_TIME_OUT, ready.tls.accept(stream)).await;
+            let stream = accepted
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map_err(explained)
+                .inspect_err(|error| guest.not_secured(error))?;
             let info = TlsInfo::of(stream.get_ref().1, &ready);
             exchange(stream, Some(info), guest).await
         }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use crate::runtime::sources::Sources;
+use crate::runtime::sources::{HandshakeFailure, Sources};
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::{LiveAcceptor, Ready};
 use crate::runtime::tls::{TlsInfo, begins_handshake, explained};
@@ -82,18 +82,16 @@ pub(crate) fn accept(
                                 // Nobody there: the router is stopping.
                                 let _ = accepted.send((worker, new));
                             }
-                            // Whoever only looks whether somebody listens is no news.
-                            Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => {
-                                debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
-                            }
                             Err(reason) => {
-                                if tls.is_some() {
-                                    sources
-                                        .lock()
-                                        .unwrap_or_else(PoisonError::into_inner)
-                                        .handshake_failed();
+                                let failure = sources
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .handshake_failed(reason.kind(), Instant::now());
+                                if let HandshakeFailure::Told(end) = failure {
+                                    info!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}{end}");
+                                } else {
+                                    debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                                 }
-                                info!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                             }
                         }
                     });

@@ -389,12 +389,15 @@ impl Figures {
             Metric::Counter,
             "amqp_router_connections_refused_total",
             "Connections refused: too many a second from one source, too little memory, a TLS handshake that failed, \
-             an authentication that failed, too many logins at once from one source, more than maxConnections, or policy.",
+             no AMQP header, no handshake in time, AMQP that broke the rules before it was open, an authentication that failed, too many logins at once from one source, more than maxConnections, or policy.",
         );
         for (reason, count) in [
             ("rate", sources.connections_refused),
             ("memory", sources.refused_for_memory),
             ("tls", sources.handshakes_failed),
+            ("header", sources.bad_headers),
+            ("timeout", sources.timed_out),
+            ("opening", sources.bad_openings),
             ("login", sources.logins_failed),
             ("logins", sources.logins_refused),
             ("limit", policy.over_limit),

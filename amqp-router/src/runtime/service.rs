@@ -48,7 +48,7 @@ use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::{Heard, Telemetry};
 use crate::runtime::websocket::Upgrades;
 use crate::vanflow::RecordId;
-use crate::worker::{WorkerEvent, WorkerStatus};
+use crate::worker::{Fault, WorkerEvent, WorkerStatus};
 
 /// One worker, seen from outside its thread.
 #[derive(Clone, Debug)]
@@ -423,7 +423,7 @@ impl Service {
                 Ok(grant) => peer.grant = Some(grant),
                 Err(denial) => {
                     warn!(target: "POLICY", conn = id, "The connection is dropped: {}", denial.0);
-                    return self.closed(id, Some(denial.0), false);
+                    return self.closed(id, Some(denial.0), None);
                 }
             }
         }
@@ -464,13 +464,9 @@ impl Service {
                     step,
                 } => self.authenticate(worker.index(), connection, id, step),
                 WorkerEvent::Opened(status) => self.opened(worker, status),
-                WorkerEvent::Closed {
-                    id,
-                    reason,
-                    is_news,
-                } => {
+                WorkerEvent::Closed { id, reason, fault } => {
                     self.control.closed(id, now);
-                    self.closed(id, reason, is_news);
+                    self.closed(id, reason, fault);
                 }
                 WorkerEvent::BadStream(bad) => self.tcp.note_bad_stream(&bad, now),
                 WorkerEvent::Flows(events) => self.telemetry.flows(events),
@@ -690,8 +686,8 @@ impl Service {
         row.status = Some(status);
     }
 
-    /// A connection is over; `is_news` if the log says so even where it never was open.
-    fn closed(&mut self, id: u64, reason: Option<String>, is_news: bool) {
+    /// A connection is over; because of a fault if the log says so even where it never was open.
+    fn closed(&mut self, id: u64, reason: Option<String>, fault: Option<Fault>) {
         let Some(row) = self.connections.remove(&id) else {
             return;
         };
@@ -702,7 +698,10 @@ impl Service {
         self.telemetry.closed(&row, others, text);
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", conn = id, "Connection Closed: {} ({text})", row.host);
-        } else if is_news && row.connector.is_none() {
+        } else if let Some(fault) = fault
+            && row.connector.is_none()
+        {
+            self.lock_sources().opening_failed(fault);
             info!(target: "SERVER", conn = id, "Connection from {} failed: {text}", row.host);
         } else {
             debug!(target: "SERVER", conn = id, "Connection from {} ended before it was open: {text}", row.host);

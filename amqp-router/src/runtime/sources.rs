@@ -4,8 +4,12 @@
 //! What is remembered is bounded, whatever comes: a source is an IPv4 address or an IPv6 /64.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
+
+use super::told::{Few, Told};
+use crate::worker::Fault;
 
 /// Everything that is remembered of sources.
 #[derive(Debug, Default)]
@@ -15,9 +19,11 @@ pub(crate) struct Sources {
     logins: HashMap<IpAddr, u32>,
     counts: SourceCounts,
     /// When a refusal was last worth a log line.
-    told: Option<Instant>,
+    told: Told,
     /// The same of logins.
-    logins_told: Option<Instant>,
+    logins_told: Told,
+    /// Of handshakes that failed.
+    handshakes_told: Few,
     /// Nobody may connect: the router has too little memory left.
     short_of_memory: bool,
 }
@@ -35,6 +41,12 @@ pub(crate) struct SourceCounts {
     pub(crate) logins_refused: u64,
     /// TLS handshakes that did.
     pub(crate) handshakes_failed: u64,
+    /// Connections whose peers were not ready in time, with TLS or with AMQP.
+    pub(crate) timed_out: u64,
+    /// Peers that began with what is no AMQP header.
+    pub(crate) bad_headers: u64,
+    /// Peers that broke the rules of AMQP before they had opened their connection.
+    pub(crate) bad_openings: u64,
     /// Connections of HTTP listeners that made room for others.
     pub(crate) displaced: u64,
 }
@@ -53,6 +65,17 @@ pub(crate) struct Refused {
     pub(crate) reason: &'static str,
     /// Whether it is to be logged: one line in a while says it for all.
     pub(crate) is_news: bool,
+}
+
+/// What becomes of a TLS handshake that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandshakeFailure {
+    /// It is no failure: whoever only looks whether somebody listens goes away again.
+    None,
+    /// It is counted, and there is to be a line in the log that ends with this.
+    Told(&'static str),
+    /// There are too many for a line each.
+    Counted,
 }
 
 impl Sources {
@@ -86,7 +109,7 @@ impl Sources {
         self.counts.connections_refused += 1;
         Err(Refused {
             reason: TOO_FAST,
-            is_news: is_news(&mut self.told, now),
+            is_news: self.told.is_news(now),
         })
     }
 
@@ -125,7 +148,7 @@ impl Sources {
         self.counts.logins_refused += 1;
         Err(Refused {
             reason: TOO_MANY_LOGINS,
-            is_news: is_news(&mut self.logins_told, now),
+            is_news: self.logins_told.is_news(now),
         })
     }
 
@@ -140,8 +163,30 @@ impl Sources {
     }
 
     /// A TLS handshake has failed.
-    pub(crate) fn handshake_failed(&mut self) {
-        self.counts.handshakes_failed += 1;
+    pub(crate) fn handshake_failed(
+        &mut self,
+        why: io::ErrorKind,
+        now: Instant,
+    ) -> HandshakeFailure {
+        match why {
+            io::ErrorKind::UnexpectedEof => return HandshakeFailure::None,
+            io::ErrorKind::TimedOut => self.counts.timed_out += 1,
+            _ => self.counts.handshakes_failed += 1,
+        }
+        match self.handshakes_told.tell(now) {
+            Some(end) => HandshakeFailure::Told(end),
+            None => HandshakeFailure::Counted,
+        }
+    }
+
+    /// A peer broke the rules before it had opened its connection.
+    pub(crate) fn opening_failed(&mut self, fault: Fault) {
+        let count = match fault {
+            Fault::Header => &mut self.counts.bad_headers,
+            Fault::TimedOut => &mut self.counts.timed_out,
+            Fault::Other => &mut self.counts.bad_openings,
+        };
+        *count += 1;
     }
 
     /// A connection of an HTTP listener has made room for another.
@@ -182,15 +227,6 @@ impl Sources {
     }
 }
 
-/// True, and remembered, if nothing was told lately.
-fn is_news(told: &mut Option<Instant>, now: Instant) -> bool {
-    let is_news = told.is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
-    if is_news {
-        *told = Some(now);
-    }
-    is_news
-}
-
 /// The source that an address belongs to.
 pub(crate) fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
@@ -217,7 +253,6 @@ const MAX_LOGINS: u32 = 32;
 const TOO_MANY_LOGINS: &str = "its source has too many logins in progress";
 const TOO_FAST: &str = "it connects too fast";
 const SHORT_OF_MEMORY: &str = "the router is short of memory";
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -258,6 +293,27 @@ mod tests {
         sources.login_began(ip("10.0.0.1"), now).unwrap();
         sources.login_ended(ip("10.0.0.2"));
         assert_eq!(sources.logins.len(), 1);
+    }
+
+    #[test]
+    fn failed_handshakes_are_counted_by_their_reason_and_looking_is_no_failure() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        let looked = sources.handshake_failed(io::ErrorKind::UnexpectedEof, now);
+        assert_eq!(looked, HandshakeFailure::None);
+        let failed = sources.handshake_failed(io::ErrorKind::InvalidData, now);
+        assert_eq!(failed, HandshakeFailure::Told(""));
+        sources.handshake_failed(io::ErrorKind::TimedOut, now);
+        for fault in [Fault::Header, Fault::TimedOut, Fault::Other, Fault::Other] {
+            sources.opening_failed(fault);
+        }
+        let expected = SourceCounts {
+            handshakes_failed: 1,
+            timed_out: 2,
+            bad_headers: 1,
+            bad_openings: 2,
+            ..SourceCounts::default()
+        };
+        assert_eq!(sources.counts(), expected);
     }
 
     #[test]

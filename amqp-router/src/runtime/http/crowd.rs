@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::runtime::sources::network;
+use crate::runtime::told::Told;
 
 /// The connections of one listener. Dropping a guest's `S` has its connection end.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(crate) struct Crowd<S> {
     guests: BTreeMap<u64, Guest<S>>,
     next: u64,
     /// When the log last said that there are too many.
-    told: Option<Instant>,
+    told: Told,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl<S> Default for Crowd<S> {
         Self {
             guests: BTreeMap::new(),
             next: 0,
-            told: None,
+            told: Told::default(),
         }
     }
 }
@@ -91,22 +92,18 @@ impl<S> Crowd<S> {
         });
         let (&victim, _) = others.min_by_key(|(_, guest)| (guest.answering, guest.since))?;
         let source = self.guests.remove(&victim)?.source;
-        let is_news = self
-            .told
-            .is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
-        if is_news {
-            self.told = Some(now);
-        }
+        let is_news = self.told.is_news(now);
         Some(Displaced { source, is_news })
     }
 }
 
 /// Connections of a listener at a time, besides WebSockets, which are connections like others.
 pub(super) const MOST: usize = 256;
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -132,7 +129,7 @@ mod tests {
         assert!(!crowd.guests.contains_key(&numbers[2]), "idle for longest");
         let (_, displaced) = crowd.enter(ip(1), (), at(MOST));
         assert_eq!(displaced, gone(false));
-        let (_, displaced) = crowd.enter(ip(1), (), at(MOST) + TELL_INTERVAL);
+        let (_, displaced) = crowd.enter(ip(1), (), at(MOST + 10));
         assert_eq!(displaced, gone(true));
         for kept in [numbers[0], numbers[1], other, newest] {
             assert!(crowd.guests.contains_key(&kept), "{kept}");
