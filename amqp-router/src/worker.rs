@@ -10,6 +10,7 @@ mod login;
 mod readers;
 mod requests;
 pub(crate) mod tcp;
+mod trouble;
 mod trunk;
 
 use std::cmp::Reverse;
@@ -33,7 +34,7 @@ use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot,
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use crate::control::uplink::TRACKING;
 use crate::endpoint::{
-    AttachReply, Connection, ConnectionError, Event, LinkId, OutBuf, Trace, TransferEvent,
+    AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent,
 };
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
@@ -46,6 +47,7 @@ use crate::vanflow::FlowEvent;
 use crate::worker::flows::Flows;
 use crate::worker::tcp::{BadStream, Dial};
 pub(crate) use login::{Authentication, LoginStep};
+pub(crate) use trouble::{Denial, Fault};
 
 /// A connection's number in its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +120,8 @@ pub(crate) enum WorkerEvent {
     BadStream(Box<BadStream>),
     /// What there is to tell of TCP connections in telemetry.
     Flows(Vec<FlowEvent>),
+    /// Policy kept a connection from something that the control plane was not asked about.
+    Denied(Box<Denial>),
     /// How many octets the connection to another router has written and read.
     Octets { id: u64, octets: [u64; 2] },
     /// Something for a local program.
@@ -125,28 +129,6 @@ pub(crate) enum WorkerEvent {
         connection: ConnectionId,
         event: LocalEvent,
     },
-}
-
-/// How a peer broke the rules of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It began with what is no header that is offered.
-    Header,
-    /// It did not open in time.
-    TimedOut,
-    Other,
-}
-
-impl Fault {
-    /// None: it went away, or what is wrong has been told where it was found out.
-    fn of(error: &ConnectionError) -> Option<Self> {
-        match error {
-            ConnectionError::Eof | ConnectionError::Authentication(_) => None,
-            ConnectionError::ProtocolHeader(_) => Some(Self::Header),
-            ConnectionError::HandshakeTimeOut => Some(Self::TimedOut),
-            _ => Some(Self::Other),
-        }
-    }
 }
 
 /// What a worker can report of itself.
@@ -406,6 +388,7 @@ impl Worker {
             };
             self.events.push_back(WorkerEvent::Heard { link, message });
         }
+        self.tell_denied();
         let mut more = false;
         while let Some(number) = self.connections.take_dirty() {
             more |= self.finish_turn(ConnectionId(number), now);
@@ -664,6 +647,10 @@ impl Worker {
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
                 let fault = local.as_ref().and_then(Fault::of);
+                let denial = local
+                    .as_ref()
+                    .and_then(|local| Denial::of_session(amqp, local));
+                self.events.extend(denial);
                 let reason = match (error, local) {
                     (_, Some(local)) => Some(local.to_string()),
                     (Some(error), None) => Some(error.to_string()),

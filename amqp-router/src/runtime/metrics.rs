@@ -425,6 +425,18 @@ impl Figures {
             "Messages larger than policy allows.",
             policy.message_sizes_denied,
         );
+        let mut refused = out.family(
+            Metric::Counter,
+            "amqp_router_messages_refused_total",
+            "Messages that policy refused: for their target, their user-id, or what a router announced by them.",
+        );
+        for (reason, count) in [
+            ("target", policy.message_targets_denied),
+            ("user", policy.message_users_denied),
+            ("announcement", policy.announcements_denied),
+        ] {
+            refused.sample(&[("reason", reason)], count);
+        }
     }
 
     /// The busiest addresses one by one, all others together.

@@ -469,6 +469,7 @@ impl Service {
                     self.closed(id, reason, fault);
                 }
                 WorkerEvent::BadStream(bad) => self.tcp.note_bad_stream(&bad, now),
+                WorkerEvent::Denied(denial) => self.log_denial(&denial, now),
                 WorkerEvent::Flows(events) => self.telemetry.flows(events),
                 WorkerEvent::Octets { id, octets } => {
                     if let Some(row) = self.connections.get_mut(&id) {

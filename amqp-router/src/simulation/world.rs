@@ -580,7 +580,7 @@ impl World {
                 panic!("there are no other routers")
             }
             WorkerEvent::Local { .. } => panic!("there are no local programs"),
-            WorkerEvent::Flows(_) | WorkerEvent::Octets { .. } => {}
+            WorkerEvent::Flows(_) | WorkerEvent::Octets { .. } | WorkerEvent::Denied(_) => {}
         }
     }
 
