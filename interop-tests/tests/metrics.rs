@@ -309,7 +309,7 @@ fn refusals_are_counted_by_reason() {
     assert_eq!(scrape.value(name, &[("reason", "rate")]), 0.0);
     assert_eq!(scrape.value(name, &[("reason", "memory")]), 0.0);
     assert_eq!(scrape.value(name, &[("reason", "logins")]), 0.0);
-    assert_eq!(scrape.samples(name).count(), 10);
+    assert_eq!(scrape.samples(name).count(), 12);
 }
 
 #[test]

@@ -388,11 +388,13 @@ impl Figures {
         let mut refused = out.family(
             Metric::Counter,
             "amqp_router_connections_refused_total",
-            "Connections refused: too many a second from one source, too little memory, a TLS handshake that failed, \
+            "Connections refused: too many a second from one source, too many of one source that were not open or at all, too little memory, a TLS handshake that failed, \
              no AMQP header, no handshake in time, AMQP that broke the rules before it was open, an authentication that failed, too many logins at once from one source, more than maxConnections, or policy.",
         );
         for (reason, count) in [
             ("rate", sources.connections_refused),
+            ("unopened", sources.refused_strangers),
+            ("source", sources.refused_for_source),
             ("memory", sources.refused_for_memory),
             ("tls", sources.handshakes_failed),
             ("header", sources.bad_headers),

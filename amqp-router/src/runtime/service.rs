@@ -40,8 +40,7 @@ use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism};
 use crate::runtime::scrapes::Scrapes;
 use crate::runtime::shutdown::Stop;
-use crate::runtime::sources::{SourceCounts, Sources};
-use crate::runtime::stream::Stream;
+use crate::runtime::sources::{Place, SourceCounts, Sources};
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
@@ -143,6 +142,8 @@ pub(crate) struct ConnectionRow {
     pub(crate) traced: bool,
     /// Told when it opens and when it ends.
     connector: Option<Arc<ConnectorState>>,
+    /// Of a connection that a listener has accepted.
+    place: Option<Place>,
     /// What its listener or connector is in telemetry.
     pub(crate) record: Option<RecordId>,
     /// Octets written and read, as far as they have been told there.
@@ -360,10 +361,20 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
-        let by_web = matches!(new.stream, Stream::Web(_));
-        if by_web && !self.lock_sources().admits() {
-            return;
-        }
+        let place = match new.place {
+            Some(place) => Ok(place),
+            None => Place::of_web(&self.sources, new.peer.ip(), Instant::now()),
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(refused) => {
+                if refused.is_news {
+                    let (name, from) = (&new.listener, new.peer.ip());
+                    warn!(target: "SERVER", "Listener '{name}': connections from {from} are closed: {}", refused.reason);
+                }
+                return;
+            }
+        };
         if !self.governance.policies.socket_opened() {
             info!(target: "POLICY", "DENY Connection '{}' based on global connection count", new.peer);
             return;
@@ -381,6 +392,7 @@ impl Service {
             is_router: settings.role.is_annotated(),
             traced: false,
             connector: None,
+            place: Some(place),
             record,
             octets: [0, 0],
         };
@@ -413,6 +425,7 @@ impl Service {
             is_router: new.settings.role.is_annotated(),
             traced: false,
             connector: Some(new.state),
+            place: None,
             record,
             octets: [0, 0],
         };
@@ -680,6 +693,9 @@ impl Service {
             status.peer.user.as_deref().unwrap_or("(null)"),
             status.container,
         );
+        if let Some(place) = &mut row.place {
+            place.opened();
+        }
         if let Some(connector) = &row.connector {
             connector.opened(&status.properties);
         }
