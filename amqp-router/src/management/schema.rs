@@ -307,7 +307,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "proxyProfile",
         "QUERY CREATE UPDATE DELETE",
-        "host:s^ port:s^ username:s^ password:s^#",
+        "host:s^ port:s^ username:s^ password:s^# protocol:{http|socks5}^=http",
     ),
     (
         "router.config.address",

@@ -1,5 +1,8 @@
 //! How a connection authenticates, step by step, beside its worker.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
