@@ -33,9 +33,7 @@ use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use crate::control::uplink::TRACKING;
-use crate::endpoint::{
-    AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent,
-};
+use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
@@ -628,6 +626,8 @@ impl Worker {
                     self.events
                         .push_back(WorkerEvent::NotAttached { ticket, error });
                 }
+                let denial = error.as_ref().and_then(|why| Denial::of_size(amqp, why));
+                self.events.extend(denial);
                 if let Some((direction, index)) = link_of(token) {
                     self.detached(connection, direction, index, error, now);
                 }

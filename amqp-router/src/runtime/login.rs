@@ -108,7 +108,7 @@ impl Service {
         let tls = row.tls.clone();
         let authenticator = Arc::clone(authenticator);
         let response = Zeroizing::new(response.map(|r| r.to_vec()).unwrap_or_default());
-        let attempt = attempt(mechanism, &response);
+        let attempt = attempt(mechanism, &response, tls.as_ref());
         match Mechanism::from_name(mechanism) {
             Some(Mechanism::Scram(hash)) => {
                 match authenticator.challenge(hash, &response, tls.as_ref()) {

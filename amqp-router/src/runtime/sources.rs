@@ -341,6 +341,7 @@ impl Sources {
         let count = match fault {
             Fault::Header => &mut self.counts.bad_headers,
             Fault::TimedOut => &mut self.counts.timed_out,
+            Fault::Mechanism => &mut self.counts.logins_failed,
             Fault::Other => &mut self.counts.bad_openings,
         };
         *count += 1;
@@ -464,7 +465,13 @@ mod tests {
         let failed = sources.handshake_failed(io::ErrorKind::InvalidData, now);
         assert_eq!(failed, HandshakeFailure::Told(""));
         sources.handshake_failed(io::ErrorKind::TimedOut, now);
-        for fault in [Fault::Header, Fault::TimedOut, Fault::Other, Fault::Other] {
+        for fault in [
+            Fault::Header,
+            Fault::TimedOut,
+            Fault::Mechanism,
+            Fault::Other,
+            Fault::Other,
+        ] {
             sources.opening_failed(fault);
         }
         let expected = SourceCounts {
@@ -472,6 +479,7 @@ mod tests {
             timed_out: 2,
             bad_headers: 1,
             bad_openings: 2,
+            logins_failed: 1,
             ..SourceCounts::default()
         };
         assert_eq!(sources.counts(), expected);

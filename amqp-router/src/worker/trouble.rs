@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Worker, WorkerEvent};
 use crate::adaptors::amqp::AmqpConnection;
+use crate::codec::{Error, condition};
 use crate::endpoint::ConnectionError;
 use crate::policy::Grant;
 
@@ -23,6 +24,8 @@ pub(crate) enum Fault {
     Header,
     /// It did not open in time.
     TimedOut,
+    /// It wanted to authenticate in a way that is not offered.
+    Mechanism,
     Other,
 }
 
@@ -30,8 +33,11 @@ impl Fault {
     /// None: it went away, or what is wrong has been told where it was found out.
     pub(super) fn of(error: &ConnectionError) -> Option<Self> {
         match error {
-            ConnectionError::Eof | ConnectionError::Authentication(_) => None,
+            ConnectionError::Eof
+            | ConnectionError::CloseTimeOut
+            | ConnectionError::Authentication(_) => None,
             ConnectionError::ProtocolHeader(_) => Some(Self::Header),
+            ConnectionError::Mechanism(_) => Some(Self::Mechanism),
             ConnectionError::HandshakeTimeOut => Some(Self::TimedOut),
             _ => Some(Self::Other),
         }
@@ -56,6 +62,24 @@ impl Denial {
             what: "AMQP Begin",
             grant: Arc::clone(grant),
             reason: format!("maxSessions limit {most}"),
+        })))
+    }
+}
+
+impl Denial {
+    /// Of a peer whose link is detached since its message was larger than policy lets it be.
+    pub(super) fn of_size(amqp: &AmqpConnection, why: &Error) -> Option<WorkerEvent> {
+        let grant = amqp.peer.grant.as_ref()?;
+        let most = grant.max_message_size?;
+        if why.condition != condition::MESSAGE_SIZE_EXCEEDED {
+            return None;
+        }
+        grant.count_message_size();
+        Some(WorkerEvent::Denied(Box::new(Self {
+            id: amqp.id,
+            what: "message",
+            grant: Arc::clone(grant),
+            reason: format!("maxMessageSize, it is larger than {most} bytes"),
         })))
     }
 }
