@@ -10,6 +10,7 @@ mod login;
 mod readers;
 mod requests;
 pub(crate) mod tcp;
+mod trouble;
 mod trunk;
 
 use std::cmp::Reverse;
@@ -32,9 +33,7 @@ use crate::control::role::Role as ConnectionRole;
 use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use crate::control::uplink::TRACKING;
-use crate::endpoint::{
-    AttachReply, Connection, ConnectionError, Event, LinkId, OutBuf, Trace, TransferEvent,
-};
+use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
@@ -46,6 +45,7 @@ use crate::vanflow::FlowEvent;
 use crate::worker::flows::Flows;
 use crate::worker::tcp::{BadStream, Dial};
 pub(crate) use login::{Authentication, LoginStep};
+pub(crate) use trouble::{Denial, Fault};
 
 /// A connection's number in its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ pub(crate) enum WorkerEvent {
         /// Why, if not because the peer wanted it.
         reason: Option<String>,
         /// The peer broke the rules, in a way that nobody has been told of.
-        is_news: bool,
+        fault: Option<Fault>,
     },
     /// A peer wants to attach a link.
     Attach(Box<AttachRequest>),
@@ -125,6 +125,8 @@ pub(crate) enum WorkerEvent {
     BadStream(Box<BadStream>),
     /// What there is to tell of TCP connections in telemetry.
     Flows(Vec<FlowEvent>),
+    /// Policy kept a connection from something that the control plane was not asked about.
+    Denied(Box<Denial>),
     /// How many octets the connection to another router has written and read.
     Octets { id: u64, octets: [u64; 2] },
     /// Something for a local program.
@@ -250,7 +252,7 @@ impl Worker {
                 self.events.push_back(WorkerEvent::Closed {
                     id,
                     reason: None,
-                    is_news: false,
+                    fault: None,
                 });
             }
             Some(Peer::Tcp(mut tcp)) => {
@@ -398,6 +400,7 @@ impl Worker {
             };
             self.events.push_back(WorkerEvent::Heard { link, message });
         }
+        self.tell_denied();
         let mut more = false;
         while let Some(number) = self.connections.take_dirty() {
             more |= self.finish_turn(ConnectionId(number), now);
@@ -644,6 +647,8 @@ impl Worker {
                     self.events
                         .push_back(WorkerEvent::NotAttached { ticket, error });
                 }
+                let denial = error.as_ref().and_then(|why| Denial::of_size(amqp, why));
+                self.events.extend(denial);
                 if let Some((direction, index)) = link_of(token) {
                     self.detached(connection, (direction, index), closed, error, now);
                 }
@@ -668,23 +673,19 @@ impl Worker {
                 let octets = amqp.take_octets();
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
-                let is_news = local.as_ref().is_some_and(|local| {
-                    !matches!(
-                        local,
-                        ConnectionError::Eof | ConnectionError::Authentication(_)
-                    )
-                });
+                let fault = local.as_ref().and_then(Fault::of);
+                let denial = local
+                    .as_ref()
+                    .and_then(|local| Denial::of_session(amqp, local));
+                self.events.extend(denial);
                 let reason = match (error, local) {
                     (_, Some(local)) => Some(local.to_string()),
                     (Some(error), None) => Some(error.to_string()),
                     (None, None) => None,
                 };
                 self.drop_links(connection, now);
-                self.events.push_back(WorkerEvent::Closed {
-                    id,
-                    reason,
-                    is_news,
-                });
+                self.events
+                    .push_back(WorkerEvent::Closed { id, reason, fault });
             }
             // Sessions need nothing of the router.
             _ => {}

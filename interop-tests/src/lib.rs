@@ -28,6 +28,7 @@ mod manage;
 mod message;
 mod peer;
 mod programs;
+pub mod raw;
 mod router;
 mod running;
 mod scrape;

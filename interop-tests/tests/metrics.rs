@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use interop_tests::{
     Certificates, Job, Outcome, Peer, Router, RouterBuilder, Sasl, Scrape, available, check_echo,
-    echo, eventually, free_port, get, rows, skip, tcp_connector, tcp_listener, write_user,
+    connect, echo, eventually, free_port, get, rows, skip, tcp_connector, tcp_listener, write_user,
 };
 use serde_json::json;
 
@@ -247,6 +247,10 @@ fn refusals_are_counted_by_reason() {
     let certificates = Certificates::generate();
     let directory = tempfile::tempdir().expect("a directory");
     let users = write_user(directory.path(), "alice", "secret");
+    let port = free_port();
+    let (kind, mut tcp) = tcp_listener(port, "service");
+    tcp["sslProfile"] = json!("tls");
+    let (_, connector) = tcp_connector(echo("service"), "service");
     let router = builder()
         .router(json!({"saslConfigDir": users}))
         .entity(
@@ -257,29 +261,55 @@ fn refusals_are_counted_by_reason() {
                 "privateKeyFile": certificates.path("server.key"),
             }),
         )
+        .entity(kind, tcp)
+        .entity("tcpConnector", connector)
         .listener("secure", json!({"sslProfile": "tls", "requireSsl": true}))
+        .listener("https", json!({"sslProfile": "tls", "http": true}))
+        .listener("hasty", json!({"initialHandshakeTimeoutSeconds": 1}))
         .listener(
             "users",
             json!({"saslMechanisms": "PLAIN", "authenticatePeer": true}),
         )
         .start();
-    let mut stream = TcpStream::connect(("127.0.0.1", router.port("secure"))).expect("it listens");
-    stream
-        .write_all(b"this is no TLS at all")
-        .expect("it is taken");
+    let say = |port: u16, what: &[u8]| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.write_all(what).expect("it is taken");
+        stream
+    };
+    let junk = b"this is no TLS at all";
+    let mut client = connect(port);
+    client.write_all(junk).expect("it is taken");
+    let _streams = [
+        say(router.port("secure"), junk),
+        say(router.port("https"), junk),
+        say(router.port("normal"), b"GET / HTTP/1.1\r\n\r\n"),
+        say(router.port("hasty"), b"AMQP"),
+        say(
+            router.port("normal"),
+            b"AMQP\x00\x01\x00\x00\x00\x00\x00\x08\x02\x07\x00\x00",
+        ),
+    ];
     let wrong = Job::connect().sasl(Sasl::plain("alice", "wrong"));
     Peer::Proton.start_at(&router, "users", wrong).failure();
     let name = "amqp_router_connections_refused_total";
-    eventually("both are counted", || {
+    eventually("all are counted", || {
         let scrape = Scrape::of(&router, "http");
         let of = |reason: &str| scrape.value(name, &[("reason", reason)]);
-        of("tls") == 1.0 && of("login") >= 1.0
+        let counts = ["tls", "header", "timeout", "opening"].map(of);
+        counts == [3.0, 1.0, 1.0, 1.0] && of("login") >= 1.0
     });
+    for line in [
+        "Listener 'secure': connection from 127.0.0.1:",
+        "Listener 'https': connection from 127.0.0.1:",
+        "tcpListener 'listener of service': connection from 127.0.0.1:",
+    ] {
+        assert!(router.log().contains(line), "{line}");
+    }
     let scrape = Scrape::of(&router, "http");
     assert_eq!(scrape.value(name, &[("reason", "rate")]), 0.0);
     assert_eq!(scrape.value(name, &[("reason", "memory")]), 0.0);
     assert_eq!(scrape.value(name, &[("reason", "logins")]), 0.0);
-    assert_eq!(scrape.samples(name).count(), 7);
+    assert_eq!(scrape.samples(name).count(), 12);
 }
 
 #[test]

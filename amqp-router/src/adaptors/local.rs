@@ -3,6 +3,7 @@
 //! They follow the same rules of credit and settlement as a remote peer's, without frames.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
@@ -11,6 +12,7 @@ use crate::codec::{DeliveryState, Error};
 use crate::control::links::Termini;
 use crate::control::table::{Direction, Slot};
 use crate::forwarding::wire::{Allowance, Head};
+use crate::policy::Grant;
 
 /// The links of one program, which share its fate as those of a connection do.
 #[derive(Debug, Default)]
@@ -71,6 +73,8 @@ pub(crate) enum LocalEvent {
         settled: bool,
         payload: Bytes,
         more: bool,
+        /// On the first frame: see [`Head::barred`].
+        barred: Option<Arc<Grant>>,
     },
     /// The delivery that a receiver was getting will not be completed.
     Aborted {
@@ -240,6 +244,7 @@ impl LocalConnection {
             settled,
             payload,
             more,
+            barred: head.barred.cloned(),
         });
         delivery
     }
@@ -255,6 +260,7 @@ impl LocalConnection {
             settled,
             payload,
             more,
+            barred: None,
         });
     }
 

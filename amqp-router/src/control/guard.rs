@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::mesh::{Screened, screen};
-use crate::policy::Grant;
+use crate::policy::{Grant, shown};
 
 /// Stands between a neighbour that policy governs and the routing protocol: it speaks for itself
 /// alone, unless its group has `allowTransit`, and announces the addresses that are its `sources`.
@@ -60,6 +60,7 @@ impl Guard {
         };
         let mut denials = Vec::new();
         for reason in reasons {
+            self.grant.count_announcement();
             if self.is_news(&reason) {
                 denials.push(NeighbourDenial {
                     connection,
@@ -72,27 +73,17 @@ impl Guard {
     }
 
     fn is_news(&mut self, reason: &str) -> bool {
-        let news = self.told.len() < MOST_TOLD && self.told.insert(reason.to_owned());
-        if news {
-            self.grant.count_announcement();
-        }
-        news
+        self.told.len() < MOST_TOLD && self.told.insert(reason.to_owned())
     }
-}
-
-/// What the log shows of a name that a peer gave.
-fn shown(name: &str) -> String {
-    let start: String = name.chars().take(MOST_SHOWN).collect();
-    start.escape_debug().to_string()
 }
 
 /// Reasons that are told of a connection.
 const MOST_TOLD: usize = 256;
-/// Characters of a name that are shown.
-const MOST_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
     use crate::codec::{Body, Message, Value};
     use crate::policy::granted;
@@ -130,6 +121,8 @@ mod tests {
             reasons(&mut guard, &update("S", &format!("c{n}")));
         }
         assert_eq!(guard.told.len(), MOST_TOLD);
+        let counted = guard.grant.counts.announcements.load(Relaxed);
+        assert_eq!(counted, 3 + 2 * MOST_TOLD as u64, "each, told or not");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) enum ConnectionError {
     Sasl(&'static str),
     #[error("authentication failed: {0:?}")]
     Authentication(SaslCode),
+    #[error("authentication by '{}' failed: the mechanism is not offered", .0.escape_debug())]
+    Mechanism(String),
     #[error("{0}")]
     Frame(#[from] FrameError),
     #[error("a frame of {size} bytes is larger than {max}")]
@@ -57,7 +59,7 @@ impl ConnectionError {
             | Self::UnexpectedSasl
             | Self::ChannelTooHigh(_)
             | Self::HandleTooHigh(_) => condition::FRAMING_ERROR,
-            Self::Authentication(_) => condition::UNAUTHORIZED_ACCESS,
+            Self::Authentication(_) | Self::Mechanism(_) => condition::UNAUTHORIZED_ACCESS,
             Self::Decode(error) => error.condition(),
             Self::NotAllowed(_) => condition::NOT_ALLOWED,
             Self::InvalidField(_) => condition::INVALID_FIELD,

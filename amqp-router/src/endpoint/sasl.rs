@@ -262,7 +262,12 @@ impl Connection {
     fn on_init(&mut self, init: SaslInit) -> Option<Event> {
         self.state = State::Sasl(Sasl::Deciding);
         if !self.mechanisms().contains(&init.mechanism) {
-            self.sasl_outcome(SaslCode::Auth, None);
+            self.write_sasl(&SaslFrame::Outcome(SaslOutcome {
+                code: SaslCode::Auth,
+                additional_data: None,
+            }));
+            let shown = init.mechanism.as_str().chars().take(MAX_SHOWN);
+            self.drop_peer(ConnectionError::Mechanism(shown.collect()));
             return None;
         }
         Some(Event::SaslInit {
@@ -354,3 +359,5 @@ impl Connection {
 const MAX_CHALLENGES: u8 = 2;
 /// Bytes in a SASL frame (AMQP 5.3.1).
 const SASL_MAX_FRAME_SIZE: u32 = 512;
+/// Characters of the name of a mechanism that is not offered that are shown.
+const MAX_SHOWN: usize = 64;

@@ -167,7 +167,10 @@ impl Forwarder {
             return self.available(*id);
         }
         let to = course.to.as_deref().unwrap_or_default();
-        self.may_pass_to(link, to)?;
+        if !self.may_pass_to(link, to) {
+            let to = to.to_owned();
+            return Err(self.deny_target(link, &to));
+        }
         let key = self.settings.identity.key(to);
         let Some(id) = self.addresses.find(key.as_str()) else {
             return self.reply(&key).ok_or_else(|| self.nowhere());

@@ -70,6 +70,7 @@ impl Forwarder {
             state: None,
             passage: None,
             load: None,
+            barred: None,
         };
         if let Some(outgoing) = self.outgoing.get_mut(link) {
             outgoing.load.add();

@@ -345,6 +345,7 @@ impl Forwarder {
                 Some(passage) if outgoing.to_router => passage.section(),
                 _ => &[],
             },
+            barred: envelope.barred.as_ref(),
         };
         outbound.number = Some(wire.start(outgoing.terminal, head, chunk, more));
         if outgoing.to_router {

@@ -16,6 +16,7 @@ use crate::forwarding::aim::{Aim, rejected};
 use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
 use crate::forwarding::finishing::Finishing;
 use crate::forwarding::inspect::{self, Inspected};
+use crate::forwarding::limits::Denied;
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
@@ -55,6 +56,7 @@ pub(crate) struct Forwarder {
     pub(super) ticks: u32,
     /// Messages of neighbours for the control plane.
     pub(super) heard: VecDeque<(Slot, Bytes)>,
+    pub(super) denied: VecDeque<Denied>,
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
     chosen: Vec<Choice>,
@@ -125,6 +127,7 @@ impl Forwarder {
             counts: WorkerCounts::default(),
             ticks: 0,
             heard: VecDeque::new(),
+            denied: VecDeque::new(),
             mail: VecDeque::new(),
             chosen: Vec::new(),
             direct: Arc::default(),
@@ -273,7 +276,8 @@ impl Forwarder {
                 time_to_live,
                 to,
             } => {
-                if let Progress::Complete(Some(outcome)) = foreign {
+                if let Progress::Complete(Some(user)) = foreign {
+                    let outcome = self.deny_user(fresh.link, &user);
                     return self.refuse(wire, &fresh, outcome);
                 }
                 let address = match aim {
@@ -335,6 +339,7 @@ impl Forwarder {
             state: fresh.state.take(),
             passage: None,
             load: None,
+            barred: incoming.limited.barred(),
         }
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::codec::DeliveryState;
 use crate::control::table::{AddressId, LinkLoad, Slot, WorkerId};
 use crate::forwarding::passage::Passage;
+use crate::policy::Grant;
 
 /// One copy of an incoming delivery, named so that both its halves can speak of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,8 @@ pub(crate) struct Envelope {
     pub(crate) passage: Option<Arc<Passage>>,
     /// What counts it until it is settled, if not its outgoing link.
     pub(crate) load: Option<Arc<LinkLoad>>,
+    /// Of a sender that policy does not let close connections by management.
+    pub(crate) barred: Option<Arc<Grant>>,
 }
 
 /// A message from one worker to another.

@@ -1,9 +1,12 @@
 //! What forwarding asks of the connections.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::codec::{DeliveryState, DeliveryTag, Error};
 use crate::control::table::{ConnectorId, Direction, Slot};
+use crate::policy::Grant;
 
 /// Where a link ends: a connection of this worker, a session of that connection, and the link, in
 /// the numbers of whoever implements [`Wire`].
@@ -39,6 +42,8 @@ pub(crate) struct Head<'a> {
     pub(crate) state: Option<&'a DeliveryState>,
     /// Sections of ours that go before the payload.
     pub(crate) prefix: &'a [u8],
+    /// Of a sender that policy does not let close connections by management.
+    pub(crate) barred: Option<&'a Arc<Grant>>,
 }
 
 /// The connections of a worker, as forwarding sees them. Each call takes effect at once or at the

@@ -352,7 +352,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "proxyProfile",
         "QUERY CREATE UPDATE DELETE",
-        "host:s^ port:s^ username:s^ password:s^#",
+        "host:s^ port:s^ username:s^ password:s^# protocol:{http|socks5}^=http",
     ),
     (
         "router.config.address",
@@ -400,7 +400,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "maxConnections:i=65535 maxMessageSize:i=0 enableVhostPolicy:b=false \
          enableVhostNamePatterns:b=false policyDir:path= defaultVhost:s=$default \
          connectionsProcessed:i~ connectionsDenied:i~ connectionsCurrent:i~ linksDenied:i~ \
-         maxMessageSizeDenied:i~ totalDenials:i~",
+         maxMessageSizeDenied:i~ totalDenials:i~ maxConnectionsPerHost:i=0",
     ),
     (
         "vhost",

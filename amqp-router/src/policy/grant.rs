@@ -34,6 +34,13 @@ pub(crate) struct DenialCounts {
     pub(crate) senders: AtomicU64,
     pub(crate) receivers: AtomicU64,
     pub(crate) message_sizes: AtomicU64,
+    /// Messages to addresses that are not among the targets.
+    pub(crate) message_targets: AtomicU64,
+    /// Messages that said they were of another user.
+    pub(crate) message_users: AtomicU64,
+    /// What routers told the network and may not: messages of the routing protocol that were
+    /// dropped, and addresses that were taken out of them.
+    pub(crate) announcements: AtomicU64,
 }
 
 /// Why a link may not be.
@@ -137,9 +144,29 @@ impl Grant {
         !self.group.allow_user_id_proxy
     }
 
-    /// A router has announced an address that nobody may receive from by it.
+    /// Whether its requests to management may close connections.
+    pub(crate) fn may_close_connections(&self) -> bool {
+        self.group.allow_admin_status_update
+    }
+
+    /// A session was one too many.
+    pub(crate) fn count_session(&self) {
+        self.counts.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A router has told the network what it may not.
     pub(crate) fn count_announcement(&self) {
-        self.counts.receivers.fetch_add(1, Ordering::Relaxed);
+        self.counts.announcements.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message was for an address that is not among the targets.
+    pub(crate) fn count_message_target(&self) {
+        self.counts.message_targets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message said that it was of another user.
+    pub(crate) fn count_message_user(&self) {
+        self.counts.message_users.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A message was larger than is allowed.
@@ -165,11 +192,7 @@ impl LinkDenial {
     }
 
     fn name(role: Role, terminus: &str, name: &str) -> Self {
-        let name: String = name.chars().take(MAX_SHOWN).collect();
-        Self::new(
-            role,
-            format!("link {terminus} name '{}'", name.escape_debug()),
-        )
+        Self::new(role, format!("link {terminus} name '{}'", shown(name)))
     }
 
     /// What the peer is told, which is not why.
@@ -186,6 +209,12 @@ impl fmt::Display for LinkDenial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
+}
+
+/// What the log shows of a name that a peer gave.
+pub(crate) fn shown(name: &str) -> String {
+    let start: String = name.chars().take(MAX_SHOWN).collect();
+    start.escape_debug().to_string()
 }
 
 /// Characters of a peer's name that the log shows.

@@ -21,7 +21,7 @@ mod routers;
 mod tests;
 mod vhost;
 
-pub(crate) use grant::Grant;
+pub(crate) use grant::{Grant, shown};
 pub(crate) use policies::{Denial, Opening, Policies, PolicyCounts, PolicySettings};
 #[cfg(test)]
 pub(crate) use tests::granted;

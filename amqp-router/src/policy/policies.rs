@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::grant::{DenialCounts, Grant};
 use super::vhost::Vhost;
@@ -47,6 +47,9 @@ pub(crate) struct PolicyCounts {
     pub(crate) current: u64,
     pub(crate) links_denied: u64,
     pub(crate) message_sizes_denied: u64,
+    pub(crate) message_targets_denied: u64,
+    pub(crate) message_users_denied: u64,
+    pub(crate) announcements_denied: u64,
     pub(crate) total_denials: u64,
     /// Of those denied, connections that were one too many.
     pub(crate) over_limit: u64,
@@ -248,12 +251,16 @@ impl Policies {
     }
 
     pub(crate) fn counts(&self) -> PolicyCounts {
-        let sizes = self.vhosts.values();
-        let sizes: u64 = sizes
-            .map(|state| state.counts.message_sizes.load(Ordering::Relaxed))
-            .sum();
+        let sum = |count: fn(&DenialCounts) -> &AtomicU64| -> u64 {
+            let counts = self.vhosts.values().map(|state| count(&state.counts));
+            counts.map(|count| count.load(Ordering::Relaxed)).sum()
+        };
+        let sizes = sum(|counts| &counts.message_sizes);
         PolicyCounts {
             message_sizes_denied: sizes,
+            message_targets_denied: sum(|counts| &counts.message_targets),
+            message_users_denied: sum(|counts| &counts.message_users),
+            announcements_denied: sum(|counts| &counts.announcements),
             total_denials: self.counts.total_denials + sizes,
             ..self.counts
         }

@@ -328,3 +328,55 @@ fn failover_list(properties: &Fields) -> Vec<Server> {
 
 /// How long connecting may take, TLS included.
 const CONNECT_TIME_OUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_s_failover_list_is_read_with_and_without_brackets_and_ports() {
+        let server = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            Value::Map(pairs.map(|(k, v)| ((*k).into(), (*v).into())).collect())
+        };
+        let list = vec![
+            server(&[("network-host", "a.example"), ("port", "5671")]),
+            server(&[("network-host", "[2001:db8::1]"), ("port", "amqps")]),
+            server(&[("network-host", "2001:db8::2")]),
+            server(&[("network-host", "[2001:db8::3")]),
+            server(&[("hostname", "nobody")]),
+            "nothing".into(),
+        ];
+        let mut properties = Fields::new();
+        assert!(failover_list(&properties).is_empty());
+        properties.insert("failover-server-list", Value::List(list));
+        let shown: Vec<_> = failover_list(&properties)
+            .iter()
+            .map(Server::to_string)
+            .collect();
+        let expected = [
+            "a.example:5671",
+            "[2001:db8::1]:amqps",
+            "[2001:db8::2]:amqp",
+            "[[2001:db8::3]:amqp",
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_server_is_connected_to_by_the_family_that_is_asked_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let dial = |family| connect("127.0.0.1", port, family);
+            dial(None).await.unwrap();
+            dial(Some(AddressFamily::V4)).await.unwrap();
+            let error = dial(Some(AddressFamily::V6)).await.unwrap_err();
+            assert_eq!(error.to_string(), "has no IPv6 address");
+        });
+    }
+}

@@ -2,11 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Component;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::files::relative;
@@ -31,19 +30,21 @@ pub(crate) fn http(bytes: &[u8]) {
         placement: Arc::new(Here(runtime.handle().clone())),
         accepted,
     };
-    let listener = Shared {
+    let listener = Arc::new(Shared {
         name: "web".into(),
         tls: None,
         pages: Arc::new(Nothing),
         upgrades: Some(Arc::new(upgrades)),
         files: None,
-        permits: Arc::new(Semaphore::new(1)),
-    };
+        sources: Arc::default(),
+        crowd: Mutex::default(),
+    });
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     runtime.block_on(async {
         let stream = said(bytes).await;
         // How it ends is the peer's business.
-        let _ = exchange(stream, peer, None, &listener).await;
+        let (guest, _stay) = listener.enter(peer);
+        let _ = exchange(stream, None, &guest).await;
     });
 }
 

@@ -1,14 +1,17 @@
 //! The HTTP side of a listener with `http: true`: `/healthz`, `/readyz`, `/metrics`, and files.
 
+mod crowd;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,15 +19,17 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use self::crowd::Crowd;
 use super::files::{Content, Files};
 use super::shutdown::Shutdown;
-use super::tls::TlsInfo;
+use super::sources::{HandshakeFailure, Sources};
 use super::tls::live::LiveAcceptor;
+use super::tls::{TlsInfo, explained};
 use super::unstalled::Unstalled;
 use super::websocket::Upgrades;
 
@@ -54,6 +59,7 @@ pub(crate) struct HttpListener {
     pub(crate) upgrades: Option<Arc<Upgrades>>,
     /// What answers all other paths; `None` without `httpRootDir`.
     pub(crate) files: Option<Arc<Files>>,
+    pub(crate) sources: Arc<Mutex<Sources>>,
 }
 
 impl HttpListener {
@@ -65,7 +71,8 @@ impl HttpListener {
             pages: self.pages,
             upgrades: self.upgrades,
             files: self.files,
-            permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            sources: self.sources,
+            crowd: Mutex::default(),
         });
         let mut accepting = JoinSet::new();
         for socket in self.sockets {
@@ -91,22 +98,103 @@ pub(super) struct Shared {
     pub(super) pages: Arc<dyn Pages>,
     pub(super) upgrades: Option<Arc<Upgrades>>,
     pub(super) files: Option<Arc<Files>>,
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) sources: Arc<Mutex<Sources>>,
+    /// A connection whose sender here is dropped ends.
+    pub(super) crowd: Mutex<Crowd<oneshot::Sender<()>>>,
+}
+
+impl Shared {
+    /// Lets somebody in; the receiver fails when the connection has to end.
+    pub(super) fn enter(self: &Arc<Self>, peer: SocketAddr) -> (Guest, oneshot::Receiver<()>) {
+        let (stay, displaced) = oneshot::channel();
+        let (number, gone) = lock(&self.crowd).enter(peer.ip(), stay, Instant::now());
+        if let Some(gone) = gone {
+            lock(&self.sources).displaced();
+            if gone.is_news {
+                warn!(
+                    target: "HTTP",
+                    "Listener '{}': there are more than {} connections; of those from {}, which has the most, idle ones are closed",
+                    self.name, crowd::MOST, gone.source,
+                );
+            }
+        }
+        let listener = Arc::clone(self);
+        let guest = Guest {
+            listener,
+            peer,
+            number,
+        };
+        (guest, displaced)
+    }
+}
+
+/// A connection that was let in.
+pub(super) struct Guest {
+    listener: Arc<Shared>,
+    peer: SocketAddr,
+    number: u64,
+}
+
+impl Guest {
+    /// Its TLS handshake has failed.
+    fn not_secured(&self, error: &io::Error) {
+        let (name, peer) = (&self.listener.name, self.peer);
+        let failure = lock(&self.listener.sources).handshake_failed(error.kind(), Instant::now());
+        if let HandshakeFailure::Told(end) = failure {
+            info!(target: "HTTP", "Listener '{name}': connection from {peer} failed: {error}{end}");
+        }
+    }
+
+    /// Marks that a request is being answered, until what is returned is dropped.
+    fn answering(&self) -> Answering {
+        let listener = Arc::clone(&self.listener);
+        lock(&listener.crowd).set_answering(self.number, true, Instant::now());
+        Answering {
+            listener,
+            number: self.number,
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        lock(&self.listener.crowd).leave(self.number);
+    }
+}
+
+/// A request that is being answered.
+struct Answering {
+    listener: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        lock(&self.listener.crowd).set_answering(self.number, false, Instant::now());
+    }
 }
 
 async fn accept(socket: TcpListener, listener: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
-        let Ok(permit) = listener.permits.clone().acquire_owned().await else {
-            return;
-        };
         match socket.accept().await {
             Ok((stream, peer)) => {
-                let listener = listener.clone();
+                let admitted = lock(&listener.sources).keeps_rate(peer.ip(), Instant::now());
+                if let Err(refused) = admitted {
+                    if refused.is_news {
+                        let (name, from) = (&listener.name, peer.ip());
+                        warn!(target: "HTTP", "Listener '{name}': connections from {from} are closed: {}", refused.reason);
+                    }
+                    continue;
+                }
+                let (guest, displaced) = listener.enter(peer);
                 connections.spawn(async move {
-                    let _permit = permit;
-                    if let Err(error) = connection(stream, peer, &listener).await {
-                        debug!(target: "HTTP", "Listener '{}': {error}", listener.name);
+                    let result = tokio::select! {
+                        result = connection(stream, &guest) => result,
+                        _ = displaced => return,
+                    };
+                    if let Err(error) = result {
+                        debug!(target: "HTTP", "Listener '{}': {error}", guest.listener.name);
                     }
                 });
             }
@@ -120,36 +208,40 @@ async fn accept(socket: TcpListener, listener: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, listener: &Shared) -> io::Result<()> {
-    match &listener.tls {
-        None => exchange(stream, peer, None, listener).await,
+async fn connection(stream: TcpStream, guest: &Guest) -> io::Result<()> {
+    match &guest.listener.tls {
+        None => exchange(stream, None, guest).await,
         Some(tls) => {
             let ready = tls.current(Instant::now());
-            let stream = timeout(HANDSHAKE_TIME_OUT, ready.tls.accept(stream)).await??;
+            let accepted = timeout(HANDSHAKE_TIME_OUT, ready.tls.accept(stream)).await;
+            let stream = accepted
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map_err(explained)
+                .inspect_err(|error| guest.not_secured(error))?;
             let info = TlsInfo::of(stream.get_ref().1, &ready);
-            exchange(stream, peer, Some(info), listener).await
+            exchange(stream, Some(info), guest).await
         }
     }
 }
 
 /// Answers the requests of one connection.
-pub(super) async fn exchange<S>(
-    stream: S,
-    peer: SocketAddr,
-    tls: Option<TlsInfo>,
-    listener: &Shared,
-) -> io::Result<()>
+pub(super) async fn exchange<S>(stream: S, tls: Option<TlsInfo>, guest: &Guest) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let tls = &tls;
+    let (tls, listener) = (&tls, &*guest.listener);
     let service = service_fn(|mut request: Request<Incoming>| async move {
+        let answering = guest.answering();
         let upgrades = listener.upgrades.as_ref();
-        let upgraded = upgrades.and_then(|to| to.answer(&mut request, peer, tls.clone()));
-        Ok::<_, Infallible>(match upgraded {
+        let upgraded = upgrades.and_then(|to| to.answer(&mut request, guest.peer, tls.clone()));
+        let response = match upgraded {
             Some(response) => response,
             None => answer(&request, listener).await,
-        })
+        };
+        Ok::<_, Infallible>(response.map(|content| Given {
+            content,
+            _answering: answering,
+        }))
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -159,6 +251,32 @@ where
         .with_upgrades()
         .await
         .map_err(io::Error::other)
+}
+
+/// An answer on its way, which is over when the last of it is.
+struct Given {
+    content: Content,
+    _answering: Answering,
+}
+
+impl Body for Given {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.content).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
 }
 
 async fn answer<B>(request: &Request<B>, listener: &Shared) -> Response<Content> {
@@ -221,7 +339,10 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Content> {
     response
 }
 
-const MAX_CONNECTIONS: usize = 256;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 const MAX_HEAD: usize = 16 * 1024;
 const HANDSHAKE_TIME_OUT: Duration = Duration::from_secs(10);
 /// For a request's head to arrive, also while a connection is kept alive between requests.
@@ -306,31 +427,68 @@ mod tests {
         assert!(answer.ends_with("\r\n\r\nup 1\n"), "{answer}");
     }
 
-    fn ask(healthy: bool, request: &str) -> String {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = socket.local_addr().unwrap();
-            let (stop, shutdown) = Stop::new();
-            let listener = HttpListener {
-                name: "http".into(),
-                sockets: vec![socket],
-                tls: None,
-                pages: Arc::new(Router { healthy }),
-                upgrades: None,
-                files: None,
-            };
-            tokio::spawn(listener.serve(shutdown));
-            let mut client = TcpStream::connect(address).await.unwrap();
-            client.write_all(request.as_bytes()).await.unwrap();
+    #[test]
+    fn those_who_hold_connections_and_ask_nothing_do_not_keep_others_out() {
+        runtime().block_on(async {
+            let (address, sources, stop) = serve(true).await;
+            let mut idle = Vec::new();
+            for _ in 0..crowd::MOST + 10 {
+                idle.push(TcpStream::connect(address).await.unwrap());
+            }
+            let answer = tell(address, "GET /healthz HTTP/1.0\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+            assert_eq!(idle[0].read(&mut [0]).await.unwrap(), 0, "it made room");
+            assert_eq!(lock(&sources).counts().displaced, 11);
+            // The youngest is still there.
+            let mut last = idle.pop().unwrap();
+            let request = b"GET /healthz HTTP/1.0\r\n\r\n";
+            last.write_all(request).await.unwrap();
             let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
+            last.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+            stop.stop();
+            stop.all_stopped().await;
+        });
+    }
+
+    fn ask(healthy: bool, request: &str) -> String {
+        runtime().block_on(async {
+            let (address, _, stop) = serve(healthy).await;
+            let answer = tell(address, request).await;
             stop.stop();
             stop.all_stopped().await;
             answer
         })
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    }
+
+    async fn serve(healthy: bool) -> (SocketAddr, Arc<Mutex<Sources>>, Stop) {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (stop, shutdown) = Stop::new();
+        let sources = Arc::<Mutex<Sources>>::default();
+        let listener = HttpListener {
+            name: "http".into(),
+            sockets: vec![socket],
+            tls: None,
+            pages: Arc::new(Router { healthy }),
+            upgrades: None,
+            files: None,
+            sources: Arc::clone(&sources),
+        };
+        tokio::spawn(listener.serve(shutdown));
+        (address, sources, stop)
+    }
+
+    async fn tell(address: SocketAddr, request: &str) -> String {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use crate::runtime::sources::Sources;
+use crate::runtime::sources::{HandshakeFailure, Place, Sources};
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::{LiveAcceptor, Ready};
 use crate::runtime::tls::{TlsInfo, begins_handshake, explained};
@@ -31,6 +31,8 @@ pub(crate) struct Accepted {
     pub(crate) stream: Stream,
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Option<TlsInfo>,
+    /// Of a WebSocket, which has been somebody's at the listener for HTTP, it is still to be taken.
+    pub(crate) place: Option<Place>,
 }
 
 /// Where accepted connections go, and whose runtime is to drive each.
@@ -55,16 +57,15 @@ pub(crate) fn accept(
             match socket.accept().await {
                 Ok((stream, peer)) => {
                     trouble = 0;
-                    let admitted = sources
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .connected(peer.ip(), Instant::now());
-                    if let Err(refused) = admitted {
-                        if refused.is_news {
-                            warn!(target: "SERVER", "Listener '{name}': connections from {} are closed: {}", peer.ip(), refused.reason);
+                    let place = match Place::take(&sources, peer.ip(), Instant::now()) {
+                        Ok(place) => place,
+                        Err(refused) => {
+                            if refused.is_news {
+                                warn!(target: "SERVER", "Listener '{name}': connections from {} are closed: {}", peer.ip(), refused.reason);
+                            }
+                            continue;
                         }
-                        continue;
-                    }
+                    };
                     let (worker, runtime) = placement.place();
                     let name = Arc::clone(&name);
                     let tls = tls
@@ -78,22 +79,21 @@ pub(crate) fn accept(
                     runtime.spawn(async move {
                         match secure(stream, tls.as_ref()).await {
                             Ok((stream, tls)) => {
-                                let new = Accepted { listener: name, stream, peer, tls };
+                                let place = Some(place);
+                                let new = Accepted { listener: name, stream, peer, tls, place };
                                 // Nobody there: the router is stopping.
                                 let _ = accepted.send((worker, new));
                             }
-                            // Whoever only looks whether somebody listens is no news.
-                            Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => {
-                                debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
-                            }
                             Err(reason) => {
-                                if tls.is_some() {
-                                    sources
-                                        .lock()
-                                        .unwrap_or_else(PoisonError::into_inner)
-                                        .handshake_failed();
+                                let failure = sources
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .handshake_failed(reason.kind(), Instant::now());
+                                if let HandshakeFailure::Told(end) = failure {
+                                    info!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}{end}");
+                                } else {
+                                    debug!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                                 }
-                                info!(target: "SERVER", "Listener '{name}': connection from {peer} failed: {reason}");
                             }
                         }
                     });

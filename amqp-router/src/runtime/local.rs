@@ -1,6 +1,7 @@
 //! Links of programs in this process.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -13,6 +14,7 @@ use crate::codec::{
 };
 use crate::control::links::Termini;
 use crate::control::table::DEFAULT_LINK_CAPACITY;
+use crate::policy::Grant;
 use crate::runtime::driver::{LocalRequest, ToWorker};
 use crate::worker::ConnectionId;
 
@@ -249,12 +251,23 @@ impl Sender {
 pub struct Receiver {
     program: Program,
     address: String,
-    ready: VecDeque<(u32, bool, Bytes)>,
+    ready: VecDeque<Ready>,
     partial: BytesMut,
+    /// Whom the message that is arriving is of: see [`Delivery::barred`].
+    barred: Option<Arc<Grant>>,
     /// Octets that a message may have.
     limit: usize,
     /// A delivery of more, of which further frames may come.
     refused: Option<u32>,
+}
+
+/// A message that is complete.
+#[derive(Debug)]
+struct Ready {
+    delivery: u32,
+    settled: bool,
+    payload: Bytes,
+    barred: Option<Arc<Grant>>,
 }
 
 /// A message that a [`Receiver`] got.
@@ -264,6 +277,8 @@ pub struct Receiver {
 pub struct Delivery {
     payload: Bytes,
     settlement: Option<Settlement>,
+    /// What policy has granted its sender, if that is not to close connections by management.
+    pub(crate) barred: Option<Arc<Grant>>,
 }
 
 #[derive(Debug)]
@@ -311,6 +326,7 @@ impl Receiver {
             address,
             ready: VecDeque::new(),
             partial: BytesMut::new(),
+            barred: None,
             limit: usize::MAX,
             refused: None,
         })
@@ -333,8 +349,8 @@ impl Receiver {
     /// The link or the router has ended.
     pub async fn recv(&mut self) -> Result<Delivery, LinkError> {
         loop {
-            if let Some((delivery, settled, payload)) = self.ready.pop_front() {
-                return Ok(self.hand_over(delivery, settled, payload));
+            if let Some(ready) = self.ready.pop_front() {
+                return Ok(self.hand_over(ready));
             }
             match self.program.event().await? {
                 LocalEvent::Transfer {
@@ -342,24 +358,36 @@ impl Receiver {
                     settled,
                     payload,
                     more,
+                    barred,
                     ..
                 } => {
                     if self.refuses(delivery, payload.len()) {
                         continue;
                     }
-                    if self.partial.is_empty() && !more {
-                        self.ready.push_back((delivery, settled, payload));
-                        continue;
+                    if barred.is_some() {
+                        self.barred = barred;
                     }
-                    self.partial.extend_from_slice(&payload);
+                    let whole = self.partial.is_empty() && !more;
+                    if !whole {
+                        self.partial.extend_from_slice(&payload);
+                    }
                     if !more {
-                        let whole = std::mem::take(&mut self.partial).freeze();
-                        self.ready.push_back((delivery, settled, whole));
+                        let payload = match whole {
+                            true => payload,
+                            false => std::mem::take(&mut self.partial).freeze(),
+                        };
+                        self.ready.push_back(Ready {
+                            delivery,
+                            settled,
+                            payload,
+                            barred: self.barred.take(),
+                        });
                     }
                 }
                 LocalEvent::Aborted { delivery, .. } if self.refused == Some(delivery) => {}
                 LocalEvent::Aborted { .. } => {
                     self.partial.clear();
+                    self.barred = None;
                     self.grant_one();
                 }
                 _ => {}
@@ -376,6 +404,7 @@ impl Receiver {
             return false;
         }
         self.partial = BytesMut::new();
+        self.barred = None;
         self.refused = Some(delivery);
         let text = format!("a message here has at most {} octets", self.limit);
         let error = AmqpError::new("amqp:link:message-size-exceeded", text);
@@ -390,12 +419,19 @@ impl Receiver {
         true
     }
 
-    fn hand_over(&self, delivery: u32, settled: bool, payload: Bytes) -> Delivery {
+    fn hand_over(&self, ready: Ready) -> Delivery {
+        let Ready {
+            delivery,
+            settled,
+            payload,
+            barred,
+        } = ready;
         if settled {
             self.grant_one();
             return Delivery {
                 payload,
                 settlement: None,
+                barred,
             };
         }
         let settlement = Settlement {
@@ -407,6 +443,7 @@ impl Receiver {
         Delivery {
             payload,
             settlement: Some(settlement),
+            barred,
         }
     }
 

@@ -1,5 +1,8 @@
 //! How a connection authenticates, step by step, beside its worker.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -105,7 +108,7 @@ impl Service {
         let tls = row.tls.clone();
         let authenticator = Arc::clone(authenticator);
         let response = Zeroizing::new(response.map(|r| r.to_vec()).unwrap_or_default());
-        let attempt = attempt(mechanism, &response);
+        let attempt = attempt(mechanism, &response, tls.as_ref());
         match Mechanism::from_name(mechanism) {
             Some(Mechanism::Scram(hash)) => {
                 match authenticator.challenge(hash, &response, tls.as_ref()) {

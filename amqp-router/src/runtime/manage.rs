@@ -2,6 +2,7 @@
 //! are about.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
@@ -12,6 +13,7 @@ use tracing::{debug, error, info};
 use crate::codec::{Error, Message, Value};
 use crate::management::agent::{self, Backend, Refusal, Subject};
 use crate::management::{Config, Entity, Schema, Unique};
+use crate::policy::Grant;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::{Level, Levels, Log, Module};
@@ -67,16 +69,15 @@ async fn receive(
                 continue;
             }
         };
+        let barred = delivery.barred.clone();
         delivery.accept();
         let answer = match agent::parse(&message) {
             Ok(None) => continue,
             Err(answer) => *answer,
             Ok(Some(request)) => {
                 let (reply, answer) = oneshot::channel();
-                let request = Request::Manage {
-                    request: Box::new(request),
-                    reply,
-                };
+                let asked = Box::new(Asked { request, barred });
+                let request = Request::Manage { asked, reply };
                 ask(requests, request)?;
                 answer.await.map_err(|_| LinkError::Stopped)?
             }
@@ -93,6 +94,14 @@ fn ask(requests: &WeakUnboundedSender<Request>, request: Request) -> Result<(), 
     requests.send(request).map_err(|_| LinkError::Stopped)
 }
 
+/// A request, and whose.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) request: agent::Request,
+    /// What policy has granted to whoever asks, if that is not to close connections.
+    pub(crate) barred: Option<Arc<Grant>>,
+}
+
 /// The router at one moment, for one request.
 pub(crate) struct Manager<'a> {
     pub(crate) service: &'a mut Service,
@@ -100,6 +109,8 @@ pub(crate) struct Manager<'a> {
     pub(crate) log: Option<&'a Log>,
     pub(crate) statuses: Vec<WorkerStatus>,
     pub(crate) myself: &'a WeakUnboundedSender<Request>,
+    /// See [`Asked`].
+    pub(crate) barred: Option<Arc<Grant>>,
 }
 
 impl Manager<'_> {

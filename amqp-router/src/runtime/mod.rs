@@ -44,6 +44,7 @@ mod stream;
 mod tcp;
 mod threads;
 pub(crate) mod tls;
+mod told;
 mod trace;
 mod unstalled;
 pub mod users;

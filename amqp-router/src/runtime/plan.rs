@@ -25,7 +25,7 @@ use crate::runtime::listen::ListenerTls;
 use crate::runtime::listener::{AddressFamily, BindAddress, port_number};
 use crate::runtime::log::{Levels, Module, Settings, TimeFormat};
 use crate::runtime::policies::{Governance, load_policy_dir};
-use crate::runtime::proxy::Proxy;
+use crate::runtime::proxy::{Protocol, Proxy};
 use crate::runtime::reconnect::Server;
 use crate::runtime::router::StartError;
 use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
@@ -530,6 +530,10 @@ pub(crate) fn proxy(entity: &Entity) -> Result<Proxy, Invalid> {
         name: entity.name().to_owned(),
         host: required("host")?.to_owned(),
         port,
+        protocol: match entity.text("protocol") {
+            Some("socks5") => Protocol::Socks5,
+            _ => Protocol::Http,
+        },
         login: entity
             .word("username")
             .map(|user| (user.to_owned(), password)),

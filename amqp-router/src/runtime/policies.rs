@@ -18,6 +18,8 @@ use crate::management::{Config, Entity, Invalid, Schema, read_json};
 use crate::policy::{Grant, Opening, Policies, PolicySettings, Vhost};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::service::{ConnectionRow, Service};
+use crate::runtime::told::Few;
+use crate::worker::Denial;
 
 /// Policies, and what has been granted.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ struct Granted {
     grant: Arc<Grant>,
     senders: u32,
     receivers: u32,
+    /// The log tells of what was denied.
+    told: Few,
 }
 
 impl Governance {
@@ -78,6 +82,7 @@ impl Governance {
             grant,
             senders: 0,
             receivers: 0,
+            told: Few::default(),
         };
         self.grants.insert(connection, granted);
     }
@@ -179,24 +184,27 @@ impl Service {
     /// Attaches a link, if policy has nothing against it.
     pub(crate) fn attach(&mut self, request: AttachRequest, now: Instant) {
         let (link, connection) = (request.link, request.connection);
-        if let Some(granted) = self.governance.grants.get(&connection) {
+        if let Some(granted) = self.governance.grants.get_mut(&connection) {
             let Granted {
                 grant,
                 senders,
                 receivers,
+                told,
             } = granted;
             if let Err(denial) = grant.attach(&request.attach, request.role, *senders, *receivers) {
                 let role = match denial.role {
                     Role::Sender => "sender",
                     Role::Receiver => "receiver",
                 };
-                info!(
-                    target: "POLICY",
-                    conn = connection, "DENY AMQP Attach {role} for user '{}', rhost '{}', vhost '{}' based on {denial}",
-                    grant.user.escape_debug(),
-                    grant.remote_host,
-                    grant.vhost.escape_debug(),
-                );
+                if let Some(end) = told.tell(now) {
+                    info!(
+                        target: "POLICY",
+                        conn = connection, "DENY AMQP Attach {role} for user '{}', rhost '{}', vhost '{}' based on {denial}{end}",
+                        grant.user.escape_debug(),
+                        grant.remote_host,
+                        grant.vhost.escape_debug(),
+                    );
+                }
                 self.governance.policies.count_link_denied();
                 return self.control.refuse(link, denial.error());
             }
@@ -205,6 +213,30 @@ impl Service {
         if self.control.has_link(&link) {
             self.governance.count(link, connection);
             self.log_attached(link);
+        }
+    }
+
+    /// Tells of what a worker has denied a connection.
+    pub(crate) fn log_denial(&mut self, denial: &Denial, now: Instant) {
+        let Denial {
+            id,
+            what,
+            grant,
+            reason,
+        } = denial;
+        // Of a connection that is gone, this may be the last that is heard.
+        let granted = self.governance.grants.get_mut(id);
+        let end = granted.map_or(Some(""), |granted| granted.told.tell(now));
+        if let Some(end) = end {
+            info!(
+                target: "POLICY",
+                conn = *id, "DENY {what} for user '{}', rhost '{}', vhost '{}' based on {reason}{end}",
+                grant.user.escape_debug(),
+                self.connections
+                    .get(id)
+                    .map_or(Ipv4Addr::UNSPECIFIED.into(), ConnectionRow::remote_host),
+                grant.vhost.escape_debug(),
+            );
         }
     }
 

@@ -95,7 +95,7 @@ pub(crate) async fn checked(config: Config) -> Result<Config, StartError> {
 
 /// Carries out a client's `RELOAD`.
 pub(crate) async fn on_request(
-    request: Box<agent::Request>,
+    request: agent::Request,
     source: Option<std::path::PathBuf>,
     control: UnboundedSender<Request>,
     reply: oneshot::Sender<Message>,
@@ -111,7 +111,7 @@ pub(crate) async fn on_request(
     }
     let outcome = outcome.map(|reloaded| reloaded.to_map());
     // An error means that the agent has ended: the router is stopping.
-    let _ = reply.send(agent::answer_with(*request, outcome));
+    let _ = reply.send(agent::answer_with(request, outcome));
 }
 
 async fn from_file(file: &Path, control: &UnboundedSender<Request>) -> Result<Reloaded, Refusal> {

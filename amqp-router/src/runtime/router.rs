@@ -17,14 +17,14 @@ use tracing::info;
 use crate::codec::Message;
 use crate::control::links::Control;
 use crate::control::table::AddressId;
-use crate::management::{self, Config, Invalid, agent};
+use crate::management::{self, Config, Invalid};
 use crate::mesh::Mesh;
 use crate::runtime::budget::MEGABYTE;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::Log;
-use crate::runtime::manage::{self, Manager, scope};
+use crate::runtime::manage::{self, Asked, Manager, scope};
 use crate::runtime::metrics::Figures;
 use crate::runtime::plan::{
     self, Planner, address_rule, auto_link, log_settings, time_format, treatment,
@@ -33,6 +33,7 @@ use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::scrapes::Overview;
 use crate::runtime::service::{Inputs, Service, Workers};
+use crate::runtime::sources::SourceLimits;
 use crate::runtime::threads::{Failures, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::Telemetry;
@@ -83,12 +84,12 @@ pub(crate) enum Request {
     },
     /// A client's request.
     Manage {
-        request: Box<agent::Request>,
+        asked: Box<Asked>,
         reply: oneshot::Sender<Message>,
     },
     /// The same, with what workers have reported for it.
     Answer {
-        request: Box<agent::Request>,
+        asked: Box<Asked>,
         statuses: Vec<WorkerStatus>,
         reply: oneshot::Sender<Message>,
     },
@@ -186,6 +187,12 @@ impl Router {
             let limit = limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
             let limit = limit.map(|n| n.saturating_mul(MEGABYTE));
             service.memory.set_limit(limit, Instant::now());
+            let most = config.singleton("policy").integer("maxConnectionsPerHost");
+            let most = most.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+            service.lock_sources().set_limits(SourceLimits {
+                all: most,
+                ..SourceLimits::default()
+            });
             let plane = ControlPlane {
                 service,
                 said: config.clone(),
@@ -437,18 +444,18 @@ impl ControlPlane {
             Request::Ping(reply) => {
                 let _ = reply.send(());
             }
-            Request::Manage { request, reply } if request.is_reload() => {
+            Request::Manage { asked, reply } if asked.request.is_reload() => {
                 if let Some(myself) = self.myself.upgrade() {
                     let source = self.config.source.clone();
-                    tokio::spawn(reload::on_request(request, source, myself, reply));
+                    tokio::spawn(reload::on_request(asked.request, source, myself, reply));
                 }
             }
-            Request::Manage { request, reply } => {
-                if !request.needs_figures() {
-                    return self.manage(*request, Vec::new(), reply);
+            Request::Manage { asked, reply } => {
+                if !asked.request.needs_figures() {
+                    return self.manage(*asked, Vec::new(), reply);
                 }
                 self.with_statuses(|statuses| Request::Answer {
-                    request,
+                    asked,
                     statuses,
                     reply,
                 });
@@ -471,10 +478,10 @@ impl ControlPlane {
                 let _ = reply.send(self.service.address_keys(&ids));
             }
             Request::Answer {
-                request,
+                asked,
                 statuses,
                 reply,
-            } => self.manage(*request, statuses, reply),
+            } => self.manage(*asked, statuses, reply),
             Request::Stop(_) | Request::Apply { .. } => {
                 unreachable!("the loop above takes them")
             }
@@ -518,16 +525,19 @@ impl ControlPlane {
             log: self.log.as_ref(),
             statuses,
             myself: &self.myself,
+            barred: None,
         }
     }
 
     fn manage(
         &mut self,
-        request: agent::Request,
+        asked: Asked,
         statuses: Vec<WorkerStatus>,
         reply: oneshot::Sender<Message>,
     ) {
-        let answer = self.manager(statuses).answer(request);
+        let mut manager = self.manager(statuses);
+        manager.barred = asked.barred;
+        let answer = manager.answer(asked.request);
         // An error means that the agent has ended: the router is stopping.
         let _ = reply.send(answer);
         self.service.send_commands();

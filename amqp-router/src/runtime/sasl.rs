@@ -358,12 +358,13 @@ fn external(response: &[u8], tls: Option<&TlsInfo>) -> Result<String, &'static s
 }
 
 /// Who tries to authenticate and how, for the log; never what is secret.
-pub(crate) fn attempt(mechanism: &str, response: &[u8]) -> String {
+pub(crate) fn attempt(mechanism: &str, response: &[u8], tls: Option<&TlsInfo>) -> String {
     let user = match Mechanism::from_name(mechanism) {
         Some(Mechanism::Plain) => plain_message(response).map(|(_, name, _)| name),
         Some(Mechanism::Scram(_)) => std::str::from_utf8(response)
             .ok()
             .and_then(|text| text.split(',').find_map(|part| part.strip_prefix("n="))),
+        Some(Mechanism::External) => tls.and_then(|tls| tls.user.as_deref()),
         _ => None,
     };
     let cut = |text: &str| -> String { text.chars().take(MAX_SHOWN).collect() };
@@ -416,13 +417,23 @@ mod tests {
 
     #[test]
     fn an_attempt_is_told_without_its_secret() {
-        assert_eq!(attempt("PLAIN", b"\0a\nb\0secret"), " as 'a\\nb' by PLAIN");
-        assert_eq!(attempt("PLAIN", b"secret"), " by PLAIN");
         assert_eq!(
-            attempt("SCRAM-SHA-256", b"n,,n=ann,r=x"),
+            attempt("PLAIN", b"\0a\nb\0secret", None),
+            " as 'a\\nb' by PLAIN"
+        );
+        assert_eq!(attempt("PLAIN", b"secret", None), " by PLAIN");
+        assert_eq!(
+            attempt("SCRAM-SHA-256", b"n,,n=ann,r=x", None),
             " as 'ann' by SCRAM-SHA-256"
         );
-        assert_eq!(attempt(&"x".repeat(99), b"secret").len(), 4 + MAX_SHOWN);
+        assert_eq!(
+            attempt("EXTERNAL", b"CN=bob", Some(&tls(Some("CN=ann")))),
+            " as 'CN=ann' by EXTERNAL"
+        );
+        assert_eq!(
+            attempt(&"x".repeat(99), b"secret", None).len(),
+            4 + MAX_SHOWN
+        );
     }
 
     #[test]

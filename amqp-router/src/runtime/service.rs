@@ -40,15 +40,14 @@ use crate::runtime::router::Request;
 use crate::runtime::sasl::{Authenticator, Mechanism};
 use crate::runtime::scrapes::Scrapes;
 use crate::runtime::shutdown::Stop;
-use crate::runtime::sources::{SourceCounts, Sources};
-use crate::runtime::stream::Stream;
+use crate::runtime::sources::{Place, SourceCounts, Sources};
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::{Heard, Telemetry};
 use crate::runtime::websocket::Upgrades;
 use crate::vanflow::RecordId;
-use crate::worker::{WorkerEvent, WorkerStatus};
+use crate::worker::{Fault, WorkerEvent, WorkerStatus};
 
 /// One worker, seen from outside its thread.
 #[derive(Clone, Debug)]
@@ -145,6 +144,8 @@ pub(crate) struct ConnectionRow {
     connector: Option<Arc<ConnectorState>>,
     /// The name of the listener that has accepted it.
     listener: Option<Arc<str>>,
+    /// Of a connection that a listener has accepted.
+    place: Option<Place>,
     /// What its listener or connector is in telemetry.
     pub(crate) record: Option<RecordId>,
     /// Octets written and read, as far as they have been told there.
@@ -304,6 +305,7 @@ impl Service {
             tls: plan.tls,
             pages,
             files: plan.files,
+            sources: Arc::clone(&self.sources),
             upgrades: plan.amqp.as_ref().map(|_| {
                 Arc::new(Upgrades {
                     listener: plan.name.as_str().into(),
@@ -361,10 +363,20 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
-        let by_web = matches!(new.stream, Stream::Web(_));
-        if by_web && !self.lock_sources().admits() {
-            return;
-        }
+        let place = match new.place {
+            Some(place) => Ok(place),
+            None => Place::of_web(&self.sources, new.peer.ip(), Instant::now()),
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(refused) => {
+                if refused.is_news {
+                    let (name, from) = (&new.listener, new.peer.ip());
+                    warn!(target: "SERVER", "Listener '{name}': connections from {from} are closed: {}", refused.reason);
+                }
+                return;
+            }
+        };
         if !self.governance.policies.socket_opened() {
             info!(target: "POLICY", "DENY Connection '{}' based on global connection count", new.peer);
             return;
@@ -383,6 +395,7 @@ impl Service {
             traced: None,
             connector: None,
             listener: Some(new.listener),
+            place: Some(place),
             record,
             octets: [0, 0],
         };
@@ -416,6 +429,7 @@ impl Service {
             traced: None,
             connector: Some(new.state),
             listener: None,
+            place: None,
             record,
             octets: [0, 0],
         };
@@ -426,7 +440,7 @@ impl Service {
                 Ok(grant) => peer.grant = Some(grant),
                 Err(denial) => {
                     warn!(target: "POLICY", conn = id, "The connection is dropped: {}", denial.0);
-                    return self.closed(id, Some(denial.0), false);
+                    return self.closed(id, Some(denial.0), None);
                 }
             }
         }
@@ -474,15 +488,12 @@ impl Service {
                     step,
                 } => self.authenticate(worker.index(), connection, id, step),
                 WorkerEvent::Opened(status) => self.opened(worker, status),
-                WorkerEvent::Closed {
-                    id,
-                    reason,
-                    is_news,
-                } => {
+                WorkerEvent::Closed { id, reason, fault } => {
                     self.control.closed(id, now);
-                    self.closed(id, reason, is_news);
+                    self.closed(id, reason, fault);
                 }
                 WorkerEvent::BadStream(bad) => self.tcp.note_bad_stream(&bad, now),
+                WorkerEvent::Denied(denial) => self.log_denial(&denial, now),
                 WorkerEvent::Flows(events) => self.telemetry.flows(events),
                 WorkerEvent::Octets { id, octets } => {
                     if let Some(row) = self.connections.get_mut(&id) {
@@ -690,6 +701,9 @@ impl Service {
         };
         let news = news_of(&status);
         info!(target: "ROUTER_CORE", conn = status.id, "{news}");
+        if let Some(place) = &mut row.place {
+            place.opened();
+        }
         if let Some(connector) = &row.connector {
             connector.opened(format!("[C{}] {news}", status.id), &status.properties);
         }
@@ -697,8 +711,8 @@ impl Service {
         row.status = Some(status);
     }
 
-    /// A connection is over; `is_news` if the log says so even where it never was open.
-    fn closed(&mut self, id: u64, reason: Option<String>, is_news: bool) {
+    /// A connection is over; because of a fault if the log says so even where it never was open.
+    fn closed(&mut self, id: u64, reason: Option<String>, fault: Option<Fault>) {
         let Some(row) = self.connections.remove(&id) else {
             return;
         };
@@ -709,7 +723,10 @@ impl Service {
         self.telemetry.closed(&row, others, text);
         if row.status.is_some() {
             info!(target: "ROUTER_CORE", conn = id, "Connection Closed: {} ({text})", row.host);
-        } else if is_news && row.connector.is_none() {
+        } else if let Some(fault) = fault
+            && row.connector.is_none()
+        {
+            self.lock_sources().opening_failed(fault);
             info!(target: "SERVER", conn = id, "Connection from {} failed: {text}", row.host);
         } else {
             debug!(target: "SERVER", conn = id, "Connection from {} ended before it was open: {text}", row.host);

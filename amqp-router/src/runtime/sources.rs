@@ -1,11 +1,16 @@
-//! What one source of connections may ask of the router: how fast it may connect, and how long it
-//! waits after it has failed to authenticate.
+//! What one source of connections may ask of the router: how fast it may connect, how many
+//! connections it may have, and how long it waits after it has failed to authenticate.
 //!
 //! What is remembered is bounded, whatever comes: a source is an IPv4 address or an IPv6 /64.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::told::{Few, Told};
+use crate::worker::Fault;
 
 /// Everything that is remembered of sources.
 #[derive(Debug, Default)]
@@ -13,11 +18,18 @@ pub(crate) struct Sources {
     sources: HashMap<IpAddr, Source>,
     /// PLAIN logins in progress.
     logins: HashMap<IpAddr, u32>,
+    /// Connections that there are.
+    present: HashMap<IpAddr, Present>,
+    limits: SourceLimits,
     counts: SourceCounts,
     /// When a refusal was last worth a log line.
-    told: Option<Instant>,
+    told: Told,
     /// The same of logins.
-    logins_told: Option<Instant>,
+    logins_told: Told,
+    /// Of handshakes that failed.
+    handshakes_told: Few,
+    /// Of sources that have as many connections as they may.
+    crowds_told: Told,
     /// Nobody may connect: the router has too little memory left.
     short_of_memory: bool,
 }
@@ -29,12 +41,24 @@ pub(crate) struct SourceCounts {
     pub(crate) connections_refused: u64,
     /// Connections that came while there was too little memory.
     pub(crate) refused_for_memory: u64,
+    /// Connections whose source had too many that were not open yet.
+    pub(crate) refused_strangers: u64,
+    /// Connections whose source had as many as it may.
+    pub(crate) refused_for_source: u64,
     /// Authentications that failed.
     pub(crate) logins_failed: u64,
     /// Authentications refused unheard: their source had too many in progress.
     pub(crate) logins_refused: u64,
     /// TLS handshakes that did.
     pub(crate) handshakes_failed: u64,
+    /// Connections whose peers were not ready in time, with TLS or with AMQP.
+    pub(crate) timed_out: u64,
+    /// Peers that began with what is no AMQP header.
+    pub(crate) bad_headers: u64,
+    /// Peers that broke the rules of AMQP before they had opened their connection.
+    pub(crate) bad_openings: u64,
+    /// Connections of HTTP listeners that made room for others.
+    pub(crate) displaced: u64,
 }
 
 #[derive(Debug)]
@@ -45,6 +69,110 @@ struct Source {
     seen: Instant,
 }
 
+/// How many connections a source may have at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceLimits {
+    /// Of those that have not opened, and so may not have authenticated.
+    pub(crate) strangers: u32,
+    /// In all; `None` is without limit.
+    pub(crate) all: Option<u32>,
+}
+
+impl Default for SourceLimits {
+    /// No source has more than half of the process's open files for nothing.
+    fn default() -> Self {
+        let files = open_files().map_or(MOST_STRANGERS, |files| files / 2);
+        Self {
+            strangers: files.clamp(1, MOST_STRANGERS),
+            all: None,
+        }
+    }
+}
+
+/// As many files as this process may have open, where the system tells.
+fn open_files() -> Option<u32> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let soft = line.split_whitespace().next()?.parse::<u64>().ok()?;
+    Some(u32::try_from(soft).unwrap_or(u32::MAX))
+}
+
+/// The connections of a source.
+#[derive(Clone, Copy, Debug, Default)]
+struct Present {
+    all: u32,
+    strangers: u32,
+}
+
+/// A connection's place among those of its source, which it has until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    sources: Arc<Mutex<Sources>>,
+    source: IpAddr,
+    stranger: bool,
+}
+
+impl Place {
+    /// Of somebody who has connected.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    pub(crate) fn take(
+        sources: &Arc<Mutex<Sources>>,
+        from: IpAddr,
+        now: Instant,
+    ) -> Result<Self, Refused> {
+        lock(sources).connected(from, now)?;
+        Self::beside_others(sources, from, now)
+    }
+
+    /// Of somebody whose WebSocket is a connection now.
+    ///
+    /// # Errors
+    /// The connection is to be closed.
+    pub(crate) fn of_web(
+        sources: &Arc<Mutex<Sources>>,
+        from: IpAddr,
+        now: Instant,
+    ) -> Result<Self, Refused> {
+        lock(sources).has_memory()?;
+        Self::beside_others(sources, from, now)
+    }
+
+    fn beside_others(
+        sources: &Arc<Mutex<Sources>>,
+        from: IpAddr,
+        now: Instant,
+    ) -> Result<Self, Refused> {
+        lock(sources).arrived(from, now)?;
+        Ok(Self {
+            sources: Arc::clone(sources),
+            source: from,
+            stranger: true,
+        })
+    }
+
+    /// It is open: whoever it is of is no stranger any more.
+    pub(crate) fn opened(&mut self) {
+        if std::mem::take(&mut self.stranger) {
+            lock(&self.sources).opened(self.source);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.opened();
+        lock(&self.sources).left(self.source);
+    }
+}
+
+fn lock(sources: &Mutex<Sources>) -> MutexGuard<'_, Sources> {
+    sources.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A connection that is not to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
@@ -53,20 +181,83 @@ pub(crate) struct Refused {
     pub(crate) is_news: bool,
 }
 
+/// What becomes of a TLS handshake that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandshakeFailure {
+    /// It is no failure: whoever only looks whether somebody listens goes away again.
+    None,
+    /// It is counted, and there is to be a line in the log that ends with this.
+    Told(&'static str),
+    /// There are too many for a line each.
+    Counted,
+}
+
 impl Sources {
     /// A source has connected.
     ///
     /// # Errors
     /// Too fast, or at a bad time: the connection is to be closed.
     pub(crate) fn connected(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
-        if self.short_of_memory {
-            self.counts.refused_for_memory += 1;
+        self.has_memory()?;
+        self.keeps_rate(from, now)
+    }
+
+    fn has_memory(&mut self) -> Result<(), Refused> {
+        match self.admits() {
+            true => Ok(()),
             // That it is so has been told.
-            return Err(Refused {
+            false => Err(Refused {
                 reason: SHORT_OF_MEMORY,
                 is_news: false,
-            });
+            }),
         }
+    }
+
+    /// How many connections each source may have from now on.
+    pub(crate) fn set_limits(&mut self, limits: SourceLimits) {
+        self.limits = limits;
+    }
+
+    fn arrived(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
+        let present = self.present.entry(network(from)).or_default();
+        let (count, reason) = if present.strangers >= self.limits.strangers {
+            (&mut self.counts.refused_strangers, TOO_MANY_STRANGERS)
+        } else if self.limits.all.is_some_and(|most| present.all >= most) {
+            (&mut self.counts.refused_for_source, TOO_MANY)
+        } else {
+            present.all += 1;
+            present.strangers += 1;
+            return Ok(());
+        };
+        *count += 1;
+        Err(Refused {
+            reason,
+            is_news: self.crowds_told.is_news(now),
+        })
+    }
+
+    fn opened(&mut self, from: IpAddr) {
+        if let Some(present) = self.present.get_mut(&network(from)) {
+            present.strangers -= 1;
+        }
+    }
+
+    fn left(&mut self, from: IpAddr) {
+        let from = network(from);
+        if let Some(present) = self.present.get_mut(&from) {
+            present.all -= 1;
+            if present.all == 0 {
+                self.present.remove(&from);
+            }
+        }
+    }
+
+    /// Whether a source that has connected has not come too fast. For those who are to be answered
+    /// also when memory is short.
+    ///
+    /// # Errors
+    /// It has: the connection is to be closed.
+    pub(crate) fn keeps_rate(&mut self, from: IpAddr, now: Instant) -> Result<(), Refused> {
         let source = self.source(from, now);
         if source.allowance >= 1.0 {
             source.allowance -= 1.0;
@@ -75,7 +266,7 @@ impl Sources {
         self.counts.connections_refused += 1;
         Err(Refused {
             reason: TOO_FAST,
-            is_news: is_news(&mut self.told, now),
+            is_news: self.told.is_news(now),
         })
     }
 
@@ -114,7 +305,7 @@ impl Sources {
         self.counts.logins_refused += 1;
         Err(Refused {
             reason: TOO_MANY_LOGINS,
-            is_news: is_news(&mut self.logins_told, now),
+            is_news: self.logins_told.is_news(now),
         })
     }
 
@@ -129,8 +320,36 @@ impl Sources {
     }
 
     /// A TLS handshake has failed.
-    pub(crate) fn handshake_failed(&mut self) {
-        self.counts.handshakes_failed += 1;
+    pub(crate) fn handshake_failed(
+        &mut self,
+        why: io::ErrorKind,
+        now: Instant,
+    ) -> HandshakeFailure {
+        match why {
+            io::ErrorKind::UnexpectedEof => return HandshakeFailure::None,
+            io::ErrorKind::TimedOut => self.counts.timed_out += 1,
+            _ => self.counts.handshakes_failed += 1,
+        }
+        match self.handshakes_told.tell(now) {
+            Some(end) => HandshakeFailure::Told(end),
+            None => HandshakeFailure::Counted,
+        }
+    }
+
+    /// A peer broke the rules before it had opened its connection.
+    pub(crate) fn opening_failed(&mut self, fault: Fault) {
+        let count = match fault {
+            Fault::Header => &mut self.counts.bad_headers,
+            Fault::TimedOut => &mut self.counts.timed_out,
+            Fault::Mechanism => &mut self.counts.logins_failed,
+            Fault::Other => &mut self.counts.bad_openings,
+        };
+        *count += 1;
+    }
+
+    /// A connection of an HTTP listener has made room for another.
+    pub(crate) fn displaced(&mut self) {
+        self.counts.displaced += 1;
     }
 
     pub(crate) fn counts(&self) -> SourceCounts {
@@ -166,16 +385,8 @@ impl Sources {
     }
 }
 
-/// True, and remembered, if nothing was told lately.
-fn is_news(told: &mut Option<Instant>, now: Instant) -> bool {
-    let is_news = told.is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
-    if is_news {
-        *told = Some(now);
-    }
-    is_news
-}
-
-fn network(from: IpAddr) -> IpAddr {
+/// The source that an address belongs to.
+pub(crate) fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
@@ -198,9 +409,12 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// Logins of one source that may wait for a processor or have one.
 const MAX_LOGINS: u32 = 32;
 const TOO_MANY_LOGINS: &str = "its source has too many logins in progress";
+/// Connections of one source that are not open yet, of a process that may have enough files.
+const MOST_STRANGERS: u32 = 2000;
+const TOO_MANY_STRANGERS: &str = "too many of its connections are not open yet";
+const TOO_MANY: &str = "it has as many connections as maxConnectionsPerHost of policy lets it";
 const TOO_FAST: &str = "it connects too fast";
 const SHORT_OF_MEMORY: &str = "the router is short of memory";
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +455,83 @@ mod tests {
         sources.login_began(ip("10.0.0.1"), now).unwrap();
         sources.login_ended(ip("10.0.0.2"));
         assert_eq!(sources.logins.len(), 1);
+    }
+
+    #[test]
+    fn failed_handshakes_are_counted_by_their_reason_and_looking_is_no_failure() {
+        let (mut sources, now) = (Sources::default(), Instant::now());
+        let looked = sources.handshake_failed(io::ErrorKind::UnexpectedEof, now);
+        assert_eq!(looked, HandshakeFailure::None);
+        let failed = sources.handshake_failed(io::ErrorKind::InvalidData, now);
+        assert_eq!(failed, HandshakeFailure::Told(""));
+        sources.handshake_failed(io::ErrorKind::TimedOut, now);
+        for fault in [
+            Fault::Header,
+            Fault::TimedOut,
+            Fault::Mechanism,
+            Fault::Other,
+            Fault::Other,
+        ] {
+            sources.opening_failed(fault);
+        }
+        let expected = SourceCounts {
+            handshakes_failed: 1,
+            timed_out: 2,
+            bad_headers: 1,
+            bad_openings: 2,
+            logins_failed: 1,
+            ..SourceCounts::default()
+        };
+        assert_eq!(sources.counts(), expected);
+    }
+
+    #[test]
+    fn a_source_has_only_so_many_connections_that_are_not_open() {
+        let (sources, now) = limited(2, None);
+        let take = |host: &str| Place::take(&sources, ip(host), now);
+        let mut first = take("10.0.0.1").unwrap();
+        let _second = take("10.0.0.1").unwrap();
+        let refused = take("10.0.0.1").unwrap_err();
+        assert_eq!(
+            (refused.reason, refused.is_news),
+            (TOO_MANY_STRANGERS, true)
+        );
+        assert!(!take("10.0.0.1").unwrap_err().is_news);
+        let _other = take("10.0.0.2").unwrap();
+        first.opened();
+        first.opened();
+        let third = take("10.0.0.1").unwrap();
+        take("10.0.0.1").unwrap_err();
+        drop((first, third));
+        let _fourth = Place::of_web(&sources, ip("10.0.0.1"), now).unwrap();
+        Place::of_web(&sources, ip("10.0.0.1"), now).unwrap_err();
+        assert_eq!(lock(&sources).counts().refused_strangers, 4);
+    }
+
+    #[test]
+    fn a_source_has_as_many_connections_as_it_may() {
+        let (sources, now) = limited(2, Some(3));
+        let take = || Place::take(&sources, ip("2001:db8::1"), now);
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            let mut place = take().unwrap();
+            place.opened();
+            places.push(place);
+        }
+        assert_eq!(take().unwrap_err().reason, TOO_MANY);
+        let neighbour = Place::take(&sources, ip("2001:db8::2"), now);
+        assert_eq!(neighbour.unwrap_err().reason, TOO_MANY, "the same /64");
+        places.pop();
+        places.push(take().unwrap());
+        assert_eq!(lock(&sources).counts().refused_for_source, 2);
+        drop(places);
+        assert!(lock(&sources).present.is_empty());
+    }
+
+    fn limited(strangers: u32, all: Option<u32>) -> (Arc<Mutex<Sources>>, Instant) {
+        let sources = Arc::<Mutex<Sources>>::default();
+        lock(&sources).set_limits(SourceLimits { strangers, all });
+        (sources, Instant::now())
     }
 
     #[test]

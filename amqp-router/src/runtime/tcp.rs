@@ -34,6 +34,7 @@ use crate::runtime::listener::BindAddress;
 use crate::runtime::service::Workers;
 use crate::runtime::sources::Sources;
 use crate::runtime::tls::TlsInfo;
+use crate::runtime::told::Told;
 use crate::runtime::vanflow::{TcpEntity, Telemetry};
 use crate::vanflow::RecordId;
 use crate::worker::tcp::{BadStream, BadStreamTo};
@@ -533,29 +534,9 @@ fn secured_by(tls: TlsInfo) -> Arc<TcpTls> {
     })
 }
 
-/// When the log last told of something that may come very often.
-#[derive(Debug, Default)]
-struct Told(Option<Instant>);
-
-impl Told {
-    /// Whether it is to be told now.
-    fn is_news(&mut self, now: Instant) -> bool {
-        let news = self
-            .0
-            .is_none_or(|told| now.duration_since(told) >= TELL_INTERVAL);
-        if news {
-            self.0 = Some(now);
-        }
-        news
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// How often the log tells of what may come very often.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a connection may be silent before its peer is asked whether it is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);

@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 use super::secret::Secret;
 use expiry::Expiry;
 pub(crate) use identity::{TlsInfo, UidFormat};
-use verify::PeerVerifier;
+use verify::{Noting, PeerVerifier};
 
 /// The attributes of an sslProfile that decide how its connections are secured.
 #[derive(Clone, Debug, Default)]
@@ -162,7 +162,7 @@ impl TlsProfile {
                 let verifier = verifier
                     .build()
                     .map_err(|error| self.fault("caCertFile", &error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
+                builder.with_client_cert_verifier(Arc::new(Noting(verifier)))
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
@@ -250,7 +250,8 @@ impl ClientCertificate {
     }
 }
 
-/// The error of a handshake, said so that an operator knows what to do where rustls would not.
+/// The error of a handshake, said so that an operator knows what to do where rustls would not. To
+/// be asked where the handshake failed, and at once: it knows whose certificate was rejected last.
 pub(crate) fn explained(error: io::Error) -> io::Error {
     let inner = error
         .get_ref()
@@ -259,6 +260,10 @@ pub(crate) fn explained(error: io::Error) -> io::Error {
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
             io::Error::new(error.kind(), "the peer does not speak TLS")
         }
+        Some(rustls::Error::InvalidCertificate(_)) => match verify::rejected() {
+            Some(whose) => io::Error::new(error.kind(), format!("{error}: {whose}")),
+            None => error,
+        },
         _ => error,
     }
 }

@@ -77,6 +77,7 @@ impl Upgrades {
             stream: Stream::Web(far),
             peer,
             tls,
+            place: None,
         };
         // Nobody there: the router is stopping.
         if self.accepted.send((worker, new)).is_ok()

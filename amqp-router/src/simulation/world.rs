@@ -495,7 +495,9 @@ impl World {
         }
         let now = self.now();
         match self.routers[number].hear(worker, event, now) {
-            None | Some(WorkerEvent::Flows(_) | WorkerEvent::Octets { .. }) => {}
+            None
+            | Some(WorkerEvent::Flows(_) | WorkerEvent::Octets { .. } | WorkerEvent::Denied(_)) => {
+            }
             Some(other) => unreachable!("nobody here is governed, local or TCP: {other:?}"),
         }
     }

@@ -11,7 +11,9 @@ use crate::codec::{
     FrameHeader, Performative, ProtocolHeader, Reader, Role, SaslChallenge, SaslCode, SaslFrame,
     SaslInit, SaslMechanisms, SaslOutcome, SaslResponse, Symbol, condition,
 };
-use crate::endpoint::{ClientChoice, ClientSasl, Config, Connection, Event, Opening, SaslPolicy};
+use crate::endpoint::{
+    ClientChoice, ClientSasl, Config, Connection, ConnectionError, Event, Opening, SaslPolicy,
+};
 
 fn sasl(frame: &SaslFrame) -> BytesMut {
     let mut bytes = BytesMut::new();
@@ -177,6 +179,10 @@ fn a_mechanism_that_is_not_offered_fails() {
             code: SaslCode::Auth,
             ..
         })]
+    ));
+    assert!(matches!(
+        raw.server.events.last(),
+        Some(Event::Closed { local: Some(ConnectionError::Mechanism(name)), .. }) if name == "PLAIN"
     ));
     expect_dropped(&mut raw);
 }

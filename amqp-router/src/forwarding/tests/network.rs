@@ -1,5 +1,8 @@
 //! Deliveries to and from other routers.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use bytes::BytesMut;
 
 use super::*;
@@ -227,7 +230,7 @@ fn a_governed_router_sends_to_its_targets_and_answers() {
     let reply = net.scene.forwarder.reply_address(answers);
     let grant = granted(&[("targets", "7")]);
     let limits = Limits {
-        grant: Some(grant),
+        grant: Some(Arc::clone(&grant)),
         ..Limits::default()
     };
     net.scene.forwarder.limit_incoming(trunk, limits);
@@ -244,6 +247,10 @@ fn a_governed_router_sends_to_its_targets_and_answers() {
         let said = net.scene.turn();
         assert!(said.iter().any(|line| line == expected), "{to}: {said:?}");
     }
+    assert_eq!(grant.counts.message_targets.load(Ordering::Relaxed), 2);
+    let denied = std::iter::from_fn(|| net.scene.forwarder.poll_denied());
+    let told: Vec<_> = denied.map(|one| (one.connection, one.reason)).collect();
+    assert_eq!(told, [(0, "target '8'".to_owned())], "once for the link");
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
         "listenerAddress" => within(entity, "value", 0, MAX),
         "policy" => {
             within(entity, "maxConnections", 0, MAX)?;
+            within(entity, "maxConnectionsPerHost", 0, MAX)?;
             within(entity, "maxMessageSize", 0, i64::MAX)
         }
         "vhost" => Vhost::read(|name| entity.get(name)).map(drop),

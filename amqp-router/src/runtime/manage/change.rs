@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::info;
+
 use super::Manager;
 use super::rows::show_closing;
 use crate::codec::{Error, Value};
@@ -55,7 +57,7 @@ impl Manager<'_> {
             "connection" => {
                 let id = updated.identity().parse().unwrap_or_default();
                 let is_closed = updated.text("adminStatus") == Some("deleted");
-                if is_closed && self.service.leads_to_router(id) {
+                if is_closed && (self.is_barred(id) || self.service.leads_to_router(id)) {
                     return Err(Refusal::forbidden(
                         "You are not allowed to perform this operation.",
                     ));
@@ -115,6 +117,21 @@ impl Manager<'_> {
             _ => self.config.replace(updated.clone()),
         }
         Ok(updated)
+    }
+
+    /// Whether policy keeps whoever asks from closing a connection, which the log is told.
+    fn is_barred(&self, connection: u64) -> bool {
+        let Some(grant) = &self.barred else {
+            return false;
+        };
+        info!(
+            target: "POLICY",
+            "DENY closing of connection {connection} by management for user '{}', rhost '{}', vhost '{}' based on allowAdminStatusUpdate",
+            grant.user.escape_debug(),
+            grant.remote_host,
+            grant.vhost.escape_debug(),
+        );
+        true
     }
 
     /// Takes an entity out of work.

@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::LazyConfigAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::targets::Targets;
-use super::{Told, lock, prepare, secured_by};
+use super::{lock, prepare, secured_by};
 use crate::adaptors::tcp::{Seat, TcpService, TcpTls};
 use crate::runtime::driver::{NewTcp, Socketed, ToWorker};
 use crate::runtime::listen::Placement;
 use crate::runtime::service::Workers;
-use crate::runtime::sources::Sources;
+use crate::runtime::sources::{HandshakeFailure, Sources};
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::LiveAcceptor;
 use crate::runtime::tls::{TlsInfo, explained};
+use crate::runtime::told::Told;
 use crate::worker::tcp::TcpClient;
 
 /// What the sockets of one listener share.
@@ -145,14 +146,7 @@ impl Acceptor {
                         let secured = new.map(|new| TcpClient { alpn, tls, ..new });
                         this.pass_on(worker, Socketed::Here(stream), secured);
                     }
-                    Err(error) => {
-                        let TcpService { name, counts, .. } = &*this.service;
-                        // Whoever only looks whether somebody listens has not failed.
-                        if error.kind() != io::ErrorKind::UnexpectedEof {
-                            counts.failed.fetch_add(1, Ordering::Relaxed);
-                        }
-                        debug!(target: "TCP_ADAPTOR", "tcpListener '{name}': TLS with {peer} failed: {error}");
-                    }
+                    Err(error) => this.failed(peer, &error),
                 }
             });
             return;
@@ -165,6 +159,23 @@ impl Acceptor {
             },
         };
         self.pass_on(worker, socket, self.client(peer, local, seat));
+    }
+
+    /// A client could not be secured.
+    fn failed(&self, peer: SocketAddr, error: &io::Error) {
+        let TcpService { name, counts, .. } = &*self.service;
+        let failure = lock(&self.sources).handshake_failed(error.kind(), Instant::now());
+        if failure != HandshakeFailure::None {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        match failure {
+            HandshakeFailure::Told(end) => {
+                info!(target: "TCP_ADAPTOR", "tcpListener '{name}': connection from {peer} failed: {error}{end}");
+            }
+            HandshakeFailure::None | HandshakeFailure::Counted => {
+                debug!(target: "TCP_ADAPTOR", "tcpListener '{name}': connection from {peer} failed: {error}");
+            }
+        }
     }
 
     /// A client that has been let in, and where it is to lead. None: the listener's last address

@@ -293,6 +293,40 @@ fn certificates_out_of_their_time_are_refused_at_both_ends() {
 }
 
 #[test]
+fn whose_certificate_is_rejected_is_told() {
+    let pki = Pki::new();
+    let good = TlsProfile::load(&pki.profile("good", &["localhost"])).unwrap();
+    let expired = pki.profile_of_years("expired", &["localhost"], -2..-1);
+    let expired = TlsProfile::load(&expired).unwrap();
+    let told = |server: &TlsProfile, client: &TlsProfile| {
+        let acceptor = server.acceptor(ClientCertificate::Required, &[]).unwrap();
+        let connector = client.connector(true, &[]).unwrap();
+        let (near, far) = tokio::io::duplex(65536);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let ends = async { tokio::join!(connector.connect(name, near), acceptor.accept(far)) };
+        let (client, server) = runtime.block_on(ends);
+        let text = |error: std::io::Error| explained(error).to_string();
+        (client.err().map(text), server.err().map(text))
+    };
+    let whose = "subject 'CN=expired,O=Trust\\\\, Me,C=US', issuer 'CN=authority'";
+    let (client, _) = told(&expired, &good);
+    let client = client.expect("an expired server");
+    assert!(
+        client.starts_with("invalid peer certificate: ") && client.ends_with(whose),
+        "{client}"
+    );
+    let (_, server) = told(&good, &expired);
+    let server = server.expect("an expired client");
+    assert!(
+        server.starts_with("invalid peer certificate: ") && server.ends_with(whose),
+        "{server}"
+    );
+}
+
+#[test]
 fn a_certificate_that_vouches_for_itself_is_nobody() {
     let pki = Pki::new();
     let good = TlsProfile::load(&pki.profile("good", &["localhost"])).unwrap();

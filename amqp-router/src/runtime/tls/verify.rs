@@ -1,5 +1,6 @@
-//! How a connector checks a server's certificate.
+//! How certificates are checked: a server's by a connector, a client's by a listener.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -9,8 +10,11 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+
+use super::identity::subject;
 
 /// Checks the chain always and the host name when asked to.
 ///
@@ -38,15 +42,14 @@ impl PeerVerifier {
     }
 }
 
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
+impl PeerVerifier {
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(
             &certificate,
@@ -59,6 +62,21 @@ impl ServerCertVerifier for PeerVerifier {
             verify_server_name(&certificate, server_name)
                 .or_else(|error| verify_common_name(end_entity, server_name).ok_or(error))?;
         }
+        Ok(())
+    }
+}
+
+impl ServerCertVerifier for PeerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verify(end_entity, intermediates, server_name, now)
+            .inspect_err(|_| note(end_entity))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -83,6 +101,78 @@ impl ServerCertVerifier for PeerVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// Checks clients as another verifier does, and notes whose certificate is rejected.
+#[derive(Debug)]
+pub(super) struct Noting(pub(super) Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Noting {
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now);
+        verified.inspect_err(|_| note(end_entity))
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+thread_local! {
+    /// Whose certificate was last rejected on this thread. A handshake fails where its certificate
+    /// is rejected, and rustls's error does not say whose it was.
+    static REJECTED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+fn note(certificate: &CertificateDer<'_>) {
+    let shown = |name: &X509Name<'_>| crate::policy::shown(&subject(name));
+    let names = X509Certificate::from_der(certificate).ok().map(|(_, it)| {
+        let (subject, issuer) = (shown(it.subject()), shown(it.issuer()));
+        format!("subject '{subject}', issuer '{issuer}'")
+    });
+    REJECTED.set(names);
+}
+
+/// The subject and the issuer of the certificate that a handshake has just failed with.
+pub(super) fn rejected() -> Option<String> {
+    REJECTED.take()
 }
 
 /// `Some` when the certificate has no subjectAltName and its only common name is the host.
