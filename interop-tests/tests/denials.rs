@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use interop_tests::raw::{
     AMQP, SASL, attach_dynamic, attach_receiver, attach_sender, begin, message, opened, sasl_init,
-    transfer_of,
+    transfer, transfer_of,
 };
 use interop_tests::{
     Certificates, Job, Peer, Router, RouterBuilder, Tls, ask, available, eventually, rows, skip,
@@ -342,6 +342,26 @@ fn router(certificates: &Certificates) -> RouterBuilder {
 }
 
 /// Says this and that, and waits after each for a performative, or for the end.
+/// What ends alone for an error does not go without a word.
+#[test]
+fn a_session_and_a_link_that_fail_leave_a_line_each() {
+    if !Router::is_ours_to_configure() {
+        return;
+    }
+    let router = RouterBuilder::plain().start();
+    let port = router.port("normal");
+    let no_such_handle = opened(&[&begin(0), &transfer(5, false)]);
+    let session = say(port, &[(no_such_handle, END)]);
+    let session_ended = "Session ended: amqp:session:unattached-handle";
+    is_told_once(&router, &["ROUTER_CORE (info) [C", session_ended]);
+
+    let attached = opened(&[&begin(0), &attach_sender(0, Some("nobody"))]);
+    let link = say(port, &[(attached, ATTACH), (transfer(0, false), DETACH)]);
+    let link_detached = ["[L", "Link detached: dir=in name=", "address=nobody (amqp:"];
+    is_told_once(&router, &link_detached);
+    drop((session, link));
+}
+
 fn say(port: u16, parts: &[(Vec<u8>, u8)]) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
@@ -380,7 +400,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Nothing that is waited for.
 const ANY: u8 = 0;
 const FLOW: u8 = 0x13;
+const ATTACH: u8 = 0x12;
 const DETACH: u8 = 0x16;
+const END: u8 = 0x17;
 const CLOSE: u8 = 0x18;
 const MECHANISMS: u8 = 0x40;
 const OUTCOME: u8 = 0x44;

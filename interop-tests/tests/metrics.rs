@@ -372,15 +372,13 @@ fn what_policy_and_limits_refuse_is_counted() {
     eventually("two are too many", || refused("limit") == 2.0);
     eventually("five are open", || connections() == 5.0);
     drop(crowd);
-    for _ in 0..20 {
-        for _ in 0..1000 {
+    // However fast this machine is: some come in the moments between two looks.
+    eventually("so many at once are too fast", || {
+        for _ in 0..3000 {
             drop(connect());
         }
-        if refused("rate") > 0.0 {
-            return;
-        }
-    }
-    panic!("20,000 connections at once are not too fast");
+        refused("rate") > 0.0
+    });
 }
 
 #[test]
