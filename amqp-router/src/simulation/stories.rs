@@ -180,14 +180,6 @@ impl World {
             .count()
     }
 
-    /// How many deliveries a receiver has settled.
-    pub(super) fn settled(&self, receiver: At) -> usize {
-        let copies = self.ledger.copies.iter();
-        copies
-            .filter(|copy| copy.receiver == receiver.number && copy.said.is_some())
-            .count()
-    }
-
     /// A receiver with an address of its own.
     pub(super) fn dynamic_receiver(&mut self, line: usize, credit: u32) -> At {
         let at = self.attach(line, &LinkWish::dynamic_receiver());

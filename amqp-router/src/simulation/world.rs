@@ -403,7 +403,7 @@ impl World {
         let moved = !failed && line.down.carry(out, at, &mut self.rng);
         let empty = out.is_empty();
         let is_over = router.hubs[line.hub].worker.is_finished(connection);
-        if !failed && !moved && !(empty && is_over) {
+        if !(failed || moved || empty && is_over) {
             return false;
         }
         let worker = router.worker(line.hub);

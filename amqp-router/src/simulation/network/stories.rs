@@ -77,34 +77,6 @@ fn a_message_of_more_frames_than_its_session_takes_crosses_a_network() {
     }
 }
 
-/// One that comes in pieces has a link of its own, and must not overtake what waits for the link
-/// that all share.
-#[test]
-fn a_message_in_pieces_does_not_overtake_the_one_before() {
-    let mut world = line(2, &Climate::calm());
-    let [sender, receiver] = ends(&mut world, 2048);
-    // So that there is a link for it.
-    world
-        .start(sender, "balanced/a", 2000, 2)
-        .expect("there is credit");
-    world.proceed(sender);
-    world.freeze(0, world.at + Duration::from_secs(2));
-    for _ in 0..12 {
-        // More than waits to be written, and than the shared link has credit for.
-        for _ in 0..15 {
-            world.start(sender, "balanced/a", 60_000, 1);
-        }
-        world.start(sender, "balanced/a", 100, 2);
-        world.proceed(sender);
-    }
-    world.pass(Duration::from_secs(3));
-    assert!(world.got(receiver) > 100, "{}", world.got(receiver));
-    while world.got(receiver) > world.settled(receiver) {
-        world.settle(receiver, DeliveryState::Accepted);
-    }
-    world.all_is_well();
-}
-
 #[test]
 fn a_request_is_answered_from_router_to_router_and_edge() {
     let mut world = World::network(3, 1, &Climate::calm(), StdRng::seed_from_u64(0));
