@@ -495,7 +495,7 @@ fn a_path_leads_through_edge_routers() {
             }]));
         })
     });
-    let _far = edges[1].start(&["recv", "far", "--timeout", "60"]);
+    let mut far = edges[1].start(&["recv", "far", "--timeout", "60"]);
     let remote = ["query", "router.address", "--where", "key=Mfar"];
     a.until(&[&remote[..], &["--where", "remoteHostRouters=B"]].concat());
     edges[0].until(&[
@@ -515,6 +515,8 @@ fn a_path_leads_through_edge_routers() {
     assert_eq!(edges[0].json(&["path", "far"])["paths"], from_edge);
     let here = path(json!([hop("E2", 0)]));
     assert_eq!(edges[1].json(&["path", "far"])["paths"], here);
+    far.kill().expect("it has waited all the time");
+    far.wait().expect("it ends");
 }
 
 #[test]

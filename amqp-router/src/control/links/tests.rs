@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods)] // any moment will do
+
 use super::*;
 use crate::codec::TargetNode;
 use crate::control::table::Slot;
