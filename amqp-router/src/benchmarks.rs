@@ -235,7 +235,7 @@ impl Forwarding {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: Default::default(),
+            network: None,
             tenant: None,
         };
         let forwarder = Forwarder::new(Settings {

@@ -355,6 +355,7 @@ impl Worker {
     pub(crate) fn command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Table(update) => self.forwarder.update_table(update),
+            Command::Identity(identity) => self.forwarder.set_identity(identity),
             Command::Accept {
                 link,
                 termini,

@@ -15,9 +15,10 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes a CA, a server for `localhost` and 127.0.0.1, and a client named `alice`; and two
-    /// servers that are not to be trusted there: `elsewhere` is one for another host, and
-    /// `expired` was one.
+    /// Makes a CA, a server for `localhost` and 127.0.0.1, and a client named `alice`; and some
+    /// that are not to be trusted: the server `elsewhere` is one for another host, `expired` was one
+    /// and `early` will be one, and `own` vouches for itself; so do the clients `late-alice`,
+    /// `early-alice` and `own-alice`.
     pub fn generate() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let files = Self { directory };
@@ -29,10 +30,22 @@ impl Certificates {
         let elsewhere = params("elsewhere", &there, ExtendedKeyUsagePurpose::ServerAuth);
         let mut expired = server();
         expired.not_after = date_time_ymd(2001, 1, 1);
-        files.issue("server", server(), &authority);
-        files.issue("alice", client, &authority);
         files.issue("elsewhere", elsewhere, &authority);
         files.issue("expired", expired, &authority);
+        let mut early = server();
+        early.not_before = date_time_ymd(2999, 1, 1);
+        early.not_after = date_time_ymd(3000, 1, 1);
+        files.vouch("own", server());
+        files.issue("server", server(), &authority);
+        let mut late = client.clone();
+        late.not_after = date_time_ymd(2001, 1, 1);
+        files.issue("late-alice", late, &authority);
+        let mut soon = client.clone();
+        (soon.not_before, soon.not_after) = (early.not_before, early.not_after);
+        files.issue("early", early, &authority);
+        files.issue("early-alice", soon, &authority);
+        files.vouch("own-alice", client.clone());
+        files.issue("alice", client, &authority);
         files
     }
 
@@ -52,18 +65,33 @@ impl Certificates {
 
     /// A client that knows the CA and can prove to be `alice`.
     pub fn alice(&self) -> Tls {
-        let (certificate, key) = (Some(self.path("alice.pem")), Some(self.path("alice.key")));
+        self.client("alice")
+    }
+
+    /// A client that knows the CA and shows this certificate.
+    pub fn client(&self, name: &str) -> Tls {
         Tls {
             ca: self.path("ca.pem"),
-            certificate,
-            key,
+            certificate: Some(self.path(&format!("{name}.pem"))),
+            key: Some(self.path(&format!("{name}.key"))),
         }
+    }
+
+    /// One that nobody vouches for but its owner.
+    fn vouch(&self, name: &str, of: CertificateParams) {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = of.self_signed(&key).expect("a certificate");
+        self.keep(name, &certificate.pem(), &key);
     }
 
     fn issue(&self, name: &str, of: CertificateParams, authority: &CertifiedIssuer<'_, KeyPair>) {
         let key = KeyPair::generate().expect("a key");
         let certificate = of.signed_by(&key, authority).expect("a certificate");
-        self.write(&format!("{name}.pem"), &certificate.pem());
+        self.keep(name, &certificate.pem(), &key);
+    }
+
+    fn keep(&self, name: &str, certificate: &str, key: &KeyPair) {
+        self.write(&format!("{name}.pem"), certificate);
         self.write(&format!("{name}.key"), &key.serialize_pem());
     }
 

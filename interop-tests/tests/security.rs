@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 clients!(messages_pass_over_tls);
 clients!(a_server_of_another_authority_is_not_trusted);
+clients!(a_server_whose_certificate_does_not_hold_is_not_trusted);
+clients!(a_client_certificate_that_does_not_hold_is_refused);
+clients!(tls_at_a_plain_port_is_refused);
 clients!(a_listener_that_requires_tls_refuses_plain_text);
 clients!(a_client_certificate_is_an_identity);
 clients!(external_without_a_certificate_is_refused);
@@ -39,6 +42,38 @@ fn a_server_of_another_authority_is_not_trusted(peer: Peer) {
     let others = Certificates::generate();
     let job = Job::connect().tls(others.nobody());
     let refused = peer.start_at(&secured.router, "tls", job).failure();
+    assert_eq!(refused["scope"], "transport", "{refused}");
+}
+
+fn a_server_whose_certificate_does_not_hold_is_not_trusted(peer: Peer) {
+    let Some(secured) = Secured::shared() else {
+        return;
+    };
+    for listener in UNTRUSTED {
+        let job = Job::connect().tls(secured.certificates.nobody());
+        let refused = peer.start_at(&secured.router, listener, job).failure();
+        assert_eq!(refused["scope"], "transport", "{listener}: {refused}");
+    }
+}
+
+fn a_client_certificate_that_does_not_hold_is_refused(peer: Peer) {
+    let Some(secured) = Secured::shared() else {
+        return;
+    };
+    for client in ["late-alice", "early-alice", "own-alice"] {
+        let tls = secured.certificates.client(client);
+        let job = Job::connect().tls(tls).sasl(Sasl::external());
+        let refused = peer.start_at(&secured.router, "external", job).failure();
+        assert_eq!(refused["scope"], "transport", "{client}: {refused}");
+    }
+}
+
+fn tls_at_a_plain_port_is_refused(peer: Peer) {
+    let Some(secured) = Secured::shared() else {
+        return;
+    };
+    let job = Job::connect().tls(secured.certificates.nobody());
+    let refused = peer.start_at(&secured.router, "plain", job).failure();
     assert_eq!(refused["scope"], "transport", "{refused}");
 }
 
@@ -118,12 +153,14 @@ impl Secured {
         let certificates = Certificates::generate();
         let users = TempDir::new().expect("a temporary directory");
         let sasl = write_user(users.path(), USER, PASSWORD);
-        let profile = json!({
-            "name": "server",
-            "certFile": certificates.path("server.pem"),
-            "privateKeyFile": certificates.path("server.key"),
-            "caCertFile": certificates.path("ca.pem"),
-        });
+        let profile = |name: &str| {
+            json!({
+                "name": name,
+                "certFile": certificates.path(&format!("{name}.pem")),
+                "privateKeyFile": certificates.path(&format!("{name}.key")),
+                "caCertFile": certificates.path("ca.pem"),
+            })
+        };
         let tls =
             json!({"sslProfile": "server", "requireSsl": true, "saslMechanisms": "ANONYMOUS"});
         let external = json!({
@@ -133,9 +170,16 @@ impl Secured {
             "authenticatePeer": true,
         });
         let plain = json!({"saslMechanisms": "PLAIN", "authenticatePeer": true});
-        let router = RouterBuilder::new()
+        let mut router = RouterBuilder::new();
+        for name in UNTRUSTED {
+            let listener = json!({"sslProfile": name, "requireSsl": true});
+            router = router
+                .entity("sslProfile", profile(name))
+                .listener(name, listener);
+        }
+        let router = router
             .router(json!({"saslConfigDir": sasl}))
-            .entity("sslProfile", profile)
+            .entity("sslProfile", profile("server"))
             .listener("tls", tls)
             .listener("external", external)
             .listener("plain", plain)
@@ -148,5 +192,7 @@ impl Secured {
     }
 }
 
+/// Servers whose certificates are not valid any more, not yet, or nobody else's word.
+const UNTRUSTED: [&str; 3] = ["expired", "early", "own"];
 const USER: &str = "alice";
 const PASSWORD: &str = "correct horse battery";

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// The longest address that a link or a message may name, in bytes.
 pub(crate) const MAX_ADDRESS_LEN: usize = 2048;
@@ -102,30 +102,8 @@ impl Borrow<str> for AddressKey {
 pub(crate) struct Identity {
     pub(crate) id: String,
     pub(crate) edge: bool,
-    pub(crate) network: NetworkId,
+    pub(crate) network: Option<String>,
     pub(crate) tenant: Option<String>,
-}
-
-/// The network that this router belongs to, if it has a name; whoever shares it sees it change.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NetworkId(Arc<RwLock<Option<Box<str>>>>);
-
-impl NetworkId {
-    pub(crate) fn set(&self, name: Option<&str>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = name.map(Into::into);
-    }
-
-    fn with<T>(&self, take: impl FnOnce(Option<&str>) -> T) -> T {
-        take((self.0.read().unwrap_or_else(PoisonError::into_inner)).as_deref())
-    }
-}
-
-impl From<Option<&str>> for NetworkId {
-    fn from(name: Option<&str>) -> Self {
-        let id = Self::default();
-        id.set(name);
-        id
-    }
 }
 
 impl Identity {
@@ -161,14 +139,14 @@ impl Identity {
             .map(|t| format!("{t}/"))
             .unwrap_or_default();
         let id = &self.id;
-        self.network.with(|network| match (self.edge, network) {
+        match (self.edge, &self.network) {
             (false, None) => format!("amqp:/_topo/{AREA}/{id}/{tenant}temp.{discriminator}"),
             (true, None) => format!("amqp:/_edge/{id}/{tenant}temp.{discriminator}"),
             (false, Some(net)) => {
                 format!("amqp:/_xtopo/{net}/{AREA}/{id}/{tenant}temp.{discriminator}")
             }
             (true, Some(net)) => format!("amqp:/_xedge/{net}/{id}/{tenant}temp.{discriminator}"),
-        })
+        }
     }
 
     /// A new address for a sender that asked for a dynamic target.
@@ -199,8 +177,7 @@ impl Identity {
     }
 
     fn is_foreign(&self, network: &str) -> bool {
-        let differs = |mine: Option<&str>| mine.is_some_and(|mine| mine != network);
-        network != "0" && self.network.with(differs)
+        network != "0" && self.network.as_deref().is_some_and(|mine| mine != network)
     }
 
     fn foreign(&self, network: &str) -> AddressKey {
@@ -255,7 +232,7 @@ mod tests {
         Identity {
             id: "R1".into(),
             edge: false,
-            network: NetworkId::default(),
+            network: None,
             tenant: None,
         }
     }
@@ -335,7 +312,7 @@ mod tests {
     #[test]
     fn another_network_is_a_key_of_its_own() {
         let here = Identity {
-            network: Some("here").into(),
+            network: Some("here".into()),
             ..interior()
         };
         keys(
@@ -349,23 +326,6 @@ mod tests {
     }
 
     #[test]
-    fn a_network_gets_and_changes_its_name_while_the_router_works() {
-        let identity = interior();
-        let shared = identity.clone();
-        identity.network.set(Some("here"));
-        keys(&shared, &[("_xtopo/there/0/R1/x", "Nthere")]);
-        let source = shared.dynamic_source("abc");
-        assert_eq!(source, "amqp:/_xtopo/here/0/R1/temp.abc");
-        identity.network.set(Some("there"));
-        keys(
-            &shared,
-            &[("_xtopo/there/0/R1/x", "Lx"), (&source, "Nhere")],
-        );
-        identity.network.set(None);
-        assert_eq!(shared.dynamic_source("abc"), "amqp:/_topo/0/R1/temp.abc");
-    }
-
-    #[test]
     fn a_dynamic_source_leads_back_to_this_router() {
         for identity in [
             interior(),
@@ -374,11 +334,11 @@ mod tests {
                 ..interior()
             },
             Identity {
-                network: Some("n").into(),
+                network: Some("n".into()),
                 ..interior()
             },
             Identity {
-                network: Some("n").into(),
+                network: Some("n".into()),
                 edge: true,
                 ..interior()
             },

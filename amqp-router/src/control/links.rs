@@ -104,6 +104,8 @@ pub(crate) enum Recipient {
 pub(crate) enum Command {
     /// Replace a row of the forwarding table.
     Table(TableUpdate),
+    /// What the router must know of itself has changed.
+    Identity(Arc<Identity>),
     /// The link may be: answer its attach with these termini.
     Accept {
         link: LinkRef,
@@ -231,8 +233,15 @@ impl Control {
         }
     }
 
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
+    /// The network that this router belongs to has this name from now on.
+    pub(crate) fn name_network(&mut self, name: Option<String>) {
+        let identity = Arc::make_mut(&mut self.identity);
+        identity.network = name;
+        if let Some(network) = &mut self.network {
+            network.identity = Arc::clone(&self.identity);
+        }
+        let command = Command::Identity(Arc::clone(&self.identity));
+        self.commands.push_back((Recipient::Everyone, command));
     }
 
     /// The next command, and whom it is for.

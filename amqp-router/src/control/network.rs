@@ -62,7 +62,7 @@ pub(crate) struct Opened {
 /// The network, seen from this router.
 #[derive(Debug)]
 pub(super) struct Network {
-    identity: Arc<Identity>,
+    pub(super) identity: Arc<Identity>,
     /// `0/<id>`.
     me: Arc<str>,
     mesh: Mesh,

@@ -172,7 +172,7 @@ mod tests {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: Default::default(),
+            network: None,
             tenant: None,
         };
         Control::new(Arc::new(identity), Treatment::Balanced, [0; 32])

@@ -143,6 +143,17 @@ impl Forwarder {
         self.mail.pop_front()
     }
 
+    /// What the router must know of itself has changed, and with it what addresses mean.
+    pub(crate) fn set_identity(&mut self, identity: Arc<Identity>) {
+        self.settings.identity = identity;
+        for (_, incoming) in self.incoming.iter_mut() {
+            incoming.last_to = None;
+            if let Some(course) = &mut incoming.course {
+                course.address = None;
+            }
+        }
+    }
+
     /// Whether this is an edge router.
     pub(crate) fn is_edge(&self) -> bool {
         self.settings.identity.edge

@@ -79,7 +79,7 @@ mod tests {
             let identity = Identity {
                 id: "R".into(),
                 edge: false,
-                network: Default::default(),
+                network: None,
                 tenant,
             };
             let replies = Replies::new([7; 16]);

@@ -220,7 +220,7 @@ impl Scene {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: Default::default(),
+            network: None,
             tenant: None,
         };
         let settings = Settings {

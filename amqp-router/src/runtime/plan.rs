@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
         Identity {
             id: router.word("id").unwrap_or_default().to_owned(),
             edge: router.text("mode") == Some("edge"),
-            network: network.word("networkId").into(),
+            network: network.word("networkId").map(str::to_owned),
             tenant: network.word("tenantId").map(str::to_owned),
         }
     }

@@ -72,7 +72,7 @@ impl Router {
         let identity = Arc::new(Identity {
             id: name(number),
             edge: is_edge,
-            network: Default::default(),
+            network: None,
             tenant: None,
         });
         let seed = [number as u8; 32];

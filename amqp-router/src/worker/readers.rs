@@ -109,7 +109,7 @@ mod tests {
             identity: Arc::new(Identity {
                 id: "R".into(),
                 edge: false,
-                network: Default::default(),
+                network: None,
                 tenant: None,
             }),
             default_treatment: Treatment::Balanced,

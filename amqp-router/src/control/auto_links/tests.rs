@@ -20,7 +20,7 @@ impl Scene {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: Default::default(),
+            network: None,
             tenant: None,
         };
         Self {

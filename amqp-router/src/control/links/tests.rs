@@ -8,7 +8,7 @@ fn control() -> Control {
     let identity = Identity {
         id: "R".into(),
         edge: false,
-        network: Default::default(),
+        network: None,
         tenant: None,
     };
     Control::new(Arc::new(identity), Treatment::Balanced, [0; 32])
@@ -16,7 +16,10 @@ fn control() -> Control {
 
 /// What a client is told of the terminus that it has asked this router for.
 fn answered(attach: Attach) -> Termini {
-    let mut control = control();
+    answered_by(&mut control(), attach)
+}
+
+fn answered_by(control: &mut Control, attach: Attach) -> Termini {
     let direction = match attach.role {
         Role::Sender => Direction::Incoming,
         Role::Receiver => Direction::Outgoing,
@@ -101,4 +104,36 @@ fn a_terminus_of_the_usual_kind_is_answered_as_it_is() {
         ..Attach::default()
     };
     assert_eq!(answered(attach).source, Some(source));
+}
+
+#[test]
+fn a_network_gets_and_changes_its_name_while_the_router_works() {
+    let mut control = control();
+    for (name, foreign) in [
+        (Some("here"), "Nthere"),
+        (Some("there"), "Lx"),
+        (None, "Lx"),
+    ] {
+        control.name_network(name.map(str::to_owned));
+        let told = control.poll_command();
+        let Some((Recipient::Everyone, Command::Identity(told))) = told else {
+            panic!("workers must know: {told:?}")
+        };
+        let attach = Attach {
+            role: Role::Receiver,
+            source: Some(Source {
+                dynamic: true,
+                ..Source::default()
+            }),
+            target: Some(TargetNode::default().into()),
+            ..Attach::default()
+        };
+        let source = answered_by(&mut control, attach).source.expect("a source");
+        let address = source.address.expect("it is made");
+        let expected = name.map_or("amqp:/_topo/0/R/temp.".to_owned(), |name| {
+            format!("amqp:/_xtopo/{name}/0/R/temp.")
+        });
+        assert!(address.starts_with(&expected), "{address}");
+        assert_eq!(told.key("_xtopo/there/0/R/x").as_str(), foreign);
+    }
 }

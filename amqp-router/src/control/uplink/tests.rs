@@ -40,7 +40,7 @@ fn control(id: &str, edge: bool) -> Control {
     let identity = Identity {
         id: id.into(),
         edge,
-        network: Default::default(),
+        network: None,
         tenant: None,
     };
     let mut control = Control::new(Arc::new(identity), Treatment::Balanced, seed);

@@ -100,8 +100,8 @@ impl Manager<'_> {
                 self.config.replace(updated.clone());
             }
             "network" => {
-                let network = &self.service.control.identity().network;
-                network.set(updated.word("networkId"));
+                let name = updated.word("networkId").map(str::to_owned);
+                self.service.control.name_network(name);
                 self.config.replace(updated.clone());
             }
             "proxyProfile" => {
