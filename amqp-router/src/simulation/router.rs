@@ -75,7 +75,14 @@ impl Router {
             network: None,
             tenant: None,
         });
-        let seed = [number as u8; 32];
+        // Its names for dynamic nodes are others when it has been started again.
+        let mut seed = [number as u8; 32];
+        let started = match place {
+            Place::Alone => 0,
+            Place::Interior { instance } => instance,
+            Place::Edge { started } => started,
+        };
+        seed[..8].copy_from_slice(&started.to_le_bytes());
         let mut control = Control::new(Arc::clone(&identity), Treatment::Balanced, seed);
         match place {
             Place::Alone => {}
