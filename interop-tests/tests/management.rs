@@ -1,7 +1,8 @@
 //! `$management` as Proton sees it: names of attributes and types of values.
 
 use interop_tests::{
-    Job, Peer, Request, Router, Running, available, clients, eventually, fields, rows,
+    Job, Peer, Request, Router, RouterBuilder, Running, available, clients, eventually, fields,
+    rows,
 };
 use serde_json::{Map, Value, json};
 
@@ -201,6 +202,20 @@ fn the_metrics_row_counts() {
         check(&rows[0], &counts, Value::is_i64);
         assert!(rows[0]["connectionCount"].as_i64() >= Some(1));
     });
+}
+
+#[test]
+fn the_answers_of_the_agent_are_not_counted_as_clients_messages() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let router = RouterBuilder::plain().start();
+    let count = |of: &str| rows(&router, "routerMetrics")[0][of].as_i64();
+    let before = count("deliveriesIngress").expect("a count");
+    assert_eq!(count("deliveriesIngress"), Some(before + 1), "a request");
+    // Only the answers leave by clients' links; requests end in the router.
+    let before = count("deliveriesEgress").expect("a count");
+    assert_eq!(count("deliveriesEgress"), Some(before + 1), "an answer");
 }
 
 #[test]

@@ -214,21 +214,29 @@ pub(crate) struct WorkerCounts {
     pub(crate) egress: u64,
     pub(crate) transit: u64,
     pub(crate) containers: PartyCounts,
+    pub(crate) programs: PartyCounts,
     pub(crate) waits: Waits,
 }
 
 impl WorkerCounts {
-    /// What programs in this process send and receive is not the network's.
     #[inline]
     pub(super) fn came(&mut self, from: Party) {
-        self.ingress += u64::from(from != Party::Program);
-        self.containers.ingress += u64::from(from == Party::Container);
+        self.ingress += 1;
+        match from {
+            Party::Any => {}
+            Party::Container => self.containers.ingress += 1,
+            Party::Program => self.programs.ingress += 1,
+        }
     }
 
     #[inline]
     pub(super) fn went(&mut self, to: Party) {
-        self.egress += u64::from(to != Party::Program);
-        self.containers.egress += u64::from(to == Party::Container);
+        self.egress += 1;
+        match to {
+            Party::Any => {}
+            Party::Container => self.containers.egress += 1,
+            Party::Program => self.programs.egress += 1,
+        }
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -238,6 +246,7 @@ impl WorkerCounts {
         self.egress += other.egress;
         self.transit += other.transit;
         self.containers.add(&other.containers);
+        self.programs.add(&other.programs);
         self.waits.connect.add(&other.waits.connect);
         self.waits.first_octet.add(&other.waits.first_octet);
         self.waits.http_answer.add(&other.waits.http_answer);

@@ -240,8 +240,13 @@ impl Manager<'_> {
             "uptimeSeconds",
             seconds(Instant::now(), self.service.started),
         );
-        entity.set("deliveriesIngress", integer(counts.ingress));
-        entity.set("deliveriesEgress", integer(counts.egress));
+        // What programs in this process send and receive is not the network's, as for addresses.
+        let (ingress, egress) = (counts.ingress, counts.egress);
+        entity.set(
+            "deliveriesIngress",
+            integer(ingress - counts.programs.ingress),
+        );
+        entity.set("deliveriesEgress", integer(egress - counts.programs.egress));
         entity.set("deliveriesTransit", integer(counts.transit));
         for (attribute, count) in [
             ("deliveriesIngressRouteContainer", counts.containers.ingress),
