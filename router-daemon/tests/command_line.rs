@@ -225,8 +225,8 @@ fn what_the_log_cannot_do_is_found_before_the_start() {
             "the attribute 'enable': 'loud' is not a",
         ),
         (
-            "router {\n timestampFormat: %Q\n}\n",
-            "router: timestampFormat '%Q': ",
+            "router {\n timestampFormat: %!\n}\n",
+            "router: timestampFormat '%!': ",
         ),
     ] {
         fs::write(&file, section).unwrap();
