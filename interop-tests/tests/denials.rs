@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use interop_tests::raw::{
-    AMQP, SASL, attach_dynamic, attach_receiver, attach_sender, begin, message, opened, sasl_init,
-    transfer, transfer_of,
+    self, AMQP, SASL, attach_dynamic, attach_receiver, attach_sender, begin, frame, message,
+    opened, sasl_init, transfer, transfer_of,
 };
 use interop_tests::{
     Certificates, Job, Peer, Router, RouterBuilder, Tls, ask, available, eventually, rows, skip,
@@ -360,6 +360,22 @@ fn a_session_and_a_link_that_fail_leave_a_line_each() {
     let link_detached = ["[L", "Link detached: dir=in name=", "address=nobody (amqp:"];
     is_told_once(&router, &link_detached);
     drop((session, link));
+
+    // Who does nothing else does not fill the log.
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.write_all(&opened(&[])).expect("it is taken");
+    let failing = [begin(0), transfer(5, false), frame(0, raw::END)].concat();
+    for _ in 0..300 {
+        stream.write_all(&failing).expect("it is taken");
+    }
+    let marker = "more of these are only counted";
+    is_told_once(&router, &[session_ended, marker]);
+    drop(stream);
+    let log = || router.log();
+    eventually("it is gone", || log().contains("(the peer went away)"));
+    let log = log();
+    let last = log.lines().rfind(|line| line.contains(session_ended));
+    assert!(last.is_some_and(|line| line.contains(marker)), "{log}");
 }
 
 fn say(port: u16, parts: &[(Vec<u8>, u8)]) -> TcpStream {

@@ -1,9 +1,13 @@
-//! What the log says of links that come and go.
+//! What the log says of links that come and go, and of sessions that fail.
+
+use std::time::Instant;
 
 use tracing::{Level, debug, enabled, info};
 
+use crate::codec::Error;
 use crate::control::links::{Link, Loss};
 use crate::control::table::{Direction, LinkRef};
+use crate::policy::shown;
 use crate::runtime::service::Service;
 
 impl Service {
@@ -18,13 +22,12 @@ impl Service {
     }
 
     /// The end of one link alone, for a reason, is news; others go with what is told anyway.
-    pub(super) fn log_detached(&self, link: LinkRef, loss: &Loss, closed: bool) {
+    pub(super) fn log_detached(&mut self, link: LinkRef, loss: &Loss, closed: bool, now: Instant) {
         let error = match loss {
-            Loss::Detached(error) => error.as_ref(),
+            Loss::Detached(error) => error.as_ref().filter(|_| closed),
             Loss::Connection => None,
         };
-        let is_news = closed && error.is_some();
-        if !is_news && !enabled!(target: "ROUTER_CORE", Level::DEBUG) {
+        if error.is_none() && !enabled!(target: "ROUTER_CORE", Level::DEBUG) {
             return;
         }
         let Some(link) = self.control.filed(link) else {
@@ -32,11 +35,30 @@ impl Service {
         };
         let (conn, id) = (link.connection, link.id);
         let text = self.described(link);
-        match error.filter(|_| is_news) {
-            Some(error) => {
-                info!(target: "ROUTER_CORE", conn, link = id, "Link detached: {text} ({error})");
+        let end = error.and_then(|_| self.tell_fault(conn, now));
+        match (error, end) {
+            (Some(error), Some(end)) => {
+                let error = shown(&error.to_string());
+                info!(target: "ROUTER_CORE", conn, link = id, "Link detached: {text} ({error}){end}");
             }
-            None => debug!(target: "ROUTER_CORE", conn, link = id, "Link detached: {text}"),
+            _ => debug!(target: "ROUTER_CORE", conn, link = id, "Link detached: {text}"),
+        }
+    }
+
+    pub(super) fn log_session_failed(&mut self, conn: u64, error: &Error, now: Instant) {
+        if let Some(end) = self.tell_fault(conn, now) {
+            let error = shown(&error.to_string());
+            info!(target: "ROUTER_CORE", conn, "Session ended: {error}{end}");
+        }
+    }
+
+    /// What a line of one more fault of a connection ends with; a peer that does nothing else must
+    /// not fill the log.
+    fn tell_fault(&mut self, connection: u64, now: Instant) -> Option<&'static str> {
+        match self.connections.get_mut(&connection) {
+            Some(row) => row.faults_told.tell(now),
+            // A program in this process.
+            None => Some(""),
         }
     }
 

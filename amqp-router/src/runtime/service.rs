@@ -44,6 +44,7 @@ use crate::runtime::sources::{Place, SourceCounts, Sources};
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::tls::live::Profiles;
+use crate::runtime::told::Few;
 use crate::runtime::vanflow::{Heard, Telemetry};
 use crate::runtime::websocket::Upgrades;
 use crate::vanflow::RecordId;
@@ -150,6 +151,8 @@ pub(crate) struct ConnectionRow {
     pub(crate) record: Option<RecordId>,
     /// Octets written and read, as far as they have been told there.
     pub(crate) octets: [u64; 2],
+    /// The log tells of its sessions and links that fail.
+    pub(super) faults_told: Few,
 }
 
 /// The control plane of a running router, and the hands it works with.
@@ -398,6 +401,7 @@ impl Service {
             place: Some(place),
             record,
             octets: [0, 0],
+            faults_told: Few::default(),
         };
         self.connections.insert(id, row);
         let peer = peer_info(host, true, new.tls.as_ref());
@@ -432,6 +436,7 @@ impl Service {
             place: None,
             record,
             octets: [0, 0],
+            faults_told: Few::default(),
         };
         self.connections.insert(id, row);
         let mut peer = peer_info(new.host, false, new.tls.as_ref());
@@ -469,12 +474,12 @@ impl Service {
                 }
                 WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
                 WorkerEvent::Detached { link, loss, closed } => {
-                    self.log_detached(link, &loss, closed);
+                    self.log_detached(link, &loss, closed, now);
                     self.governance.detached(link);
                     self.control.detached(link, &loss, now);
                 }
                 WorkerEvent::SessionFailed { id, error } => {
-                    info!(target: "ROUTER_CORE", conn = id, "Session ended: {error}");
+                    self.log_session_failed(id, &error, now);
                 }
                 WorkerEvent::Opening {
                     id,

@@ -20,6 +20,7 @@ pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
 pub(super) fn alone(entity: &Entity) -> Result<(), String> {
     match entity.schema().name {
         "router" => router(entity),
+        "network" => network(entity),
         "listener" | "connector" => connection(entity),
         "router.config.address" => address(entity),
         "router.config.autoLink" => auto_link(entity),
@@ -51,6 +52,17 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
             within(entity, "maxMessageSize", 0, i64::MAX)
         }
         "vhost" => Vhost::read(|name| entity.get(name)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The name of a network is a segment of addresses, in which 0 stands for whichever it is in.
+fn network(entity: &Entity) -> Result<(), String> {
+    match entity.word("networkId") {
+        Some(id) if id == "0" || id.contains('/') => Err(format!(
+            "the attribute 'networkId' is '{}', but must be without '/', and not 0",
+            id.escape_debug()
+        )),
         _ => Ok(()),
     }
 }

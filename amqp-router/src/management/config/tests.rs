@@ -152,6 +152,16 @@ fn every_rule_has_its_words() {
             "listener: the attribute 'openProperties' is 5, but must be a map",
         ),
         (
+            "network",
+            " networkId: a/b",
+            "network: the attribute 'networkId' is 'a/b', but must be without '/', and not 0",
+        ),
+        (
+            "network",
+            " networkId: 0",
+            "network: the attribute 'networkId' is '0', but must be without '/', and not 0",
+        ),
+        (
             "connector",
             " name: c\n cost: 0",
             "connector 'c': Configuration: Invalid cost (0) specified. Minimum value for cost is 1 and maximum value is 2147483647",
