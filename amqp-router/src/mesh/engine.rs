@@ -1,20 +1,24 @@
 //! The protocol's state machine.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+mod neighbours;
+mod remotes;
+mod ways;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::control::address::AddressKey;
-use crate::control::edge_mesh::MeshId;
 
-use super::addresses::{Addresses, LocalAddress, RemoteAddress, treatment_of};
-use super::message::{AddressChange, AddressRecord, Message, Unreadable};
+use super::addresses::{Addresses, LocalAddress, RemoteAddress};
+use super::message::{Message, Unreadable};
 use super::nodes::{ANSWER_INTERVAL, Node};
 use super::notice::Notice;
-use super::paths::{NextHop, Route, Routes, shortest};
+use super::paths::Routes;
 use super::{NeighbourId, RouterIndex};
+use neighbours::Neighbour;
 
 /// How the protocol is to go. Times are those of the `router` entity.
 #[derive(Clone, Debug)]
@@ -106,30 +110,16 @@ pub(crate) struct Mesh {
     /// Paths are to be computed anew.
     stale: bool,
     computed: Option<Instant>,
+    /// They are to be as soon as can be.
+    urgent: bool,
+    /// How long the last computation may have taken.
+    effort: Duration,
     told: Option<Instant>,
     /// When a question is to be answered that came too soon after another.
     answers_due: Option<Instant>,
     outputs: VecDeque<Output>,
     /// Troubles that have been noticed.
     noticed: HashSet<(u32, &'static str)>,
-}
-
-/// A connection to another router, whose id is learnt from what it says.
-#[derive(Debug)]
-struct Neighbour {
-    cost: u32,
-    /// Who is at the other end, and when it was last heard.
-    heard: Option<(String, Instant)>,
-    /// When it last said that it hears this router.
-    confirmed: Option<Instant>,
-}
-
-impl Neighbour {
-    /// Whether each end has heard the other lately.
-    fn is_confirmed(&self, now: Instant, max_age: Duration) -> bool {
-        self.confirmed
-            .is_some_and(|at| now.duration_since(at) <= max_age)
-    }
 }
 
 impl Mesh {
@@ -150,6 +140,8 @@ impl Mesh {
             route_changes: 0,
             stale: false,
             computed: None,
+            urgent: false,
+            effort: Duration::ZERO,
             told: Some(now),
             answers_due: None,
             outputs: VecDeque::new(),
@@ -159,29 +151,6 @@ impl Mesh {
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    /// A connection to another router can carry messages.
-    pub(crate) fn neighbour_up(&mut self, id: NeighbourId, cost: u32, now: Instant) {
-        let cost = cost.clamp(1, super::message::MAX_COST);
-        let neighbour = Neighbour {
-            cost,
-            heard: None,
-            confirmed: None,
-        };
-        self.neighbours.insert(id, neighbour);
-        self.say_hello(id, now);
-    }
-
-    /// It no longer can.
-    pub(crate) fn neighbour_down(&mut self, id: NeighbourId, now: Instant) {
-        self.neighbours.remove(&id);
-        let lost = self.nodes.values().find(|node| node.neighbour == Some(id));
-        if let Some(lost) = lost.map(|node| Arc::clone(&node.id)) {
-            self.lose_neighbour(&lost, now);
-        }
-        self.noticed.retain(|(neighbour, _)| *neighbour != id.0);
-        self.work(now);
     }
 
     pub(crate) fn set_local_address(&mut self, key: AddressKey, address: LocalAddress) {
@@ -220,7 +189,7 @@ impl Mesh {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let mut due = self.next_tick;
         if self.stale {
-            due = due.min(self.computed.map_or(due, |at| at + COMPUTE_INTERVAL));
+            due = due.min(self.computed.map_or(due, |at| at + self.pause()));
         }
         if self.addresses.has_changed() {
             due = due.min(self.told.map_or(due, |at| at + TELL_INTERVAL));
@@ -315,12 +284,10 @@ impl Mesh {
                     return;
                 };
                 node.heard_of = now;
-                let restarted = node.has_restarted(instance, now);
-                node.link_state.advertised(link_state_sequence, now);
-                node.addresses.advertised(address_sequence, now);
-                if restarted {
+                if node.has_restarted(instance, now) {
                     self.on_restart(&id, now);
                 }
+                self.on_advertisement(&id, link_state_sequence, address_sequence, now);
             }
             Message::LinkStateUpdate {
                 id,
@@ -349,126 +316,6 @@ impl Mesh {
         }
     }
 
-    fn on_hello(
-        &mut self,
-        from: NeighbourId,
-        id: String,
-        instance: Option<i64>,
-        seen: &[String],
-        now: Instant,
-    ) {
-        if id == self.settings.id {
-            let another = instance != Some(self.settings.instance);
-            if another && self.noticed.insert((from.0, "id")) {
-                self.notice(Notice::DuplicateId { id });
-            }
-            return;
-        }
-        let Some(neighbour) = self.neighbours.get_mut(&from) else {
-            return;
-        };
-        let known = neighbour.heard.as_ref().is_some_and(|(of, _)| *of == id);
-        neighbour.heard = Some((id.clone(), now));
-        if !known {
-            self.say_hello(from, now);
-        }
-        if seen.contains(&self.settings.id) {
-            self.confirm_neighbour(from, &id, instance, now);
-        }
-    }
-
-    /// A router and this one hear each other.
-    fn confirm_neighbour(
-        &mut self,
-        from: NeighbourId,
-        id: &str,
-        instance: Option<i64>,
-        now: Instant,
-    ) {
-        let Some(neighbour) = self.neighbours.get_mut(&from) else {
-            return;
-        };
-        neighbour.confirmed = Some(now);
-        let cost = neighbour.cost;
-        let Some(node) = self.learn(id, now) else {
-            return;
-        };
-        let restarted = node.has_restarted(instance, now);
-        let (before, known) = (node.neighbour, node.is_reachable());
-        let cheaper = before.is_some_and(|before| {
-            let before = self.neighbours.get(&before);
-            before.is_none_or(|before| cost < before.cost)
-        });
-        if (before.is_none() || cheaper)
-            && let Some(node) = self.nodes.get_mut(id)
-        {
-            node.neighbour = Some(from);
-            self.peers.insert(id.to_owned(), cost);
-            self.link_state_changed(now);
-        }
-        if before.is_none() {
-            if !known {
-                self.introduce(from, id);
-            }
-            let id = id.to_owned();
-            self.notice(Notice::NeighbourFound { id, cost });
-        }
-        if restarted {
-            self.on_restart(id, now);
-        }
-    }
-
-    /// Tells a neighbour, and whoever is behind it, what is known of others, so that they need not
-    /// ask each of them.
-    fn introduce(&mut self, to: NeighbourId, newcomer: &str) {
-        for node in self.nodes.values().filter(|node| *node.id != *newcomer) {
-            if node.link_state.sequence == 0 {
-                continue;
-            }
-            let id = || node.id.to_string();
-            let advertisement = Message::RouterAdvertisement {
-                id: id(),
-                instance: node.instance,
-                link_state_sequence: node.link_state.sequence,
-                address_sequence: node.addresses.sequence,
-            };
-            let update = Message::LinkStateUpdate {
-                id: id(),
-                instance: node.instance,
-                sequence: node.link_state.sequence,
-                peers: node.peers.clone(),
-            };
-            for message in [update, advertisement] {
-                let message = message.encode(EVERYONE);
-                let to = To::Neighbour(to);
-                self.outputs.push_back(Output::Send { to, message });
-            }
-        }
-    }
-
-    /// A router is no longer a neighbour by the connection that it was one by.
-    fn lose_neighbour(&mut self, id: &str, now: Instant) {
-        let Some(node) = self.nodes.get_mut(id) else {
-            return;
-        };
-        node.neighbour = None;
-        self.peers.remove(id);
-        let max_age = self.settings.hello_max_age;
-        // There may be another connection to it.
-        let others = self.neighbours.iter().filter(|(_, neighbour)| {
-            let heard = neighbour.heard.as_ref();
-            heard.is_some_and(|(of, _)| of == id) && neighbour.is_confirmed(now, max_age)
-        });
-        match others.min_by_key(|(_, neighbour)| neighbour.cost) {
-            Some((&other, neighbour)) => {
-                node.neighbour = Some(other);
-                self.peers.insert(id.to_owned(), neighbour.cost);
-            }
-            None => self.notice(Notice::NeighbourLost { id: id.to_owned() }),
-        }
-        self.link_state_changed(now);
-    }
-
     /// A router has another instance than it had: nothing that is known of it holds.
     fn on_restart(&mut self, id: &str, now: Instant) {
         let mut is_news = false;
@@ -484,6 +331,19 @@ impl Mesh {
         }
     }
 
+    /// A router says how new what it has to say is.
+    fn on_advertisement(&mut self, id: &str, link_state: u64, addresses: u64, now: Instant) {
+        let Some(node) = self.nodes.get_mut(id) else {
+            return;
+        };
+        node.link_state.advertised(link_state, now);
+        let is_false = node.addresses.advertised(addresses, now);
+        // Nobody answers for having no addresses.
+        if addresses == 0 && (is_false || node.addresses.is_missing()) {
+            self.forget_addresses(id);
+        }
+    }
+
     fn on_link_state(
         &mut self,
         id: &str,
@@ -492,15 +352,22 @@ impl Mesh {
         peers: BTreeMap<String, u32>,
         now: Instant,
     ) {
-        if self.has_too_many_peers(id, peers.len()) {
+        if !self.has_room_for(id, &peers, now) {
             return;
         }
         let Some(node) = self.learn(id, now) else {
             return;
         };
-        if node.instance.is_none() {
-            node.instance = instance;
+        let is_of_another =
+            instance.is_some() && node.instance.is_some_and(|is| Some(is) != instance);
+        if node.has_restarted(instance, now) {
+            self.on_restart(id, now);
+        } else if is_of_another {
+            return;
         }
+        let Some(node) = self.nodes.get_mut(id) else {
+            return;
+        };
         if sequence <= node.link_state.sequence {
             return;
         }
@@ -514,116 +381,6 @@ impl Mesh {
         }
         if changed {
             self.topology_changed(now);
-        }
-    }
-
-    /// Whether there would be too many connections in the network, if one router had so many.
-    fn has_too_many_peers(&mut self, id: &str, peers: usize) -> bool {
-        let others = self.nodes.values().filter(|node| *node.id != *id);
-        let others: usize = others.map(|node| node.peers.len()).sum();
-        if others + peers <= MAX_PEERS {
-            return false;
-        }
-        if self.noticed.insert((u32::MAX, "peers")) {
-            let id = id.to_owned();
-            self.notice(Notice::TooManyPeers { id });
-        }
-        true
-    }
-
-    fn on_addresses(&mut self, id: &str, sequence: u64, change: AddressChange) {
-        let Some(node) = self.nodes.get_mut(id) else {
-            return;
-        };
-        match change {
-            AddressChange::Differential { added, removed } => {
-                let known = node.addresses.sequence;
-                if sequence != known + 1 || node.addresses.is_missing() {
-                    if sequence > known {
-                        node.addresses.exists(sequence);
-                    }
-                    return;
-                }
-                node.addresses.received(sequence);
-                for key in removed {
-                    if let Some(key) = AddressKey::parse(&key) {
-                        self.remove_remote(id, &key);
-                    }
-                }
-                self.add_remotes(id, added);
-            }
-            AddressChange::Absolute(all) => {
-                node.addresses.received(sequence);
-                let kept: HashSet<&str> = all.iter().map(|record| record.key.as_str()).collect();
-                let gone = node.keys.keys().filter(|key| !kept.contains(key.as_str()));
-                for key in gone.cloned().collect::<Vec<_>>() {
-                    self.remove_remote(id, &key);
-                }
-                self.add_remotes(id, all);
-            }
-        }
-    }
-
-    fn add_remotes(&mut self, id: &str, records: Vec<AddressRecord>) {
-        let of_all: usize = self.nodes.values().map(|node| node.keys.len()).sum();
-        let Some(node) = self.nodes.get_mut(id) else {
-            return;
-        };
-        let of_others = of_all - node.keys.len();
-        for record in records {
-            let Some(key) = AddressKey::parse(&record.key) else {
-                continue;
-            };
-            let count = node.keys.len();
-            if count >= MAX_ADDRESSES || of_others + count >= MAX_ADDRESSES_OF_ALL {
-                let id = id.to_owned();
-                if self.noticed.insert((u32::MAX, "addresses")) {
-                    self.notice(Notice::TooManyAddresses { id });
-                }
-                return;
-            }
-            let info = RemoteAddress {
-                treatment: record.treatment.and_then(treatment_of),
-                mesh: record.mesh.as_deref().and_then(MeshId::parse),
-                prompt: record.prompt,
-            };
-            let known = node.keys.insert(key.clone(), info);
-            // A treatment matters when an address is new, and no more.
-            if known.map(|known| (known.mesh, known.prompt)) != Some((info.mesh, info.prompt)) {
-                self.outputs.push_back(Output::RemoteAddress {
-                    router: node.index,
-                    key,
-                    info: Some(info),
-                });
-            }
-        }
-    }
-
-    fn remove_remote(&mut self, id: &str, key: &AddressKey) {
-        let Some(node) = self.nodes.get_mut(id) else {
-            return;
-        };
-        if node.keys.remove(key).is_some() {
-            self.outputs.push_back(Output::RemoteAddress {
-                router: node.index,
-                key: key.clone(),
-                info: None,
-            });
-        }
-    }
-
-    fn forget_addresses(&mut self, id: &str) {
-        let Some(node) = self.nodes.get_mut(id) else {
-            return;
-        };
-        node.addresses.forget();
-        let router = node.index;
-        for key in std::mem::take(&mut node.keys).into_keys() {
-            self.outputs.push_back(Output::RemoteAddress {
-                router,
-                key,
-                info: None,
-            });
         }
     }
 
@@ -649,21 +406,6 @@ impl Mesh {
             self.nodes.insert(Arc::clone(&node.id), node);
         }
         self.nodes.get_mut(id)
-    }
-
-    fn say_hello(&mut self, to: NeighbourId, now: Instant) {
-        let max_age = self.settings.hello_max_age;
-        let heard = self.neighbours.values().filter_map(|n| n.heard.as_ref());
-        let fresh = heard.filter(|(_, at)| now.duration_since(*at) <= max_age);
-        let seen: BTreeSet<&String> = fresh.map(|(id, _)| id).collect();
-        let hello = Message::Hello {
-            id: self.settings.id.clone(),
-            instance: Some(self.settings.instance),
-            seen: seen.into_iter().cloned().collect(),
-        };
-        let message = hello.encode("amqp:/_local/qdhello");
-        let to = To::Neighbour(to);
-        self.outputs.push_back(Output::Send { to, message });
     }
 
     fn advertise(&mut self, now: Instant) {
@@ -692,21 +434,16 @@ impl Mesh {
     fn link_state_changed(&mut self, now: Instant) {
         self.sequence += 1;
         // At once, so that the news travels by the ways that are left.
-        self.computed = None;
+        self.urgent = true;
         self.topology_changed(now);
         self.last_ra = None;
-    }
-
-    fn topology_changed(&mut self, now: Instant) {
-        self.stale = true;
-        self.last_change = Some(now);
     }
 
     /// Does what can be done now after anything has happened.
     fn work(&mut self, now: Instant) {
         let due = |at: Option<Instant>, interval| at.is_none_or(|at| now >= at + interval);
-        if self.stale && due(self.computed, COMPUTE_INTERVAL) {
-            self.stale = false;
+        if self.stale && due(self.computed, self.pause()) {
+            (self.stale, self.urgent) = (false, false);
             self.computed = Some(now);
             self.compute(now);
         }
@@ -759,22 +496,6 @@ impl Mesh {
         }
     }
 
-    fn tell_addresses(&mut self, now: Instant) {
-        let Some((sequence, change)) = self.addresses.tell() else {
-            return;
-        };
-        self.told = Some(now);
-        let update = Message::AddressUpdate {
-            id: self.settings.id.clone(),
-            sequence,
-            change,
-        };
-        let message = update.encode("_topo/0/all/qdrouter.ma");
-        let to = To::AllRouters;
-        self.outputs.push_back(Output::Send { to, message });
-        self.advertise(now);
-    }
-
     /// Asks routers for what they have news of.
     fn ask(&mut self, now: Instant) {
         for node in self.nodes.values_mut().filter(|node| node.is_reachable()) {
@@ -796,56 +517,6 @@ impl Mesh {
                 let message = request.encode(&format!("amqp:/_topo/0/{id}/qdrouter.ma"));
                 self.outputs.push_back(Output::Send { to, message });
             }
-        }
-    }
-
-    /// Finds the shortest paths.
-    fn compute(&mut self, now: Instant) {
-        let mut states: BTreeMap<&str, &BTreeMap<String, u32>> = self
-            .nodes
-            .values()
-            .map(|node| (&*node.id, &node.peers))
-            .collect();
-        states.insert(&self.settings.id, &self.peers);
-        let (paths, radius) = shortest(&self.settings.id, &states);
-        let index = |id: &str| self.nodes.get(id).map(|node| node.index);
-        let mut routes = Routes {
-            routes: vec![None; self.indices.len()],
-            direct: Vec::new(),
-            radius,
-        };
-        for node in self.nodes.values() {
-            let path = paths.get(&*node.id);
-            let next_hop = path.and_then(|path| {
-                let first = self.nodes.get(path.first)?;
-                Some(NextHop {
-                    neighbour: first.neighbour?,
-                    router: first.index,
-                    cost: path.cost,
-                })
-            });
-            let origins = path.map_or(&[][..], |path| &path.valid_origins);
-            routes.routes[node.index.0 as usize] = Some(Route {
-                id: Arc::clone(&node.id),
-                next_hop,
-                valid_origins: origins.iter().filter_map(|id| index(id)).collect(),
-            });
-            if let Some(neighbour) = node.neighbour {
-                routes.direct.push((neighbour, node.index));
-            }
-        }
-        for node in self.nodes.values_mut() {
-            node.next_hop = routes.get(node.index).and_then(|route| route.next_hop);
-            node.unreachable_since = match node.next_hop {
-                Some(_) => None,
-                None => node.unreachable_since.or(Some(now)),
-            };
-        }
-        if *self.routes != routes {
-            self.route_changes += 1;
-            self.routes = Arc::new(routes);
-            let routes = Arc::clone(&self.routes);
-            self.outputs.push_back(Output::Routes(routes));
         }
     }
 
@@ -893,6 +564,10 @@ impl Mesh {
                 node.peers.clear();
                 node.link_state.forget();
                 aged = true;
+            }
+            if node.is_to_be_verified(now) {
+                node.link_state.want();
+                node.addresses.want();
             }
             let gone = node
                 .unreachable_since
@@ -949,12 +624,5 @@ const EVERYONE: &str = "amqp:/_topo/0/all/qdrouter";
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks that a router is kept though nobody speaks of it.
 const FORGET_AFTER: u32 = 3;
-/// Time between two computations of paths, so that a burst of changes costs one.
-const COMPUTE_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between two updates of addresses, for the same reason.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
-/// Addresses that one router may have, and all together.
-const MAX_ADDRESSES: usize = 500_000;
-const MAX_ADDRESSES_OF_ALL: usize = 2_000_000;
-/// Neighbours that all routers together may have.
-const MAX_PEERS: usize = 1 << 18;

@@ -33,9 +33,7 @@ impl Victim {
         let mut mesh = Mesh::new(settings, now);
         mesh.neighbour_up(LIAR, 1, now);
         let mut victim = Self { mesh, now };
-        let seen = vec!["Me".to_owned()];
-        let (id, instance) = ("Liar".to_owned(), Some(1));
-        victim.hear(&Message::Hello { id, instance, seen });
+        victim.hello("Liar");
         victim.pass(Duration::from_secs(1));
         victim
     }
@@ -75,6 +73,29 @@ impl Victim {
             sequence,
             peers,
         });
+    }
+
+    fn hello(&mut self, id: &str) {
+        self.hear(&Message::Hello {
+            id: id.to_owned(),
+            instance: Some(1),
+            seen: vec!["Me".to_owned()],
+        });
+    }
+
+    fn advertisement(&mut self, id: &str, link_state_sequence: u64, address_sequence: u64) {
+        self.hear(&Message::RouterAdvertisement {
+            id: id.to_owned(),
+            instance: Some(1),
+            link_state_sequence,
+            address_sequence,
+        });
+    }
+
+    /// How many connections are known of, this router's own too.
+    fn connections(&self) -> usize {
+        let routers = self.mesh.routers();
+        routers.map(|router| router.link_state.len()).sum()
     }
 
     fn cost_of(&self, id: &str) -> Option<u32> {
@@ -168,12 +189,109 @@ fn more_connections_than_a_network_has_are_not_kept() {
     let mut notices = victim.notices();
     notices.retain(|notice| matches!(notice, Notice::TooManyPeers { .. }));
     assert_eq!(notices.len(), 1, "{notices:?}");
-    let known: usize = victim
-        .mesh
-        .routers()
-        .map(|router| router.link_state.len())
-        .sum();
-    assert!(known <= (1 << 18) + 1, "{known}");
+    assert!(victim.connections() <= 12_300, "{}", victim.connections());
+}
+
+/// The paths from thousands of routers along as many connections would take minutes to work out.
+#[test]
+fn a_network_too_large_to_find_ways_through_is_the_liars_loss() {
+    let mut victim = Victim::new(4096);
+    let (to_me, to_liar) = (("Me".to_owned(), 1), ("Liar".to_owned(), 1));
+    for honest in 0..20 {
+        let peers = BTreeMap::from([to_liar.clone()]);
+        victim.link_state(&format!("Honest{honest}"), 1, peers);
+    }
+    let honest = (0..20).map(|n| (format!("Honest{n}"), 1));
+    let phantoms = |count| (0..count).map(|n| (format!("X{n}"), 1));
+    let all = { honest }.chain(phantoms(4000)).chain([to_me]).collect();
+    victim.link_state("Liar", 1, all);
+    for (n, phantom) in (0..100).zip(phantoms(4000)) {
+        let peers = phantoms(2000).chain([to_liar.clone()]).collect();
+        victim.link_state(&phantom.0, 1, peers);
+        victim.pass(Duration::from_millis(if n % 10 == 0 { 100 } else { 1 }));
+    }
+    let known = victim.connections();
+    assert!(known * 4096 <= 50_000_000 + 4096 * 30, "{known}");
+    let told = victim.notices();
+    let crowded = |notice: &&Notice| matches!(notice, Notice::TooManyPeers { .. });
+    assert!(told.iter().filter(crowded).count() <= 1, "{told:?}");
+    // Honest routers have little to say, and are heard.
+    for honest in 0..20 {
+        let peers = BTreeMap::from([to_liar.clone(), ("Another".to_owned(), 2)]);
+        victim.link_state(&format!("Honest{honest}"), 2, peers);
+    }
+    let mut routers = victim.mesh.routers();
+    let honest = routers.find(|router| router.id == "Honest0");
+    assert_eq!(honest.map(|router| router.link_state.len()), Some(2));
+}
+
+/// A connection leads to one router.
+#[test]
+fn who_says_hello_by_many_names_is_one_neighbour_and_soon_none() {
+    let mut victim = Victim::new(100);
+    victim.outputs();
+    let neighbours = |victim: &Victim| {
+        let routers = victim.mesh.routers();
+        routers.filter(|router| router.neighbour.is_some()).count()
+    };
+    for round in 0..5 {
+        for name in 0..20 {
+            victim.hello(&format!("X{round}-{name}"));
+        }
+        victim.pass(Duration::from_millis(500));
+        assert_eq!(neighbours(&victim), 1);
+    }
+    // It no longer says what it was taken for.
+    victim.pass(Duration::from_secs(4));
+    for name in 0..20 {
+        victim.hello(&format!("Y{name}"));
+    }
+    assert_eq!(neighbours(&victim), 1);
+    victim.mesh.neighbour_down(LIAR, victim.now);
+    assert_eq!(neighbours(&victim), 0);
+    victim.pass(Duration::from_secs(120));
+    assert_eq!(victim.mesh.router_count(), 0);
+}
+
+#[test]
+fn addresses_of_a_router_that_has_none_go_when_it_says_so() {
+    let mut victim = Victim::new(100);
+    let to_honest = BTreeMap::from([("Me".to_owned(), 1), ("Honest".to_owned(), 3)]);
+    victim.link_state("Liar", 1, to_honest);
+    victim.link_state("Honest", 1, BTreeMap::from([("Liar".to_owned(), 3)]));
+    victim.hear(&Message::AddressUpdate {
+        id: "Honest".to_owned(),
+        sequence: 9,
+        change: AddressChange::Absolute(vec![AddressRecord {
+            key: "Mforged".to_owned(),
+            treatment: None,
+            in_links: 1,
+            mesh: None,
+            prompt: false,
+        }]),
+    });
+    let mut outputs = Vec::new();
+    for _ in 0..30 {
+        victim.hello("Liar");
+        victim.advertisement("Honest", 1, 0);
+        outputs = victim.pass(Duration::from_secs(1));
+        let is_loss = |one: &Output| matches!(one, Output::RemoteAddress { info: None, .. });
+        if outputs.iter().any(is_loss) {
+            break;
+        }
+    }
+    assert!(!outputs.is_empty(), "nothing happens any more");
+    let asked = victim.pass(Duration::from_secs(2));
+    let asks = |one: &&Output| {
+        matches!(
+            one,
+            Output::Send {
+                to: To::Router(..),
+                ..
+            }
+        )
+    };
+    assert_eq!(asked.iter().filter(asks).count(), 0, "{asked:?}");
 }
 
 #[test]
@@ -228,20 +346,9 @@ fn lies_about_others_go_when_the_truth_is_told() {
     victim.link_state("Honest", i64::MAX as u64, BTreeMap::new());
     victim.pass(Duration::from_secs(1));
     assert_eq!(victim.cost_of("Liar"), Some(1));
-    let seen = || vec!["Me".to_owned()];
     for _ in 0..30 {
-        let id = "Liar".to_owned();
-        victim.hear(&Message::Hello {
-            id,
-            instance: Some(1),
-            seen: seen(),
-        });
-        victim.hear(&Message::RouterAdvertisement {
-            id: "Honest".to_owned(),
-            instance: Some(1),
-            link_state_sequence: 6,
-            address_sequence: 0,
-        });
+        victim.hello("Liar");
+        victim.advertisement("Honest", 6, 0);
         victim.link_state("Honest", 6, to_liar.clone());
         victim.pass(Duration::from_secs(1));
     }

@@ -337,10 +337,9 @@ impl Reading<'_> {
             let id = id
                 .as_str()
                 .filter(|id| !id.is_empty() && id.len() <= MAX_ID_LEN)?;
-            let cost = u32::try_from(cost.as_i64()?).ok()?;
-            (1..=MAX_COST)
-                .contains(&cost)
-                .then(|| (id.to_owned(), cost))
+            let cost = cost.as_i64().filter(|cost| *cost > 0)?;
+            let cost = u32::try_from(cost).unwrap_or(MAX_COST).min(MAX_COST);
+            Some((id.to_owned(), cost))
         };
         let costs: Option<_> = pairs.iter().map(cost).collect();
         costs.ok_or(Unreadable::Malformed(key))
@@ -394,7 +393,7 @@ const PROMPT: &str = "prompt";
 const MAX_ID_LEN: usize = 127;
 /// Neighbours that one router may claim.
 const MAX_PEERS: usize = 4096;
-/// What the way to a neighbour may cost: so that no path can cost more than a number holds.
+/// What the way to a neighbour costs, at most: so that no path can cost more than a number holds.
 pub(super) const MAX_COST: u32 = 1_000_000;
 
 #[cfg(test)]
@@ -514,7 +513,7 @@ mod tests {
 
     #[test]
     fn absurd_costs_are_not_believed() {
-        for cost in [0, -1, i64::from(MAX_COST) + 1] {
+        for cost in [0, -1, i64::MIN] {
             let peers = Value::Map(vec![("B".into(), Value::Long(cost))]);
             let state = Value::Map(vec![
                 ("ls_seq".into(), Value::Int(1)),
@@ -523,6 +522,24 @@ mod tests {
             let pairs = [("id", Value::from("A")), ("ls", state)];
             let result = decode("LSU", &pairs);
             assert_eq!(result, Err(Unreadable::Malformed("peers")), "{cost}");
+        }
+    }
+
+    /// One dear way is no reason to lose all of a router's.
+    #[test]
+    fn what_costs_more_than_can_be_reckoned_costs_the_most() {
+        for cost in [i64::from(MAX_COST) + 1, i64::MAX] {
+            let peers = vec![("B".into(), Value::Long(cost)), ("C".into(), 7i64.into())];
+            let state = Value::Map(vec![
+                ("ls_seq".into(), Value::Int(1)),
+                ("peers".into(), Value::Map(peers)),
+            ]);
+            let update = decode("LSU", &[("id", Value::from("A")), ("ls", state)]);
+            let Ok(Message::LinkStateUpdate { peers, .. }) = update else {
+                panic!("{update:?}");
+            };
+            let peers: Vec<_> = peers.into_iter().collect();
+            assert_eq!(peers, [("B".into(), MAX_COST), ("C".into(), 7)]);
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Node {
     pub(super) asks_addresses: Question,
     /// When it was last found to be another, and when that was last told.
     restarted: Option<Instant>,
+    /// When all that is known of it is to be asked for anew, as two have been of its name.
+    verify_at: Option<Instant>,
     restart_told: Option<Instant>,
 }
 
@@ -81,14 +83,18 @@ pub(super) struct Known {
 
 impl Known {
     /// What the router says that the newest number is. An older one than is known may have been
-    /// overtaken; if it stays, what is known was not said by the router that says so now.
-    pub(super) fn advertised(&mut self, sequence: u64, now: Instant) {
+    /// overtaken; if it stays, what is known was not said by the router that says so now: then the
+    /// answer is true, and what is said now has to be asked for.
+    pub(super) fn advertised(&mut self, sequence: u64, now: Instant) -> bool {
+        let mut is_false = false;
         if sequence >= self.sequence {
             self.doubted = None;
         } else if now.duration_since(*self.doubted.get_or_insert(now)) > DOUBT {
             self.want();
+            is_false = true;
         }
         self.newest = sequence;
+        is_false
     }
 
     /// There is one of this number.
@@ -156,6 +162,7 @@ impl Node {
             asks_link_state: Question::default(),
             asks_addresses: Question::default(),
             restarted: None,
+            verify_at: None,
             restart_told: None,
         }
     }
@@ -171,8 +178,15 @@ impl Node {
             return false;
         };
         let another = self.instance.is_some_and(|before| before != instance);
-        let lately = |at: Instant| now.duration_since(at) < RESTART_INTERVAL;
-        if another && self.restarted.is_some_and(lately) {
+        let within = |time| {
+            let restarted = self.restarted.filter(|_| another);
+            restarted.is_some_and(|at| now.duration_since(at) < time)
+        };
+        // Who starts again does so later than it has before.
+        if within(DISPUTE) || another && self.instance > Some(instance) {
+            self.verify_at = Some(now + CALM);
+        }
+        if within(RESTART_INTERVAL) {
             return false;
         }
         if another {
@@ -180,6 +194,12 @@ impl Node {
         }
         self.instance = Some(instance);
         another
+    }
+
+    /// Whether two have been of its name, and one of them has not been heard for a while: what the
+    /// other has told of itself may be under the same numbers.
+    pub(super) fn is_to_be_verified(&mut self, now: Instant) -> bool {
+        self.verify_at.take_if(|at| *at <= now).is_some()
     }
 
     /// Whether a restart is worth a line of the log: not when one follows the other.
@@ -201,6 +221,10 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) const ANSWER_INTERVAL: Duration = Duration::from_millis(250);
 /// How soon a router can have been started again.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+/// Restarts that follow each other within this time may be those of two routers of one name.
+const DISPUTE: Duration = Duration::from_secs(60);
+/// How long only one of them is heard before it is believed that the other is gone.
+const CALM: Duration = Duration::from_secs(5);
 /// How long nothing more is said of a router that restarts again and again.
 const RESTART_SILENCE: Duration = Duration::from_secs(60);
 

@@ -20,6 +20,10 @@ pub(crate) enum Notice {
     DuplicateId {
         id: String,
     },
+    AnotherId {
+        neighbour: NeighbourId,
+        id: String,
+    },
     TooManyRouters {
         id: String,
     },
@@ -60,6 +64,11 @@ impl fmt::Display for Notice {
             Self::DuplicateId { id } => {
                 write!(f, "Detected Neighbor Router with a Duplicate ID - {id}")
             }
+            Self::AnotherId { neighbour, id } => write!(
+                f,
+                "Neighbour {} is not believed that it is {id}: it has said that it is another",
+                neighbour.0
+            ),
             Self::TooManyRouters { id } => {
                 write!(
                     f,

@@ -36,7 +36,8 @@ pub(super) struct Plan {
     pub(super) from: usize,
     pub(super) to: usize,
     pub(super) manner: Manner,
-    pub(super) cost: u32,
+    /// What the connector and the listener each say that it costs: the dearer counts.
+    pub(super) costs: [u32; 2],
     /// Connections besides the first, for messages that take long.
     pub(super) data: usize,
 }
@@ -82,7 +83,7 @@ impl Plan {
             from,
             to,
             manner,
-            cost: 1,
+            costs: [1, 1],
             data: 0,
         }
     }
@@ -107,6 +108,12 @@ impl Trunks {
     /// How many connectors there are.
     pub(super) fn ways(&self) -> usize {
         self.ways.len()
+    }
+
+    /// What it costs to go by it, if it leads from interior router to interior router.
+    pub(super) fn cost(&self, way: usize) -> u32 {
+        let [connector, listener] = self.ways[way].plan.costs;
+        connector.max(listener)
     }
 
     pub(super) fn plan(&self, way: usize) -> &Plan {
@@ -243,11 +250,14 @@ impl Trunks {
             ..Config::default()
         };
         let correlator = format!("way{way}");
+        let cost = plan.costs[usize::from(server)];
+        let properties = &mut endpoint.properties;
+        if !routers[plan.from].is_edge() && cost > 1 {
+            properties.insert("qd.inter-router-cost", cost as i32);
+        }
         if !server && !routers[plan.from].is_edge() {
-            let properties = &mut endpoint.properties;
             properties.insert("qd.group-correlator", &*correlator);
             properties.insert("qd.group-ordinal", *ordinal);
-            properties.insert("qd.inter-router-cost", plan.cost as i32);
             if number > 0 {
                 properties.insert("qd.inter-router-role", 4);
             }
@@ -264,7 +274,7 @@ impl Trunks {
         let settings = ConnectionSettings {
             name: "trunk".into(),
             role,
-            cost: plan.cost,
+            cost,
             link_capacity: 250,
             governed: false,
             policy_vhost: None,

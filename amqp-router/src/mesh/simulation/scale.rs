@@ -11,7 +11,7 @@ use super::*;
 /// A network of so many routers, each with few neighbours, and so many addresses spread over them.
 fn measure(routers: usize, addresses: usize) {
     let mut rng = StdRng::seed_from_u64(routers as u64);
-    let ways = shape(3, routers, &mut rng);
+    let ways = level(shape(3, routers, &mut rng));
     let memory = resident();
     let mut net = Net::new(routers, &ways, rng);
     report(&mut net, "find each other", |net| net.until_known(0));

@@ -65,8 +65,12 @@ fn random_network(climate: &Climate, mut rng: StdRng, tracing: bool) -> World {
     world.ledger.tracing = tracing;
     world.ledger.say(|| format!("{climate:?}, {ways:?}"));
     for (from, to, cost) in ways {
+        let listener_cost = match world.rng.random_range(0..4) {
+            0 => world.rng.random_range(1..=5),
+            _ => cost,
+        };
         let plan = Plan {
-            cost,
+            costs: [cost, listener_cost],
             data: [0, 0, 0, 2][world.rng.random_range(0..4)],
             ..Plan::new(from, to, random_manner(&mut world.rng))
         };

@@ -164,9 +164,10 @@ impl World {
             if self.routers[plan.from].is_edge() {
                 continue;
             }
+            let cost = self.trunks.cost(way);
             for (a, b) in [(plan.from, plan.to), (plan.to, plan.from)] {
                 let known: &mut Option<u32> = &mut costs[a][b];
-                *known = Some(known.map_or(plan.cost, |known| known.min(plan.cost)));
+                *known = Some(known.map_or(cost, |known| known.min(cost)));
             }
         }
         for middle in 0..count {
