@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 use crate::control::table::{AddressEntry, Destination, LinkLoad, Remote, Side};
 use crate::control::topology::{Hop, Ingress, NeighbourIndex, RouterIndex, Topology};
 
-/// How many destinations one choice compares. More than anyone attaches to one address, and a
-/// bound on what a delivery can cost when somebody does.
+/// How many of this router's destinations one choice compares. More than anyone attaches to one
+/// address, and a bound on what a delivery can cost when somebody does. (Other routers are all
+/// compared: there are not so many, and each is where it is.)
 const COMPARED: usize = 64;
 
 /// How often a delivery may come back from the network before an edge router gives it up.
@@ -170,7 +171,7 @@ fn balanced_remotes<'a>(
 ) {
     let mut outstanding: SmallVec<[(NeighbourIndex, u32); 8]> = SmallVec::new();
     let of = |remote: RouterIndex| journey.topology.hop(remote, Ingress::Here);
-    for remote in entry.remotes.iter().take(COMPARED) {
+    for remote in &entry.remotes {
         let Some(hop) = of(remote.router) else {
             continue;
         };
@@ -180,7 +181,7 @@ fn balanced_remotes<'a>(
             None => outstanding.push((hop.neighbour, load)),
         }
     }
-    for remote in journey.remotes(entry).take(COMPARED) {
+    for remote in journey.remotes(entry) {
         let Some(hop) = journey.hop(remote.router) else {
             continue;
         };
@@ -489,6 +490,22 @@ mod tests {
         let choose = |there: &[u32]| choose_balanced(&entry(&[], there), &mut 0, &net);
         assert_eq!(choose(&[3, 0, 0]), Some(-1));
         assert_eq!(choose(&[3, 2, 0]), Some(-2));
+    }
+
+    #[test]
+    fn the_nearest_of_many_routers_is_found_wherever_it_stands() {
+        let mut routers = vec![(0, 9); 200];
+        routers[150] = (1, 2);
+        let mut net = network(&routers);
+        let entry = entry(&[], &[0; 200]);
+        assert_eq!(choose_balanced(&entry, &mut 0, &net), Some(-2));
+        assert_eq!(choose_closest(&entry, &mut 0, &net), Some(-2));
+        for row in net.routers[..199].iter_mut().flatten() {
+            row.hop = None;
+        }
+        let only = Some(-1);
+        assert_eq!(choose_balanced(&entry, &mut 0, &net), only);
+        assert_eq!(choose_closest(&entry, &mut 0, &net), only);
     }
 
     #[test]
