@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus, PeerInfo};
 use crate::adaptors::connections::{Connections, NO_LINK, Peer, link_of, token_of};
 use crate::adaptors::local::{LocalEvent, LocalLinkId};
-use crate::adaptors::tcp::{Census, TcpStatus};
+use crate::adaptors::tcp::{Census, TcpStatus, WindowPool};
 use crate::codec::{
     Attach, Error, ReceiverSettleMode, Role, RouterAnnotations, SenderSettleMode, Target,
 };
@@ -68,6 +68,8 @@ pub(crate) struct Worker {
     /// What is told in telemetry.
     flows: Flows,
     waits: Waits,
+    /// What windows of TCP connections may have beyond the least.
+    windows: Arc<WindowPool>,
     /// Peers that were cut off because they did not read.
     cut_off: u64,
 }
@@ -110,6 +112,8 @@ pub(crate) enum WorkerEvent {
     },
     /// A session of the connection `id` has ended, and not because all is done.
     SessionFailed { id: u64, error: Error },
+    /// The connection `id` has sent a message that cannot be read, the first by its link.
+    Malformed { id: u64, what: &'static str },
     /// A link that the control plane wanted is not to be had.
     NotAttached {
         ticket: Ticket,
@@ -177,8 +181,14 @@ impl Worker {
             next_tick: now + TICK,
             flows: Flows::default(),
             waits: Waits::default(),
+            windows: Arc::default(),
             cut_off: 0,
         }
+    }
+
+    /// Windows of TCP connections are drawn from what others draw from, too.
+    pub(crate) fn share_windows(&mut self, pool: Arc<WindowPool>) {
+        self.windows = pool;
     }
 
     /// Adopts a connection that a listener has accepted or a connector has made.
@@ -356,6 +366,7 @@ impl Worker {
         match command {
             Command::Table(update) => self.forwarder.update_table(update),
             Command::Identity(identity) => self.forwarder.set_identity(identity),
+            Command::Rule { pattern, treatment } => self.forwarder.set_rule(&pattern, treatment),
             Command::Accept {
                 link,
                 termini,
@@ -401,7 +412,7 @@ impl Worker {
             };
             self.events.push_back(WorkerEvent::Heard { link, message });
         }
-        self.tell_denied();
+        self.tell_refused();
         let mut more = false;
         while let Some(number) = self.connections.take_dirty() {
             more |= self.finish_turn(ConnectionId(number), now);

@@ -272,8 +272,21 @@ fn refusals() -> Vec<Refusal> {
             .concat(),
             "maxMessageSize, it is larger than 1000 bytes",
         ),
+        // Twice, and told of once.
+        (
+            "open",
+            vec![
+                (begun(&attach_sender(0, Some("allowed"))), FLOW),
+                (transfer_of(0, 0, false, false, NO_MESSAGE), ANY),
+                (transfer_of(0, 1, false, false, NO_MESSAGE), ANY),
+            ],
+            vec!["Message rejected: the message's sections are malformed"],
+        ),
     ]
 }
+
+/// A list that ends within its header.
+const NO_MESSAGE: &[u8] = &[0x00, 0x53, 0x70, 0xd0, 0xff];
 
 fn router(certificates: &Certificates) -> RouterBuilder {
     let group = |hostname: &str, more: Value| {

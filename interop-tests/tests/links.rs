@@ -174,6 +174,11 @@ fn the_relay_does_not_accept_what_it_cannot_route(peer: Peer) {
             "{sent}"
         );
     }
+    let unavailable = Job::send_anonymous(&format!("unavailable.{peer}"));
+    let sent = peer.start(&router, unavailable.count(1)).finish();
+    let outcome = sent.named("outcome")[0];
+    assert_eq!(outcome["outcome"], "rejected", "{sent}");
+    assert_eq!(outcome["condition"], "amqp:not-found", "{sent}");
 }
 
 fn what_a_lost_receiver_held_is_released_or_modified(peer: Peer) {

@@ -7,11 +7,14 @@
 //! other direction. The octets themselves are never copied into frames here: where both connections
 //! are of one worker, what one socket has read is what the other is written.
 
+mod service;
+mod window;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -20,127 +23,13 @@ use crate::codec::{DeliveryState, Error, Progress, StreamHead};
 use crate::control::table::{ConnectorId, Direction, LinkLoad, Slot};
 use crate::endpoint::OutBuf;
 use crate::forwarding::wire::{Allowance, Head};
-use crate::observers::{Protocol, Speaker, Watch};
-use crate::vanflow::{Flow, RecordId};
+use crate::observers::{Protocol, Speaker};
+use crate::vanflow::Flow;
 
-/// What the connections of one `tcpListener` or `tcpConnector` have in common.
-#[derive(Debug, Default)]
-pub(crate) struct TcpService {
-    /// The entity's name.
-    pub(crate) name: String,
-    /// The address that a connector serves; a listener's connections each have theirs.
-    pub(crate) address: String,
-    /// Shared with what the entity was before it was updated.
-    pub(crate) counts: Arc<TcpCounts>,
-    /// A connector's record in telemetry.
-    pub(crate) record: Option<RecordId>,
-    /// What a listener looks for in the connections that come.
-    pub(crate) watch: AtomicU8,
-}
+pub(crate) use service::{Census, Seat, TcpCounts, TcpService, TcpTls};
+pub(crate) use window::WindowPool;
 
-impl TcpService {
-    pub(crate) fn watch(&self) -> Watch {
-        Watch::of_number(self.watch.load(Ordering::Relaxed))
-    }
-
-    /// Whether both are of one entity, which may have been updated in between.
-    pub(crate) fn is_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.counts, &other.counts)
-    }
-
-    /// Connections that come from now on are looked at so.
-    pub(crate) fn set_watch(&self, watch: Watch) {
-        self.watch.store(watch as u8, Ordering::Relaxed);
-    }
-}
-
-/// What has been counted of a service's connections.
-#[derive(Debug, Default)]
-pub(crate) struct TcpCounts {
-    pub(crate) opened: AtomicU64,
-    pub(crate) closed: AtomicU64,
-    /// Octets read from its sockets, and written to them; without TLS's own.
-    pub(crate) octets_in: AtomicU64,
-    pub(crate) octets_out: AtomicU64,
-    /// Connections that could not be made, or whose stream found nobody to take it.
-    pub(crate) failed: AtomicU64,
-    /// Clients that a listener did not let in.
-    pub(crate) refused: AtomicU64,
-    /// Streams that were not TCP's.
-    pub(crate) malformed: AtomicU64,
-    /// Clients that are connected, or securing their connection.
-    seated: AtomicU64,
-    /// Answers of HTTP services, by the first digit of the status: the first is of 1.
-    pub(crate) responses: [AtomicU64; 5],
-}
-
-/// A client's place among those that a listener may have.
-#[derive(Debug)]
-pub(crate) struct Seat(Arc<TcpCounts>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.seated.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What TLS has agreed on for a TCP connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TcpTls {
-    pub(crate) protocol: &'static str,
-    pub(crate) cipher: &'static str,
-    /// Bits of the cipher's key.
-    pub(crate) strength: u32,
-    /// Who the other end is, by its certificate.
-    pub(crate) user: Option<String>,
-    /// The ordinal of the sslProfile.
-    pub(crate) ordinal: u64,
-}
-
-impl TcpCounts {
-    /// Takes a place for a client. None: there are `most` already; 0 is without limit.
-    pub(crate) fn seat(self: &Arc<Self>, most: u64) -> Option<Seat> {
-        let before = self.seated.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(Arc::clone(self));
-        (most == 0 || before < most).then_some(seat)
-    }
-
-    /// A service has answered a request.
-    pub(crate) fn responded(&self, status: u16) {
-        let class = usize::from(status / 100).checked_sub(1);
-        if let Some(count) = class.and_then(|class| self.responses.get(class)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// How many TCP connections are open, by what they have turned out to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Census {
-    pub(crate) http1: usize,
-    pub(crate) http2: usize,
-    pub(crate) other: usize,
-}
-
-impl Census {
-    pub(crate) fn count(&mut self, protocol: Option<Protocol>) {
-        *match protocol {
-            Some(Protocol::Http1) => &mut self.http1,
-            Some(Protocol::Http2) => &mut self.http2,
-            None => &mut self.other,
-        } += 1;
-    }
-
-    pub(crate) fn add(&mut self, other: Self) {
-        self.http1 += other.http1;
-        self.http2 += other.http2;
-        self.other += other.other;
-    }
-
-    pub(crate) fn all(self) -> usize {
-        self.http1 + self.http2 + self.other
-    }
-}
+use window::Window;
 
 /// One TCP connection, or the making of one.
 #[derive(Debug)]
@@ -215,7 +104,7 @@ pub(crate) enum Stage {
 }
 
 /// What the socket sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Source {
     /// Its delivery has been started, this many times.
     pub(crate) attempts: u32,
@@ -254,6 +143,28 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    fn new() -> Self {
+        Self {
+            attempts: 0,
+            ended: false,
+            outcome: None,
+            believe_at: None,
+            again_at: None,
+            rounds: 0,
+            is_prompt: false,
+            kept: Vec::new(),
+            kept_octets: 0,
+            owned: 0,
+            octets: 0,
+            acknowledged: Some(0),
+            window: Window::new(),
+            pieces: VecDeque::new(),
+            waiting: 0,
+            resume: false,
+            stopped: false,
+        }
+    }
+
     /// Octets leave for the far end.
     fn send(&mut self, octets: usize, now: Instant) {
         if let Some(acknowledged) = self.acknowledged {
@@ -261,53 +172,6 @@ impl Source {
         }
         self.waiting += octets;
         self.pieces.push_back(octets as u32);
-    }
-}
-
-/// How much of a direction may be on its way: as much as keeps the path busy.
-#[derive(Debug)]
-struct Window {
-    octets: u64,
-    /// The far end acknowledges in small steps: it is no skrouterd, which needs much before it
-    /// says anything, and must not be given more.
-    fine: bool,
-    /// Octets read and acknowledged at a moment, whose acknowledgement tells how long the way is.
-    mark: Option<(u64, u64, Instant)>,
-    shortest: Option<Duration>,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self {
-            octets: WINDOW_MIN,
-            fine: false,
-            mark: None,
-            shortest: None,
-        }
-    }
-}
-
-impl Window {
-    fn sent(&mut self, octets: u64, acknowledged: u64, now: Instant) {
-        self.mark.get_or_insert((octets, acknowledged, now));
-    }
-
-    /// Sets the window to twice what the path takes in its shortest round trip at the rate of the
-    /// last one: more if the window was what held it up, less if the far end is.
-    fn acknowledged(&mut self, acknowledged: u64, now: Instant) {
-        self.fine |= acknowledged > 0 && acknowledged < COARSE;
-        let Some((octets, before, at)) = self.mark else {
-            return;
-        };
-        if acknowledged < octets || !self.fine {
-            return;
-        }
-        self.mark = None;
-        let took = now.duration_since(at).max(Duration::from_micros(1));
-        let shortest = self.shortest.map_or(took, |shortest| shortest.min(took));
-        self.shortest = Some(shortest);
-        let busy = (acknowledged - before) as f64 * shortest.as_secs_f64() / took.as_secs_f64();
-        self.octets = ((2.0 * busy) as u64).clamp(WINDOW_MIN, WINDOW_MAX);
     }
 }
 
@@ -405,10 +269,7 @@ impl TcpConnection {
             observed: None,
             incoming: None,
             outgoing: None,
-            source: Source {
-                acknowledged: Some(0),
-                ..Source::default()
-            },
+            source: Source::new(),
             sink: Sink {
                 head: Some(BytesMut::new()),
                 ..Sink::default()
@@ -532,7 +393,7 @@ impl TcpConnection {
             return source.kept_octets < KEPT_MAX;
         }
         let window = match source.acknowledged {
-            Some(acknowledged) => source.octets - acknowledged < source.window.octets,
+            Some(acknowledged) => source.octets - acknowledged < source.window.octets(),
             None => true,
         };
         window && source.waiting < WAITING_MAX
@@ -553,9 +414,9 @@ impl TcpConnection {
     }
 
     /// Takes to account what the far end has acknowledged.
-    pub(crate) fn follow_acknowledgements(&mut self, now: Instant) {
+    pub(crate) fn follow_acknowledgements(&mut self, now: Instant, pool: &Arc<WindowPool>) {
         if let Some(acknowledged) = self.source.acknowledged {
-            self.source.window.acknowledged(acknowledged, now);
+            self.source.window.acknowledged(acknowledged, now, pool);
             self.review_reading();
         }
     }
@@ -735,14 +596,6 @@ pub(crate) const SOURCE: u32 = 0;
 /// The link that octets for it come by.
 pub(crate) const SINK: u32 = 1;
 
-/// Octets that one direction may always be ahead of what the far end has written to its socket. A
-/// skrouterd acknowledges every 521,216 octets, and closes the connection to its neighbour when a
-/// few streams together are 4 MiB ahead of their sockets.
-const WINDOW_MIN: u64 = 524_288;
-/// Octets that it may be ahead where the way is long and the far end quick.
-const WINDOW_MAX: u64 = 4 * 1024 * 1024;
-/// Octets after which a skrouterd acknowledges.
-const COARSE: u64 = 521_216;
 /// Octets after whose writing the far end is told.
 const TELL_EVERY: u64 = 131_072;
 /// Octets of one direction that may wait in this router for a way out.
@@ -754,47 +607,3 @@ pub(crate) const KEPT_MAX: usize = 64 * 1024;
 const ROOM: usize = 512 * 1024;
 /// Octets that the sections ahead of a stream may take.
 const HEAD_MAX: usize = 16 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_given_back() {
-        let counts = Arc::<TcpCounts>::default();
-        let first = counts.seat(2);
-        let second = counts.seat(2);
-        assert!(first.is_some() && second.is_some());
-        assert!(counts.seat(2).is_none() && counts.seat(2).is_none());
-        drop(first);
-        assert!(counts.seat(2).is_some(), "and gone again");
-        assert!(counts.seat(0).is_some());
-    }
-
-    #[test]
-    #[allow(clippy::disallowed_methods)] // where its time starts makes no difference
-    fn the_window_grows_on_a_long_way_and_not_for_a_slow_reader() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut window = Window::default();
-        window.sent(524_288, 0, at(0));
-        window.acknowledged(131_072, at(50));
-        assert_eq!(window.octets, WINDOW_MIN);
-        window.acknowledged(524_288, at(50));
-        assert_eq!(window.octets, 2 * 524_288);
-        // A reader that has become slow: a whole window takes seconds.
-        window.sent(1_572_864, 524_288, at(100));
-        window.acknowledged(1_572_864, at(3000));
-        assert_eq!(window.octets, WINDOW_MIN);
-    }
-
-    #[test]
-    #[allow(clippy::disallowed_methods)]
-    fn who_acknowledges_in_large_steps_gets_no_more_than_it_can_take() {
-        let start = Instant::now();
-        let mut window = Window::default();
-        window.sent(524_288, 0, start);
-        window.acknowledged(524_288, start + Duration::from_millis(1));
-        assert_eq!(window.octets, WINDOW_MIN);
-    }
-}

@@ -519,7 +519,8 @@ impl Value {
 }
 
 impl Fields {
-    /// Reads a map whose keys are symbols, each once; null is an empty one.
+    /// Reads a map whose keys are symbols, each once; null is an empty one. Some clients write the
+    /// keys as strings, which are taken for the symbols that they should be.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         let code = reader.u8()?;
         if code == 0x40 {
@@ -535,10 +536,11 @@ impl Fields {
         let mut fields = Self(Vec::with_capacity(capacity(count / 2)));
         let mut seen = std::collections::HashSet::new();
         for _ in 0..count / 2 {
-            let key = body.symbol().map_err(|error| match error {
-                DecodeError::WrongType(_) => DecodeError::WrongKeyType,
-                other => other,
-            })?;
+            let key = match body.peek()? {
+                0xa1 | 0xb1 => ascii(body.string()?.as_bytes())?,
+                0xa3 | 0xb3 => body.symbol()?,
+                _ => return Err(DecodeError::WrongKeyType),
+            };
             if !seen.insert(key) {
                 return Err(DecodeError::DuplicateKey);
             }

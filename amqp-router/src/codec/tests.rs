@@ -475,10 +475,29 @@ fn a_key_may_stand_in_fields_once() {
         Fields::decode(&mut Reader::new(&twice)),
         Err(DecodeError::DuplicateKey)
     );
-    let string = [0xc1, 5, 2, 0xa1, 1, b'k', 0x40];
+    // Not by one as a symbol and another as a string, either.
+    let twice = [0xc1, 9, 4, 0xa3, 1, b'k', 0x40, 0xa1, 1, b'k', 0x40];
     assert_eq!(
-        Fields::decode(&mut Reader::new(&string)),
+        Fields::decode(&mut Reader::new(&twice)),
+        Err(DecodeError::DuplicateKey)
+    );
+    let number = [0xc1, 4, 2, 0x52, 7, 0x40];
+    assert_eq!(
+        Fields::decode(&mut Reader::new(&number)),
         Err(DecodeError::WrongKeyType)
+    );
+}
+
+/// As go-amqp writes them in the `info` of an error.
+#[test]
+fn fields_whose_keys_are_strings_are_understood() {
+    let string = [0xc1, 5, 2, 0xa1, 1, b'k', 0x40];
+    let fields = Fields::decode(&mut Reader::new(&string)).expect("it is one field");
+    assert_eq!(fields.get("k"), Some(&Value::Null));
+    let foreign = [0xc1, 6, 2, 0xa1, 2, 0xc3, 0xa4, 0x40];
+    assert_eq!(
+        Fields::decode(&mut Reader::new(&foreign)),
+        Err(DecodeError::NonAsciiSymbol)
     );
 }
 

@@ -106,6 +106,11 @@ pub(crate) enum Command {
     Table(TableUpdate),
     /// What the router must know of itself has changed.
     Identity(Arc<Identity>),
+    /// Addresses of this pattern are treated so from now on, or as all others.
+    Rule {
+        pattern: Box<str>,
+        treatment: Option<Treatment>,
+    },
     /// The link may be: answer its attach with these termini.
     Accept {
         link: LinkRef,
@@ -255,19 +260,30 @@ impl Control {
     /// Configures how addresses of `scope` are treated from now on. Addresses that exist keep
     /// their treatment.
     pub(crate) fn configure(&mut self, scope: Scope<'_>, rule: AddressRule) {
+        self.tell_rule(scope.pattern().into(), Some(rule.treatment));
         self.configured.insert(&scope.pattern(), rule);
     }
 
     /// The same, unless that scope is configured already.
     pub(crate) fn prefer(&mut self, scope: Scope<'_>, rule: AddressRule) {
         let pattern = scope.pattern();
+        let treatment = Some(rule.treatment);
         if let Some(configured) = self.configured.insert(&pattern, rule) {
             self.configured.insert(&pattern, configured);
+        } else {
+            self.tell_rule(pattern.into(), treatment);
         }
+    }
+
+    /// Workers decide on messages to addresses that are none yet.
+    fn tell_rule(&mut self, pattern: Box<str>, treatment: Option<Treatment>) {
+        let command = Command::Rule { pattern, treatment };
+        self.commands.push_back((Recipient::Everyone, command));
     }
 
     /// Takes back what [`configure`](Self::configure) said of `scope`.
     pub(crate) fn unconfigure(&mut self, scope: Scope<'_>) {
+        self.tell_rule(scope.pattern().into(), None);
         self.configured.remove(&scope.pattern());
     }
 
@@ -481,7 +497,8 @@ impl Control {
         debug_assert_eq!(request.attach.role, Role::Receiver);
         let target = request.attach.target.clone();
         let Some(mut source) = request.attach.source.clone() else {
-            return Err(Error::new("amqp:invalid-field", "the link has no source"));
+            // This is how a client looks for what it has left here: nothing is.
+            return Err(Error::new("amqp:not-found", "the link has no source"));
         };
         let address = if source.dynamic {
             let discriminator = self.discriminator();

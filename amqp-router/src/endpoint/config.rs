@@ -119,7 +119,7 @@ impl Default for SaslPolicy {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_sessions: 256,
+            max_sessions: 1024,
             max_links: 65_536,
             max_name: 1024,
             max_address: 4096,

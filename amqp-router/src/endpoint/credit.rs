@@ -9,6 +9,8 @@ pub(super) struct SenderCredit {
     delivery_count: Serial,
     link_credit: u32,
     drain: bool,
+    /// The receiver has been told that there is no more.
+    answered: bool,
     /// Deliveries that wait for credit, for the receiver to know.
     pub(super) available: u32,
 }
@@ -20,6 +22,7 @@ impl SenderCredit {
             delivery_count: Serial(initial_delivery_count),
             link_credit: 0,
             drain: false,
+            answered: false,
             available: 0,
         }
     }
@@ -43,7 +46,7 @@ impl SenderCredit {
         self.drain
     }
 
-    /// Takes in the receiver's flow; true when credit or drain changed.
+    /// Takes in the receiver's flow; true when credit or drain changed, or it asks to be drained.
     ///
     /// The flow may be older than our last deliveries, so credit counts from the delivery-count
     /// in the flow: `delivery-count(rcv) + link-credit(rcv) - delivery-count(snd)`. A receiver
@@ -55,8 +58,8 @@ impl SenderCredit {
             let in_flight = self.delivery_count.since(seen).max(0).cast_unsigned();
             self.link_credit = granted.saturating_sub(in_flight);
         }
-        self.drain = flow.drain;
-        before != (self.link_credit, self.drain)
+        (self.drain, self.answered) = (flow.drain, false);
+        flow.drain || before != (self.link_credit, self.drain)
     }
 
     /// Spends one credit on a new delivery; false, and nothing changes, when there is none.
@@ -71,10 +74,12 @@ impl SenderCredit {
     }
 
     /// Spends what credit is left without sending, as the receiver asked with `drain`.
-    /// Advancing delivery-count is how both ends come to agree that it is gone.
-    pub(super) fn drained(&mut self) {
+    /// Advancing delivery-count is how both ends come to agree that it is gone. True when the
+    /// receiver must be told: it may wait for the answer though it has had all its credit.
+    pub(super) fn drained(&mut self) -> bool {
         self.delivery_count = self.delivery_count.plus(self.link_credit);
-        self.link_credit = 0;
+        let left = std::mem::take(&mut self.link_credit) > 0;
+        self.drain && (!std::mem::replace(&mut self.answered, true) || left)
     }
 }
 

@@ -207,8 +207,8 @@ impl Connection {
         let sender = self.links.get_mut(index).and_then(|link| link.sender_mut());
         if let Some(sender) = sender
             && sender.credit.drain()
+            && sender.credit.drained()
         {
-            sender.credit.drained();
             self.flow_is_due(index);
         }
     }

@@ -74,7 +74,7 @@ impl Forwarder {
                 });
                 self.available(id)
             }
-            None => self.reply(&key).ok_or_else(|| self.nowhere()),
+            None => self.reply(&key).ok_or_else(|| self.nowhere(&key)),
         }
     }
 
@@ -173,7 +173,7 @@ impl Forwarder {
         }
         let key = self.settings.identity.key(to);
         let Some(id) = self.addresses.find(key.as_str()) else {
-            return self.reply(&key).ok_or_else(|| self.nowhere());
+            return self.reply(&key).ok_or_else(|| self.nowhere(&key));
         };
         if let Some(course) = &mut self.incoming[link].course {
             course.address = Some((id, key));
@@ -255,11 +255,24 @@ impl Forwarder {
     }
 
     /// Of an address that nobody has attached to.
-    fn nowhere(&self) -> DeliveryState {
-        match self.settings.default_treatment {
+    pub(super) fn nowhere(&self, key: &AddressKey) -> DeliveryState {
+        let default = self.settings.default_treatment;
+        let treatment = match key.class() {
+            'M' => self.rules.get(key.text()).copied().unwrap_or(default),
+            _ => default,
+        };
+        match treatment {
             Treatment::Unavailable => unavailable(),
             _ => DeliveryState::Released,
         }
+    }
+
+    /// Sets how addresses of a pattern are treated while nobody has attached to them.
+    pub(crate) fn set_rule(&mut self, pattern: &str, treatment: Option<Treatment>) {
+        match treatment {
+            Some(treatment) => self.rules.insert(pattern, treatment),
+            None => self.rules.remove(pattern),
+        };
     }
 }
 

@@ -190,6 +190,12 @@ impl Forwarder {
             };
             match self.send_frame(wire, now, link, delivery, allowance) {
                 Ok(sent) => octets += sent,
+                Err(Pause::NoCredit) => {
+                    if allowance.drain {
+                        wire.drained(terminal);
+                    }
+                    return Pause::NoCredit;
+                }
                 Err(pause) => return pause,
             }
         }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::codec::{DeliveryState, Progress, RouterAnnotations};
 use crate::control::address::Identity;
+use crate::control::pattern::PatternTree;
 use crate::control::table::{AddressId, Direction, LinkLoad, Outlet, Slot, Treatment, WorkerId};
 use crate::control::topology::{Ingress, Topology};
 use crate::forwarding::addresses::{Addresses, Choice, Lane};
@@ -16,7 +17,7 @@ use crate::forwarding::aim::{Aim, rejected};
 use crate::forwarding::delivery::{Copied, Inbound, Multicast, Origin, Outbound, Undecided};
 use crate::forwarding::finishing::Finishing;
 use crate::forwarding::inspect::{self, Inspected};
-use crate::forwarding::limits::Denied;
+use crate::forwarding::limits::{Denied, Malformed};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
@@ -57,6 +58,9 @@ pub(crate) struct Forwarder {
     /// Messages of neighbours for the control plane.
     pub(super) heard: VecDeque<(Slot, Bytes)>,
     pub(super) denied: VecDeque<Denied>,
+    pub(super) malformed: Vec<Malformed>,
+    /// How addresses are treated that nobody has attached to.
+    pub(super) rules: PatternTree<Treatment>,
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
     chosen: Vec<Choice>,
@@ -128,6 +132,8 @@ impl Forwarder {
             ticks: 0,
             heard: VecDeque::new(),
             denied: VecDeque::new(),
+            malformed: Vec::new(),
+            rules: PatternTree::default(),
             mail: VecDeque::new(),
             chosen: Vec::new(),
             direct: Arc::default(),
@@ -252,8 +258,8 @@ impl Forwarder {
                     return self.wait_for_sections(wire, fresh);
                 }
                 Progress::NeedMore | Progress::Malformed => {
-                    let outcome = rejected("amqp:invalid-field", "malformed router annotations");
-                    return self.refuse(wire, &fresh, outcome);
+                    let text = "malformed router annotations";
+                    return self.refuse_malformed(wire, &fresh, "amqp:invalid-field", text);
                 }
             }
         }
@@ -312,8 +318,8 @@ impl Forwarder {
                 self.wait_for_sections(wire, fresh);
             }
             Inspected::NeedMore | Inspected::Malformed => {
-                let outcome = rejected("amqp:decode-error", "the message's sections are malformed");
-                self.refuse(wire, &fresh, outcome);
+                let text = "the message's sections are malformed";
+                self.refuse_malformed(wire, &fresh, "amqp:decode-error", text);
             }
         }
     }
@@ -743,6 +749,18 @@ impl Forwarder {
         }
         self.release(wire, fresh.link, 1);
         self.touch(fresh.link);
+    }
+
+    /// The same for one that cannot be read, which the log tells of.
+    fn refuse_malformed<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        fresh: &Fresh,
+        condition: &'static str,
+        text: &'static str,
+    ) {
+        self.note_malformed(fresh.link, text);
+        self.refuse(wire, fresh, rejected(condition, text));
     }
 
     /// Lets frames of an incoming link go: its session's window may advance.

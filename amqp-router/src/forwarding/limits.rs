@@ -28,6 +28,13 @@ pub(crate) struct Denied {
     pub(crate) reason: String,
 }
 
+/// A message that could not be read, for the log.
+#[derive(Debug)]
+pub(crate) struct Malformed {
+    pub(crate) connection: u32,
+    pub(crate) what: &'static str,
+}
+
 /// What a message is denied for. Each is told once of a link: others are only counted.
 #[derive(Clone, Copy, Debug)]
 enum Ground {
@@ -42,6 +49,8 @@ pub(super) struct Limited {
     limits: Limits,
     /// By [`Ground`]: it has been told.
     told: [bool; 3],
+    /// It has been told that messages cannot be read.
+    malformed_told: bool,
     /// Bytes that have come of the message that is arriving.
     size: u64,
 }
@@ -154,6 +163,22 @@ impl Forwarder {
     /// A message that was denied and that the log is to tell of.
     pub(crate) fn poll_denied(&mut self) -> Option<Denied> {
         self.denied.pop_front()
+    }
+
+    /// A message cannot be read: the first of each link is told of.
+    pub(super) fn note_malformed(&mut self, link: u32, what: &'static str) {
+        let Incoming {
+            limited, terminal, ..
+        } = &mut self.incoming[link];
+        if !std::mem::replace(&mut limited.malformed_told, true) {
+            let connection = terminal.connection;
+            self.malformed.push(Malformed { connection, what });
+        }
+    }
+
+    /// A message that could not be read and that the log is to tell of.
+    pub(crate) fn poll_malformed(&mut self) -> Option<Malformed> {
+        self.malformed.pop()
     }
 
     /// What to tell the sender of a message to an address that policy does not let it send to.

@@ -26,6 +26,8 @@ struct Script {
     said: VecDeque<String>,
     credit: std::collections::HashMap<u32, u32>,
     room: bool,
+    /// Receivers ask for all there is.
+    drains: bool,
     window_left: u32,
     next: u32,
     /// Links opened for messages that are not complete.
@@ -98,7 +100,7 @@ impl Wire for Script {
         Allowance {
             credit: self.credit(at),
             room: self.room && self.window != Some(0),
-            drain: false,
+            drain: self.drains,
             join: self.join,
         }
     }
@@ -423,6 +425,37 @@ fn a_delivery_waits_for_the_receivers_credit() {
         .forwarder
         .credit_changed(&mut scene.script, scene.now, consumer.index);
     assert_eq!(scene.turn(), ["2: start x", "1: release 1"]);
+}
+
+#[test]
+fn a_drained_receiver_is_told_even_if_more_waits_than_it_has_credit_for() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let producer = scene.producer(7);
+    let consumer = scene.consumer(7, 1);
+    scene.turn();
+    scene.send(producer, 1, "x");
+    scene.send(producer, 2, "y");
+    assert_eq!(scene.turn(), ["2: start x", "1: release 1"]);
+    scene.script.drains = true;
+    scene
+        .forwarder
+        .credit_changed(&mut scene.script, scene.now, consumer.index);
+    assert_eq!(scene.turn(), ["2: drained"]);
+}
+
+#[test]
+fn an_address_without_anybody_is_treated_by_its_rule() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let key = |to: &str| AddressKey::mobile(to);
+    let rule = Some(Treatment::Unavailable);
+    scene.forwarder.set_rule("no/#", rule);
+    scene.forwarder.set_rule("no/yes", Some(Treatment::Closest));
+    let is_released =
+        |scene: &Scene, to| scene.forwarder.nowhere(&key(to)) == DeliveryState::Released;
+    assert!(!is_released(&scene, "no/where"));
+    assert!(is_released(&scene, "no/yes") && is_released(&scene, "else/where"));
+    scene.forwarder.set_rule("no/#", None);
+    assert!(is_released(&scene, "no/where"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the log says of links that come and go, and of sessions that fail.
+//! What the log says of links that come and go, of what comes by them, and of sessions that fail.
 
 use std::time::Instant;
 
@@ -49,6 +49,13 @@ impl Service {
         if let Some(end) = self.tell_fault(conn, now) {
             let error = shown(&error.to_string());
             info!(target: "ROUTER_CORE", conn, "Session ended: {error}{end}");
+        }
+    }
+
+    /// A message came that cannot be read: of each link, the first.
+    pub(super) fn log_malformed(&mut self, conn: u64, what: &str, now: Instant) {
+        if let Some(end) = self.tell_fault(conn, now) {
+            info!(target: "MESSAGE", conn, "Message rejected: {what}{end}");
         }
     }
 

@@ -725,8 +725,8 @@ mod tests {
             let endpoint = planner.settings(listener, SaslPolicy::default()).endpoint;
             (endpoint.channel_max, endpoint.limits.max_sessions)
         };
-        assert_eq!(limits(""), (32_767, 256));
-        assert_eq!(limits(" maxSessions: 0\n"), (32_767, 256));
+        assert_eq!(limits(""), (32_767, 1024));
+        assert_eq!(limits(" maxSessions: 0\n"), (32_767, 1024));
         assert_eq!(limits(" maxSessions: 5\n"), (4, 5));
         assert_eq!(limits(" maxSessions: 1000\n"), (999, 1000));
     }

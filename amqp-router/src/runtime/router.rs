@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::info;
 
+use crate::adaptors::tcp::WindowPool;
 use crate::codec::Message;
 use crate::control::links::Control;
 use crate::control::table::AddressId;
@@ -34,7 +35,7 @@ use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::scrapes::Overview;
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::sources::SourceLimits;
-use crate::runtime::threads::{Failures, start_workers, watched};
+use crate::runtime::threads::{Failures, Shared, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::Telemetry;
 use crate::worker::WorkerStatus;
@@ -149,14 +150,18 @@ impl Router {
         let ids = Arc::new(AtomicU64::new(1));
         let (telemetry, heard) = Telemetry::new(&config);
         let failures = Failures::new(watch::Sender::new(None));
-        let (workers, events, mut threads) = start_workers(
-            workers.unwrap_or(1),
-            &identity,
-            default,
-            &ids,
-            &telemetry.origin(),
-            &failures,
-        )?;
+        let limit = config.singleton("router").integer("maxMemoryMegabytes");
+        let limit = limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+        let memory = limit.map(|n| n.saturating_mul(MEGABYTE));
+        let windows = Arc::<WindowPool>::default();
+        windows.set_memory(memory);
+        let shared = Shared {
+            ids: Arc::clone(&ids),
+            origin: telemetry.origin(),
+            windows,
+        };
+        let (workers, events, mut threads) =
+            start_workers(workers.unwrap_or(1), &identity, default, &shared, &failures)?;
         let edge = identity.edge;
         let mut control = Control::new(identity, default, rand::random());
         if let Some(settings) = plan::mesh_settings(&config) {
@@ -183,10 +188,7 @@ impl Router {
                 ids,
                 (telemetry, heard),
             );
-            let limit = config.singleton("router").integer("maxMemoryMegabytes");
-            let limit = limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
-            let limit = limit.map(|n| n.saturating_mul(MEGABYTE));
-            service.memory.set_limit(limit, Instant::now());
+            service.memory.set_limit(memory, Instant::now());
             let most = config.singleton("policy").integer("maxConnectionsPerHost");
             let most = most.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
             service.lock_sources().set_limits(SourceLimits {

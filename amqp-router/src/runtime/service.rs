@@ -481,6 +481,7 @@ impl Service {
                 WorkerEvent::SessionFailed { id, error } => {
                     self.log_session_failed(id, &error, now);
                 }
+                WorkerEvent::Malformed { id, what } => self.log_malformed(id, what, now),
                 WorkerEvent::Opening {
                     id,
                     hostname,

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::adaptors::tcp::WindowPool;
 use crate::control::address::Identity;
 use crate::control::table::{Treatment, WorkerId};
 use crate::forwarding::Settings;
@@ -23,6 +24,16 @@ use crate::worker::{Worker, WorkerEvent};
 /// The events of all workers, for the control plane.
 pub(crate) type Events = UnboundedReceiver<(WorkerId, Vec<WorkerEvent>)>;
 
+/// What all workers of a router share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Numbers for connections.
+    pub(crate) ids: Arc<AtomicU64>,
+    /// Identities for records of telemetry.
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) windows: Arc<WindowPool>,
+}
+
 /// Starts `count` workers, each on a thread of its own.
 ///
 /// # Errors
@@ -31,8 +42,7 @@ pub(crate) fn start_workers(
     count: u16,
     identity: &Arc<Identity>,
     default_treatment: Treatment,
-    ids: &Arc<AtomicU64>,
-    origin: &Arc<Origin>,
+    shared: &Shared,
     failures: &Failures,
 ) -> io::Result<(Workers, Events, Vec<JoinHandle<()>>)> {
     let count = count.max(1);
@@ -57,12 +67,13 @@ pub(crate) fn start_workers(
             default_treatment,
             replies: replies.clone(),
         };
-        let (ids, origin) = (Arc::clone(ids), Arc::clone(origin));
+        let shared = shared.clone();
         let (inboxes, events) = (inboxes.clone(), events.clone());
         let failures = failures.clone();
         let work = move || {
-            let mut worker = Worker::new(settings, ids, Instant::now());
-            worker.tell_flows(origin);
+            let mut worker = Worker::new(settings, shared.ids, Instant::now());
+            worker.tell_flows(shared.origin);
+            worker.share_windows(shared.windows);
             runtime.block_on(async move {
                 let driver = Driver::new(id, worker, inbox, inboxes, events, load);
                 // It is the only task that matters here: it decides itself when to yield.

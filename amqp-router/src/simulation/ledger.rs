@@ -314,6 +314,10 @@ impl Ledger {
             let explained = match state {
                 DeliveryState::Accepted => address.presettling,
                 DeliveryState::Released => unstable,
+                DeliveryState::Rejected(Some(error)) => {
+                    address.treatment == Treatment::Unavailable
+                        && error.condition.as_str() == "amqp:not-found"
+                }
                 state => unstable && *state == failed(),
             };
             assert!(explained, "{number:?} got {state:?}, which nobody said");

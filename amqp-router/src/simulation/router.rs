@@ -244,7 +244,7 @@ impl Router {
             WorkerEvent::Detached { link, loss, .. } => control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => control.heard(link, &message, now),
             // Only the log tells of it.
-            WorkerEvent::SessionFailed { .. } => {}
+            WorkerEvent::SessionFailed { .. } | WorkerEvent::Malformed { .. } => {}
             other => return Some(other),
         }
         None

@@ -446,7 +446,7 @@ impl Worker {
             worked = true;
         }
         if let Some(tcp) = self.connections.tcp(number) {
-            tcp.follow_acknowledgements(now);
+            tcp.follow_acknowledgements(now, &self.windows);
         }
         worked |= self.follow_outcome(number, now);
         let Some(tcp) = self.connections.tcp(number) else {

@@ -85,8 +85,17 @@ impl Denial {
 }
 
 impl Worker {
-    /// Tells of the messages that policy did not let pass this turn.
-    pub(super) fn tell_denied(&mut self) {
+    /// Tells of the messages that policy did not let pass this turn, and of those that could not be
+    /// read.
+    pub(super) fn tell_refused(&mut self) {
+        while let Some(malformed) = self.forwarder.poll_malformed() {
+            if let Some(amqp) = self.connections.amqp(malformed.connection) {
+                self.events.push_back(WorkerEvent::Malformed {
+                    id: amqp.id,
+                    what: malformed.what,
+                });
+            }
+        }
         while let Some(denied) = self.forwarder.poll_denied() {
             if let Some(amqp) = self.connections.amqp(denied.connection) {
                 self.events.push_back(WorkerEvent::Denied(Box::new(Denial {

@@ -558,6 +558,22 @@ fn draining_spends_the_credit() {
     assert_eq!((sendable.credit, sendable.drain), (3, false));
 }
 
+/// Whoever has no credit left, and asks whether that was all, waits for the answer.
+#[test]
+fn a_drain_without_credit_is_answered_and_once() {
+    let (mut pair, link) = Pair::attached(Role::Sender);
+    pair.server.connection.drain(link.server);
+    pair.clear_events();
+    pair.drive();
+    for answers in [1, 1] {
+        pair.client.connection.drained(link.client);
+        pair.drive();
+        let flows = pair.server.events.iter();
+        let flows = flows.filter(|event| matches!(event, Event::Flow { .. }));
+        assert_eq!(flows.count(), answers);
+    }
+}
+
 #[test]
 fn the_backlog_of_a_sender_is_told() {
     let (mut pair, link) = Pair::attached(Role::Sender);

@@ -458,3 +458,33 @@ fn what_is_complete_before_its_own_link_has_credit_keeps_its_place() {
         .collect();
     assert_eq!(started, ["1: start 7|0/R|0/R a…", "1: start 7|0/R|0/R x"]);
 }
+
+#[test]
+fn an_incomplete_message_does_not_overtake_what_waits_for_its_link() {
+    let mut net = Net::new(10);
+    let producer = net.producer();
+    net.scene.turn();
+    // From here on a link of its own is free, and has credit.
+    net.scene.frame(producer, 1, true, "a", true, false);
+    assert_eq!(net.scene.turn(), ["101: open"]);
+    net.scene.script.credit.insert(101, 10);
+    net.scene.frame(producer, 1, false, "b", false, false);
+    net.scene.turn();
+    net.scene.script.credit.insert(1, 0);
+    net.scene.send(producer, 2, "x");
+    net.scene.frame(producer, 3, true, "y", true, false);
+    let said = net.scene.turn();
+    assert!(!said.iter().any(|line| line.contains("start")), "{said:?}");
+    net.scene.script.credit.insert(1, 10);
+    let Scene {
+        forwarder,
+        script,
+        now,
+        ..
+    } = &mut net.scene;
+    forwarder.credit_changed(script, *now, net.out.index);
+    net.scene.frame(producer, 3, false, "z", false, false);
+    let mut said = net.scene.turn();
+    said.retain(|line| line.contains("start"));
+    assert_eq!(said, ["1: start 7|0/R|0/R x", "1: start 7|0/R|0/R y…"]);
+}
