@@ -249,6 +249,11 @@ fn user_groups_and_the_log_are_shown() {
     assert_eq!(groups["$default"]["users"], "*");
     let types = &answers[1]["body"]["entityTypes"];
     let settings = &types["vhostUserGroupSettings"]["attributes"];
+    let listener = &types["listener"];
+    for described in [listener, &listener["attributes"]["host"]] {
+        let text = described["description"].as_str().expect("a description");
+        assert!(text.ends_with('.'), "{text}");
+    }
     assert_eq!(settings["maxSenders"]["default"], 2_147_483_647);
     let lines = answers[2]["body"].as_array().expect("a list");
     assert_eq!(lines.len(), 5);

@@ -7,6 +7,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod config;
+mod descriptions;
 mod entities;
 mod entity;
 mod exposition;

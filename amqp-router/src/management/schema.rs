@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use crate::codec::Value;
+use crate::management::descriptions;
 
 /// One type of entity.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Schema {
     pub(crate) name: &'static str,
     /// What else it is called in configuration files.
     pub(crate) alias: Option<&'static str>,
+    /// What it is for, in sentences.
+    pub(crate) description: &'static str,
     /// There is exactly one of it.
     pub(crate) singleton: bool,
     /// It shows the router at work; nobody configures it.
@@ -26,6 +29,8 @@ pub(crate) struct Schema {
 #[derive(Debug)]
 pub(crate) struct Attribute {
     pub(crate) name: &'static str,
+    /// What it is for, in sentences.
+    pub(crate) description: &'static str,
     pub(crate) kind: Kind,
     pub(crate) default: Option<&'static str>,
     pub(crate) required: bool,
@@ -107,9 +112,14 @@ impl Schema {
     }
 
     /// The attributes, those of all types last.
-    pub(crate) fn attribute_names(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn own_attributes_first(&self) -> impl Iterator<Item = &Attribute> {
         let (common, own) = self.attributes.split_at(COMMON.len());
-        own.iter().chain(common).map(|attribute| attribute.name)
+        own.iter().chain(common)
+    }
+
+    /// The names of the attributes, in the same order.
+    pub(crate) fn attribute_names(&self) -> impl Iterator<Item = &'static str> {
+        self.own_attributes_first().map(|attribute| attribute.name)
     }
 
     /// Where an attribute stands.
@@ -184,6 +194,7 @@ impl Schema {
         let mut schema = Self {
             name,
             alias: None,
+            description: descriptions::of_entity(name),
             singleton: false,
             operational: false,
             operations: Vec::new(),
@@ -201,7 +212,7 @@ impl Schema {
         schema.attributes = COMMON
             .into_iter()
             .chain(attributes.split_whitespace())
-            .map(attribute)
+            .map(|source| attribute(name, source))
             .collect();
         schema.columns = match COLUMNS.iter().find(|(of, _)| *of == name) {
             Some((_, columns)) => columns.split_whitespace().collect(),
@@ -211,9 +222,9 @@ impl Schema {
     }
 }
 
-/// Reads `name:kind`, where `l`, `ui` and `ul` are integers that go as `long`, `uint` and `ulong`,
+/// Reads an attribute of `entity`: `name:kind`, where `l`, `ui` and `ul` are integers that go as `long`, `uint` and `ulong`,
 /// then `!` required, `^` updatable too, `~` read-only, `#` secret, then `=default`.
-fn attribute(source: &'static str) -> Attribute {
+fn attribute(entity: &'static str, source: &'static str) -> Attribute {
     let (head, default) = match source.split_once('=') {
         Some((head, default)) => (head, Some(default)),
         None => (source, None),
@@ -240,6 +251,7 @@ fn attribute(source: &'static str) -> Attribute {
     };
     Attribute {
         name,
+        description: descriptions::of_attribute(entity, name),
         kind,
         default,
         required: flags.contains('!'),
@@ -467,7 +479,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
          maxMessageSize:i~ maxFrameSize:i~ maxSessionWindow:i~ maxSessions:i~ \
          maxSenders:i~=2147483647 maxReceivers:i~=2147483647 allowDynamicSource:b~=false \
          allowAnonymousSender:b~=false allowUserIdProxy:b~=false allowAdminStatusUpdate:b~=true \
-         certificates:s~ neighbors:s~ sources:s~ targets:s~ sourcePattern:s~ targetPattern:s~",
+         certificates:s~ neighbors:s~ allowTransit:b~=false sources:s~ targets:s~ sourcePattern:s~ targetPattern:s~",
     ),
     (
         "vhostStats",

@@ -58,6 +58,7 @@ fn schema() -> Value {
         let entries = vec![
             ("attributes".into(), Value::Map(attributes.collect())),
             ("operations".into(), operations(schema)),
+            ("description".into(), schema.description.into()),
             ("fullyQualifiedType".into(), schema.full_name().into()),
             ("singleton".into(), schema.singleton.into()),
         ];
@@ -88,7 +89,10 @@ fn attribute(attribute: &Attribute) -> Value {
         ("update", attribute.update),
         ("hidden", attribute.hidden),
     ];
-    let mut entries = vec![("type".into(), kind)];
+    let mut entries = vec![
+        ("type".into(), kind),
+        ("description".into(), attribute.description.into()),
+    ];
     if attribute.default.is_some() {
         entries.push(("default".into(), attribute.default_value()));
     }

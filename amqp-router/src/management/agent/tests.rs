@@ -800,6 +800,15 @@ fn types_describe_themselves() {
     let role = role.expect("a listener has a role");
     assert_eq!(role.get("default"), Some(&"normal".into()));
     assert_eq!(role.get("create"), Some(&true.into()));
+    let described = |schema: &Value| {
+        let text = schema.get("description").and_then(Value::as_str);
+        text.map(str::to_owned).expect("a description")
+    };
+    assert!(described(role).starts_with("Who is at the other end"));
+    let site = schema
+        .get("entityTypes")
+        .and_then(|types| types.get("site"));
+    assert!(described(site.expect("there are sites")).starts_with("The site that"));
     let text = about("GET-JSON-SCHEMA", "");
     let json: serde_json::Value =
         serde_json::from_str(text.as_str().expect("a text")).expect("JSON");
