@@ -142,5 +142,5 @@ pub use codec::{
     Array, Body, DecodeError, DeliveryState, Described, Error, Fields, Header, Message, MessageId,
     Modified, Properties, Symbol, Value,
 };
-pub use management::{Config, ConfigError, ConfigErrors, Distribution};
+pub use management::{Config, ConfigError, ConfigErrors, Distribution, reference};
 pub use runtime::{Delivery, LinkError, Receiver, Reloaded, Router, Sender, StartError};

@@ -1,6 +1,7 @@
 //! The AMQP 1.0 router as a process: `router-daemon` takes skrouterd's command line.
 
 mod detach;
+mod explain;
 mod serve;
 mod users;
 
@@ -60,6 +61,8 @@ enum Command {
         /// The configuration
         file: PathBuf,
     },
+    /// Explain an entity, or an attribute, of configuration files and management
+    Explain(explain::Options),
     /// Manage the file of users that SASL PLAIN checks passwords against
     #[command(subcommand)]
     User(users::Command),
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
     };
     let outcome = match &options.command {
         Some(Command::Check { file }) => serve::check(file),
+        Some(Command::Explain(options)) => explain::run(options),
         Some(Command::User(command)) => users::run(command),
         None if options.daemon => run_in_background(&options),
         None => run(&options, || Ok(())),

@@ -216,6 +216,31 @@ fn a_configuration_is_checked_without_starting() {
 }
 
 #[test]
+fn entities_and_attributes_are_explained() {
+    let output = run(&["explain", "listener.host"], "");
+    assert!(output.status.success());
+    assert_eq!(
+        text(&output.stdout),
+        "listener.host: text; empty by default; set when created\n  \
+         Where it listens: an address, a name, which means all of its addresses, or\n  \
+         nothing, which means every address of this host.\n"
+    );
+    let all = text(&run(&["explain"], "").stdout);
+    assert!(all.contains("\n  tcpListener "), "{all}");
+    let page = text(&run(&["explain", "--markdown"], "").stdout);
+    assert!(page.contains("\n## tcpListener\n"), "{page}");
+}
+
+#[test]
+fn what_cannot_be_explained_fails_with_what_may_be_meant() {
+    let output = run(&["explain", "listener.hots"], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let error = text(&output.stderr);
+    assert!(error.contains("there is no attribute 'hots' of listener; did you mean listener.host"));
+}
+
+#[test]
 fn what_the_log_cannot_do_is_found_before_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("router.conf");

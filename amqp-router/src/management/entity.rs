@@ -370,13 +370,17 @@ pub(crate) fn closest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    similar(word, candidates).into_iter().next()
+}
+
+/// The candidates that are at most two edits away, the nearest first.
+pub(crate) fn similar<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     // The distance takes time with the square of the length, and peers choose the word.
     let word: String = word.chars().take(64).collect();
-    candidates
-        .map(|candidate| (distance(&word, candidate), candidate))
-        .filter(|(edits, _)| *edits <= 2)
-        .min()
-        .map(|(_, candidate)| candidate)
+    let distances = candidates.map(|candidate| (distance(&word, candidate), candidate));
+    let mut near: Vec<_> = distances.filter(|(edits, _)| *edits <= 2).collect();
+    near.sort_unstable();
+    near.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
 /// Insertions, deletions and replacements between two words, whatever their case.

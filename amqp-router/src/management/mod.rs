@@ -3,7 +3,7 @@
 //! [`schema`] says, once, which entities there are and which attributes each has. An [`Entity`] is
 //! a checked set of values for one of them, and serves the configuration file, CREATE, READ,
 //! UPDATE and QUERY alike. [`config`] reads configuration files, [`agent`] speaks the management
-//! protocol of `$management`.
+//! protocol of `$management`, [`reference`] tells people of the schema.
 
 pub(crate) mod agent;
 pub(crate) mod config;
@@ -11,6 +11,7 @@ mod descriptions;
 mod entities;
 mod entity;
 mod exposition;
+pub mod reference;
 pub(crate) mod reload;
 mod schema;
 mod syntax;

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::management::config::Config;
 use crate::management::entities::special;
 use crate::management::entity::Entity;
+use crate::management::schema::Schema;
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -112,10 +113,10 @@ impl Plan {
             return;
         }
         let schema = is.schema();
-        if schema.singleton || schema.name == "site" {
+        if is_of_the_start(schema) {
             let (now, later): (Vec<&str>, _) = changed
                 .into_iter()
-                .partition(|attribute| NOW.contains(&(schema.name, attribute)));
+                .partition(|attribute| changes_now(schema.name, attribute));
             let mut becomes = was.clone();
             for attribute in &now {
                 becomes.set(attribute, is.get(attribute).clone());
@@ -250,6 +251,17 @@ fn at_next_start(entity: &Entity, attributes: &[&str]) -> String {
         several => format!("the change of the attributes '{}'", several.join("', '")),
     };
     format!("{}: {what} takes effect at the next start", entity.label())
+}
+
+/// Whether an entity is there from the start, and changes only with a new one, but for what
+/// [changes now](changes_now).
+pub(crate) fn is_of_the_start(schema: &Schema) -> bool {
+    schema.singleton || schema.name == "site"
+}
+
+/// Whether a reload changes an attribute of an entity that is there from the start.
+pub(crate) fn changes_now(entity: &str, attribute: &str) -> bool {
+    NOW.contains(&(entity, attribute))
 }
 
 /// What can change of entities that there is one of.
