@@ -25,6 +25,8 @@ pub(crate) struct EntityType {
 #[derive(Clone, Debug)]
 pub(crate) struct Attribute {
     pub(crate) name: String,
+    /// What it is for; empty where the router does not say.
+    pub(crate) description: String,
     /// As the schema has it: a word, or a list of the words to choose from.
     pub(crate) kind: Json,
     pub(crate) default: Json,
@@ -95,6 +97,7 @@ impl Attribute {
         let flag = |key: &str| entry.get(key) == Some(&Json::Bool(true));
         Self {
             name: name.to_owned(),
+            description: entry.get("description").map(text).unwrap_or_default(),
             kind: entry.get("type").cloned().unwrap_or_default(),
             default: entry.get("default").cloned().unwrap_or_default(),
             required: flag("required"),

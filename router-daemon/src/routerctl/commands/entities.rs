@@ -84,13 +84,20 @@ pub(crate) async fn attributes(context: &mut Context, kind: &str) -> Outcome {
         let attributes = found.attributes.iter().map(described);
         return context.output.document(&attributes.collect());
     }
-    let mut table = Table::new(["attribute", "type", "default", "may be set"]);
+    let mut table = Table::new([
+        "attribute",
+        "type",
+        "default",
+        "may be set",
+        "what it is for",
+    ]);
     for attribute in &found.attributes {
         table.push(vec![
             Cell::text(&attribute.name),
             Cell::text(kind_of(attribute)),
             Cell::text(text(&attribute.default)),
             Cell::text(settable(attribute)),
+            Cell::text(&attribute.description),
         ]);
     }
     context.output.text(&table.render(context.output.style))
@@ -117,6 +124,7 @@ fn show(context: &Context, row: Row) -> Outcome {
 fn described(attribute: &Attribute) -> Json {
     json!({
         "name": attribute.name,
+        "description": attribute.description,
         "type": attribute.kind,
         "default": attribute.default,
         "required": attribute.required,
