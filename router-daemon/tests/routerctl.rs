@@ -365,6 +365,10 @@ fn types_attributes_and_completions_are_listed() {
     assert!(operations.contains(&json!("CREATE")), "{types}");
     let attributes = router.done(&["attributes", "listener"]);
     assert!(attributes.contains("linkCapacity"), "{attributes}");
+    assert!(
+        attributes.contains("How many deliveries a link"),
+        "{attributes}"
+    );
     let output = routerctl(&["completions", "bash"], "");
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("tcp"));
