@@ -638,7 +638,6 @@ impl Control {
                     self.publish(address_id);
                 }
             }
-            self.advertise(address_id);
         }
         self.link_ids.insert(filed.link, id);
         self.links.insert(
@@ -654,6 +653,10 @@ impl Control {
                 kind: filed.kind,
             },
         );
+        if let Some(address) = filed.address {
+            // What is told of it looks at all its links.
+            self.advertise(address);
+        }
     }
 
     /// Files a link that this router has attached to a neighbour.

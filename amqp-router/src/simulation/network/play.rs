@@ -83,6 +83,15 @@ fn random_network(climate: &Climate, mut rng: StdRng, tracing: bool) -> World {
             world.join(Plan::new(edge, to, manner));
         }
     }
+    // All of a mesh are connected to each other, or what enters it would not reach all.
+    if world.rng.random_bool(0.5) {
+        for edge in interiors..interiors + edges {
+            for other in interiors..edge {
+                let manner = random_manner(&mut world.rng);
+                world.join(Plan::new(edge, other, manner));
+            }
+        }
+    }
     world
 }
 
