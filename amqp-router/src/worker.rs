@@ -110,6 +110,12 @@ pub(crate) enum WorkerEvent {
     },
     /// A session of the connection `id` has ended, and not because all is done.
     SessionFailed { id: u64, error: Error },
+    /// A link that a peer of the connection `id` wanted was not even asked about.
+    LinkRefused {
+        id: u64,
+        attach: Box<Attach>,
+        error: Error,
+    },
     /// A link that the control plane wanted is not to be had.
     NotAttached {
         ticket: Ticket,
@@ -635,6 +641,11 @@ impl Worker {
                     amqp.add_link(reference.direction, reference.slot);
                 }
                 self.events.push_back(WorkerEvent::Attach(request));
+            }
+            Event::Refused { attach, error } => {
+                let id = amqp.id;
+                self.events
+                    .push_back(WorkerEvent::LinkRefused { id, attach, error });
             }
             Event::Detached {
                 link,

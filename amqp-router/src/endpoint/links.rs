@@ -222,8 +222,9 @@ impl Connection {
         };
         self.map_handle(session, index, attach.handle);
         if let Err(error) = self.check_attach(&attach) {
-            self.send_detach(index, true, Some((&error).into()), false);
-            return Ok(None);
+            let error = Error::from(&error);
+            self.send_detach(index, true, Some(error.clone()), false);
+            return Ok(Some(Event::Refused { attach, error }));
         }
         Ok(Some(Event::Attach {
             link: self.links.id(index),

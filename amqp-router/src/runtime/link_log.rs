@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tracing::{Level, debug, enabled, info};
 
-use crate::codec::Error;
+use crate::codec::{Attach, Error, Role, Target};
 use crate::control::links::{Link, Loss};
 use crate::control::table::{Direction, LinkRef};
 use crate::policy::shown;
@@ -52,6 +52,15 @@ impl Service {
         }
     }
 
+    /// A link that was not to be, whoever decided so; what policy denies is told of elsewhere.
+    pub(super) fn log_refused(&mut self, conn: u64, attach: &Attach, error: &Error, now: Instant) {
+        if let Some(end) = self.tell_fault(conn, now) {
+            let text = asked(attach);
+            let error = shown(&error.to_string());
+            info!(target: "ROUTER_CORE", conn, "Link refused: {text} ({error}){end}");
+        }
+    }
+
     /// What a line of one more fault of a connection ends with; a peer that does nothing else must
     /// not fill the log.
     fn tell_fault(&mut self, connection: u64, now: Instant) -> Option<&'static str> {
@@ -72,4 +81,22 @@ impl Service {
         let name = link.name.escape_debug();
         format!("dir={dir} name={name} address={}", address.escape_debug())
     }
+}
+
+/// What a peer wanted of us.
+fn asked(attach: &Attach) -> String {
+    let (dir, address, none) = match attach.role {
+        Role::Sender => {
+            let target = attach.target.as_ref().and_then(Target::address);
+            ("in", target, "(any)")
+        }
+        Role::Receiver => {
+            let source = attach.source.as_ref();
+            let address = source.and_then(|source| source.address.as_deref());
+            ("out", address, "(none)")
+        }
+    };
+    let name = shown(&attach.name);
+    let address = address.map_or_else(|| none.to_owned(), shown);
+    format!("dir={dir} name={name} address={address}")
 }

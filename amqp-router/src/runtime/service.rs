@@ -481,6 +481,9 @@ impl Service {
                 WorkerEvent::SessionFailed { id, error } => {
                     self.log_session_failed(id, &error, now);
                 }
+                WorkerEvent::LinkRefused { id, attach, error } => {
+                    self.log_refused(id, &attach, &error, now);
+                }
                 WorkerEvent::Opening {
                     id,
                     hostname,

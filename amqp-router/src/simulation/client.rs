@@ -244,7 +244,8 @@ impl Client {
             | Event::SaslChosen(_)
             | Event::SaslChallenge(_)
             | Event::SaslSuccess(_)
-            | Event::Attach { .. } => {
+            | Event::Attach { .. }
+            | Event::Refused { .. } => {
                 panic!("a router's event came to a client: {event:?}");
             }
         }

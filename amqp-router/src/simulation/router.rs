@@ -236,7 +236,9 @@ impl Router {
                 control.opened(&opened, now);
             }
             WorkerEvent::Closed { id, .. } => control.closed(id, now),
-            WorkerEvent::Attach(request) => control.attach(*request, now),
+            WorkerEvent::Attach(request) => {
+                control.attach(&request, now);
+            }
             WorkerEvent::Attached(link) => control.attached(&link, now),
             WorkerEvent::NotAttached { ticket, error } => {
                 control.not_attached(ticket, error.as_ref(), now);
@@ -244,7 +246,7 @@ impl Router {
             WorkerEvent::Detached { link, loss, .. } => control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => control.heard(link, &message, now),
             // Only the log tells of it.
-            WorkerEvent::SessionFailed { .. } => {}
+            WorkerEvent::SessionFailed { .. } | WorkerEvent::LinkRefused { .. } => {}
             other => return Some(other),
         }
         None

@@ -39,7 +39,7 @@ fn answered_by(control: &mut Control, attach: Attach) -> Termini {
         capacity: 250,
         load: (direction == Direction::Outgoing).then(Arc::default),
     };
-    control.attach(request, Instant::now());
+    control.attach(&request, Instant::now());
     while let Some((_, command)) = control.poll_command() {
         if let Command::Accept { termini, .. } = command {
             return *termini;

@@ -429,7 +429,11 @@ fn expect_refusal(raw: &mut Raw) {
     let error = refusal.error.as_ref().expect("there is a reason");
     assert_eq!(error.condition, condition::RESOURCE_LIMIT_EXCEEDED);
     assert_eq!((&attach.source, &attach.target), (&None, &None));
-    assert!(raw.server.events.is_empty(), "the owner need not know");
+    let told = std::mem::take(&mut raw.server.events);
+    let [Event::Refused { error: why, .. }] = &told[..] else {
+        panic!("the owner is told of it, and need not answer: {told:?}");
+    };
+    assert_eq!(why, error);
     let handle = if attach.handle == 1 { 1 } else { 2 };
     raw.send(0, detach(handle, true));
     assert_eq!(raw.output(), b"");
