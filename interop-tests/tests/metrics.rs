@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods)] // tests wait for what takes time
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -251,6 +251,13 @@ fn refusals_are_counted_by_reason() {
     let (kind, mut tcp) = tcp_listener(port, "service");
     tcp["sslProfile"] = json!("tls");
     let (_, connector) = tcp_connector(echo("service"), "service");
+    let hasty = |required| {
+        json!({
+            "sslProfile": "tls",
+            "requireSsl": required,
+            "initialHandshakeTimeoutSeconds": 1,
+        })
+    };
     let router = builder()
         .router(json!({"saslConfigDir": users}))
         .entity(
@@ -266,11 +273,24 @@ fn refusals_are_counted_by_reason() {
         .listener("secure", json!({"sslProfile": "tls", "requireSsl": true}))
         .listener("https", json!({"sslProfile": "tls", "http": true}))
         .listener("hasty", json!({"initialHandshakeTimeoutSeconds": 1}))
+        .listener("hasty secure", hasty(true))
+        .listener("hasty either", hasty(false))
         .listener(
             "users",
             json!({"saslMechanisms": "PLAIN", "authenticatePeer": true}),
         )
         .start();
+    // TLS is part of the time to open.
+    let silent = ["hasty secure", "hasty either"].map(|listener| connect(router.port(listener)));
+    for (mut stream, name) in silent.into_iter().zip(["hasty secure", "hasty either"]) {
+        assert_eq!(stream.read(&mut [0]).expect("an end"), 0, "{name}");
+        let line = format!("Listener '{name}': connection from 127.0.0.1:");
+        eventually("the log says why", || {
+            let log = router.log();
+            let mut lines = log.lines();
+            lines.any(|told| told.contains(&line) && told.ends_with("failed: timed out"))
+        });
+    }
     let say = |port: u16, what: &[u8]| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         stream.write_all(what).expect("it is taken");
@@ -296,7 +316,7 @@ fn refusals_are_counted_by_reason() {
         let scrape = Scrape::of(&router, "http");
         let of = |reason: &str| scrape.value(name, &[("reason", reason)]);
         let counts = ["tls", "header", "timeout", "opening"].map(of);
-        counts == [3.0, 1.0, 1.0, 1.0] && of("login") >= 1.0
+        counts == [3.0, 1.0, 3.0, 1.0] && of("login") >= 1.0
     });
     for line in [
         "Listener 'secure': connection from 127.0.0.1:",

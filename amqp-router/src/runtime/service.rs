@@ -408,6 +408,7 @@ impl Service {
         let connection = NewConnection {
             id,
             stream: new.stream,
+            since: new.since,
             server: true,
             settings,
             peer,
@@ -452,6 +453,7 @@ impl Service {
         let connection = NewConnection {
             id,
             stream: new.stream,
+            since: Instant::now(),
             server: false,
             settings: new.settings,
             peer,
