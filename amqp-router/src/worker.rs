@@ -37,7 +37,7 @@ use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, Tra
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
-use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, Waits, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, Trouble, Waits, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
@@ -131,6 +131,12 @@ pub(crate) enum WorkerEvent {
     BadStream(Box<BadStream>),
     /// What there is to tell of TCP connections in telemetry.
     Flows(Vec<FlowEvent>),
+    /// A link of the connection `id` does not get on.
+    Trouble {
+        id: u64,
+        link: LinkRef,
+        trouble: Trouble,
+    },
     /// Policy kept a connection from something that the control plane was not asked about.
     Denied(Box<Denial>),
     /// How many octets the connection to another router has written and read.
@@ -442,6 +448,7 @@ impl Worker {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
+            self.tell_troubles();
             self.connections.tick(now);
             self.cut_off_slow_readers(now);
             self.end_lingering(now);

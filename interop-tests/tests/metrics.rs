@@ -153,7 +153,7 @@ fn what_waits_is_shown_while_it_waits() {
     if !is_possible() {
         return skip("it needs Proton, and a router of ours");
     }
-    let router = builder().start();
+    let router = builder().impatient().start();
     // It takes one, and no more.
     let receive = Job::receive("slow").count(20).credit(1).hold_credit();
     let mut receiving = Peer::Proton.start(&router, receive.time_limit(LIMIT));
@@ -173,15 +173,27 @@ fn what_waits_is_shown_while_it_waits() {
     assert_eq!(scrape.value(name, &address), 20.0);
     let address = [("address", "Mslow"), ("direction", "egress")];
     assert_eq!(scrape.value(name, &address), 1.0);
-    // After ten seconds they are stuck, in management as well.
+    // After a while they are stuck, in management as well.
     eventually("messages are stuck", || {
         let scrape = Scrape::of(&router, "http");
-        scrape.value("qdr_deliveries_stuck_total", &[]) == 19.0
+        scrape.value("qdr_deliveries_stuck_total", &[]) == 38.0
     });
-    assert_eq!(rows(&router, "routerMetrics")[0]["deliveriesStuck"], 19);
+    assert_eq!(rows(&router, "routerMetrics")[0]["deliveriesStuck"], 38);
+    // They wait on the link that they came by, and on that which they are to leave by.
     let links = rows(&router, "router.link");
     let stuck = links.iter().filter(|row| row["deliveriesStuck"] == 19);
-    assert_eq!(stuck.count(), 1);
+    let directions = stuck.map(|row| row["linkDir"].as_str());
+    assert_eq!(
+        directions.collect::<HashSet<_>>(),
+        HashSet::from([Some("in"), Some("out")])
+    );
+    eventually("the log tells of it", || {
+        let log = router.log();
+        let told = |start: &str| log.lines().filter(|line| line.contains(start)).count();
+        told("Stuck delivery: dir=in") == 1
+            && told("Stuck delivery: dir=out") == 1
+            && told("Link blocked with zero credit for") == 1
+    });
 }
 
 #[test]

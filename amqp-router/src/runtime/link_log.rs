@@ -7,6 +7,7 @@ use tracing::{Level, debug, enabled, info};
 use crate::codec::{Attach, Error, Role, Target};
 use crate::control::links::{Link, Loss};
 use crate::control::table::{Direction, LinkRef};
+use crate::forwarding::stats::Trouble;
 use crate::policy::shown;
 use crate::runtime::service::Service;
 
@@ -58,6 +59,24 @@ impl Service {
             let text = asked(attach);
             let error = shown(&error.to_string());
             info!(target: "ROUTER_CORE", conn, "Link refused: {text} ({error}){end}");
+        }
+    }
+
+    /// A link that does not get on. Tools look for how these lines begin.
+    pub(super) fn log_trouble(&mut self, conn: u64, link: LinkRef, trouble: Trouble, now: Instant) {
+        let Some(link) = self.control.filed(link) else {
+            return;
+        };
+        let (id, text) = (link.id, self.described(link));
+        if let Some(end) = self.tell_fault(conn, now) {
+            match trouble {
+                Trouble::Stuck(seconds) => {
+                    info!(target: "ROUTER_CORE", conn, link = id, "Stuck delivery: {text} has some that wait to leave or to be settled for {seconds} s or longer{end}");
+                }
+                Trouble::Blocked(seconds) => {
+                    info!(target: "ROUTER_CORE", conn, link = id, "Link blocked with zero credit for {seconds} seconds: {text}{end}");
+                }
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use tracing::info;
 use crate::codec::Message;
 use crate::control::links::Control;
 use crate::control::table::AddressId;
+use crate::forwarding::stats::Patience;
 use crate::management::{self, Config, Invalid};
 use crate::mesh::Mesh;
 use crate::runtime::budget::MEGABYTE;
@@ -156,6 +157,10 @@ impl Router {
             &ids,
             &telemetry.origin(),
             &failures,
+            match config.hurried {
+                true => Patience::SHORT,
+                false => Patience::default(),
+            },
         )?;
         let edge = identity.edge;
         let mut control = Control::new(identity, default, rand::random());

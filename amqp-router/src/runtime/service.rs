@@ -486,6 +486,9 @@ impl Service {
                 WorkerEvent::LinkRefused { id, attach, error } => {
                     self.log_refused(id, &attach, &error, now);
                 }
+                WorkerEvent::Trouble { id, link, trouble } => {
+                    self.log_trouble(id, link, trouble, now);
+                }
                 WorkerEvent::Opening {
                     id,
                     hostname,

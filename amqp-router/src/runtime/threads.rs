@@ -15,6 +15,7 @@ use crate::control::address::Identity;
 use crate::control::table::{Treatment, WorkerId};
 use crate::forwarding::Settings;
 use crate::forwarding::replies::Replies;
+use crate::forwarding::stats::Patience;
 use crate::runtime::driver::{Driver, Load, ToWorker};
 use crate::runtime::service::{WorkerHandle, Workers};
 use crate::vanflow::Origin;
@@ -34,6 +35,7 @@ pub(crate) fn start_workers(
     ids: &Arc<AtomicU64>,
     origin: &Arc<Origin>,
     failures: &Failures,
+    patience: Patience,
 ) -> io::Result<(Workers, Events, Vec<JoinHandle<()>>)> {
     let count = count.max(1);
     let replies = Replies::new(rand::random());
@@ -56,6 +58,7 @@ pub(crate) fn start_workers(
             identity: Arc::clone(identity),
             default_treatment,
             replies: replies.clone(),
+            patience,
         };
         let (ids, origin) = (Arc::clone(ids), Arc::clone(origin));
         let (inboxes, events) = (inboxes.clone(), events.clone());

@@ -98,6 +98,7 @@ impl Router {
                 identity: Arc::clone(&identity),
                 default_treatment: Treatment::Balanced,
                 replies: Replies::new([number as u8; 16]),
+                patience: Default::default(),
             };
             Hub {
                 worker: Worker::new(settings, Arc::clone(&ids), now),
@@ -246,7 +247,9 @@ impl Router {
             WorkerEvent::Detached { link, loss, .. } => control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => control.heard(link, &message, now),
             // Only the log tells of it.
-            WorkerEvent::SessionFailed { .. } | WorkerEvent::LinkRefused { .. } => {}
+            WorkerEvent::SessionFailed { .. }
+            | WorkerEvent::LinkRefused { .. }
+            | WorkerEvent::Trouble { .. } => {}
             other => return Some(other),
         }
         None
