@@ -143,6 +143,9 @@ fn load(file: &Path) -> Result<Config, String> {
             [one] => format!(" {one}"),
             many => many.iter().map(|one| format!("\n  {one}")).collect(),
         };
+        if let Some(fault) = errors.0.iter().find_map(ConfigError::of_kind) {
+            return fault;
+        }
         let name = file.display();
         format!("Exception: Cannot load configuration file {name}:{text}")
     };

@@ -92,6 +92,12 @@ impl ConfigError {
             None => self.problem.clone(),
         }
     }
+
+    /// The mistake with the kind of fault that skrouterd tells it as, if that is not the file's.
+    pub fn of_kind(&self) -> Option<String> {
+        let at = self.problem.find(ID_PROBLEM)?;
+        Some(format!("AttributeError: {}", &self.problem[at..]))
+    }
 }
 
 impl fmt::Display for ConfigErrors {
@@ -107,6 +113,9 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+/// How the problem with blanks in a router's id begins.
+const ID_PROBLEM: &str = "Router id attribute containing character";
 
 impl Config {
     /// Reads the text of a configuration file; a name that ends in `.json` says that it is JSON.
