@@ -107,7 +107,10 @@ impl Router {
         let daemon = self.daemon.as_mut().expect("it is ours");
         let process = daemon.process.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &process]).status();
-        assert!(asked.is_ok_and(|status| status.success()), "it can be asked");
+        assert!(
+            asked.is_ok_and(|status| status.success()),
+            "it can be asked"
+        );
         let deadline = Instant::now() + STOP_LIMIT;
         loop {
             if let Some(status) = daemon.process.try_wait().expect("it is a child") {
