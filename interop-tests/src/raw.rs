@@ -69,6 +69,11 @@ pub fn attach_dynamic(handle: u16) -> Vec<u8> {
     attach_of(handle, true, &source, &list(0x29, 0, &[]))
 }
 
+/// A sender to the coordinator of transactions (AMQP 4.2).
+pub fn attach_coordinator(handle: u16) -> Vec<u8> {
+    attach_of(handle, false, &list(0x28, 0, &[]), &list(0x30, 0, &[]))
+}
+
 /// A sender to an address of any length.
 pub fn attach_long(handle: u16, target: &str) -> Vec<u8> {
     let address = [&[0xb1][..], &length(target.len()), target.as_bytes()].concat();

@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use interop_tests::raw::{
-    self, AMQP, SASL, attach_dynamic, attach_long, attach_receiver, attach_sender, begin, frame,
-    message, opened, sasl_init, transfer, transfer_of,
+    self, AMQP, SASL, attach_coordinator, attach_dynamic, attach_long, attach_receiver,
+    attach_sender, begin, frame, message, opened, sasl_init, transfer, transfer_of,
 };
 use interop_tests::{
     Certificates, Job, Peer, Router, RouterBuilder, Tls, ask, available, eventually, rows, skip,
@@ -393,6 +393,11 @@ fn a_link_that_is_refused_leaves_a_line_whoever_refuses_it() {
     is_told_once(&router, &[line, incoming]);
     let outgoing = "Link refused: dir=out name=aaaa address=unavailable/b (amqp:";
     is_told_once(&router, &[line, outgoing]);
+    // There are no transactions here.
+    let coordinator = opened(&[&begin(0), &attach_coordinator(0)]);
+    let _refused = say(port, &[(coordinator, DETACH)]);
+    let transactions = "address=(coordinator) (amqp:not-implemented: transactions";
+    is_told_once(&router, &[line, "dir=in name=aaaa", transactions]);
     // The connection itself: the address is longer than any may be.
     let long = "x".repeat(5000);
     let attach = opened(&[&begin(0), &attach_long(0, &long)]);

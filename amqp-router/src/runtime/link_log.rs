@@ -106,8 +106,13 @@ impl Service {
 fn asked(attach: &Attach) -> String {
     let (dir, address, none) = match attach.role {
         Role::Sender => {
-            let target = attach.target.as_ref().and_then(Target::address);
-            ("in", target, "(any)")
+            let target = attach.target.as_ref();
+            let none = match target {
+                Some(Target::Coordinator(_)) => "(coordinator)",
+                Some(Target::Node(_)) => "(any)",
+                None => "(none)",
+            };
+            ("in", target.and_then(Target::address), none)
         }
         Role::Receiver => {
             let source = attach.source.as_ref();
