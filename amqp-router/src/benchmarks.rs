@@ -243,6 +243,7 @@ impl Forwarding {
             identity: Arc::new(identity),
             default_treatment: Treatment::Balanced,
             replies: Replies::new([0; 16]),
+            patience: Default::default(),
         });
         let mut scene = Self {
             forwarder,

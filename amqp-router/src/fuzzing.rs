@@ -6,8 +6,8 @@ use bytes::BytesMut;
 
 use crate::Config;
 use crate::codec::{
-    FrameHeader, Message, MessageView, Performative, Progress, ProtocolHeader, Reader, SaslFrame,
-    Value,
+    FrameHeader, Message, MessageView, Performative, Progress, ProtocolHeader, Reader,
+    RouterAnnotations, SaslFrame, StreamHead, Value,
 };
 
 /// Any value: what can be decoded can be skipped, and encodes to the same value.
@@ -84,6 +84,28 @@ pub fn telemetry(bytes: &[u8]) {
     assert!(updates.is_empty() || subject == Some("RECORD"));
     let attributes: usize = updates.iter().map(|update| update.attributes.len()).sum();
     assert!(attributes <= bytes.len());
+}
+
+/// What routers write ahead of messages and streams between them, and what they tell each other.
+pub fn router(bytes: &[u8]) {
+    if let Ok(annotations) = RouterAnnotations::decode(bytes) {
+        let wire = encoded(|out| annotations.encode(None, out));
+        assert_eq!(
+            RouterAnnotations::measure(&wire),
+            Progress::Complete(wire.len())
+        );
+        assert_eq!(RouterAnnotations::decode(&wire), Ok(annotations));
+    }
+    if let Progress::Complete(length) = RouterAnnotations::measure(bytes) {
+        assert!(length <= bytes.len());
+    }
+    if let Progress::Complete((head, length)) = StreamHead::decode(bytes) {
+        assert!(length <= bytes.len());
+        let wire = head.encode();
+        let again = Progress::Complete((head, wire.len()));
+        assert_eq!(StreamHead::decode(&wire), again);
+    }
+    crate::mesh::fuzz(bytes);
 }
 
 /// A connection of HTTP requests, or a path of one.

@@ -37,7 +37,7 @@ use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, Tra
 use crate::forwarding::limits::Limits;
 use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
-use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, Waits, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, Trouble, Waits, WorkerCounts};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
@@ -114,6 +114,12 @@ pub(crate) enum WorkerEvent {
     SessionFailed { id: u64, error: Error },
     /// The connection `id` has sent a message that cannot be read, the first by its link.
     Malformed { id: u64, what: &'static str },
+    /// A link that a peer of the connection `id` wanted was not even asked about.
+    LinkRefused {
+        id: u64,
+        attach: Box<Attach>,
+        error: Error,
+    },
     /// A link that the control plane wanted is not to be had.
     NotAttached {
         ticket: Ticket,
@@ -129,6 +135,12 @@ pub(crate) enum WorkerEvent {
     BadStream(Box<BadStream>),
     /// What there is to tell of TCP connections in telemetry.
     Flows(Vec<FlowEvent>),
+    /// A link of the connection `id` does not get on.
+    Trouble {
+        id: u64,
+        link: LinkRef,
+        trouble: Trouble,
+    },
     /// Policy kept a connection from something that the control plane was not asked about.
     Denied(Box<Denial>),
     /// How many octets the connection to another router has written and read.
@@ -447,6 +459,7 @@ impl Worker {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.forwarder.tick(&mut self.connections, now);
+            self.tell_troubles();
             self.connections.tick(now);
             self.cut_off_slow_readers(now);
             self.end_lingering(now);
@@ -646,6 +659,11 @@ impl Worker {
                     amqp.add_link(reference.direction, reference.slot);
                 }
                 self.events.push_back(WorkerEvent::Attach(request));
+            }
+            Event::Refused { attach, error } => {
+                let id = amqp.id;
+                self.events
+                    .push_back(WorkerEvent::LinkRefused { id, attach, error });
             }
             Event::Detached {
                 link,

@@ -27,6 +27,8 @@ pub struct Job {
     pub(crate) dynamic: bool,
     pub(crate) settled: bool,
     pub(crate) rcv_settle_mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snd_settle_mode: Option<&'static str>,
     /// The receiver answers delivery `i` with `outcomes[i % len]`.
     pub(crate) outcomes: Vec<Outcome>,
     /// Body sizes in bytes; message `i` has `sizes[i % len]`.
@@ -206,6 +208,14 @@ impl Job {
         }
     }
 
+    /// Receives with the wish that nothing be sent settled (Proton only).
+    pub fn nothing_settled(self) -> Self {
+        Self {
+            snd_settle_mode: Some("unsettled"),
+            ..self
+        }
+    }
+
     pub fn outcomes(self, outcomes: &[Outcome]) -> Self {
         Self {
             outcomes: outcomes.to_vec(),
@@ -338,6 +348,7 @@ impl Job {
             dynamic: false,
             settled: false,
             rcv_settle_mode: "first",
+            snd_settle_mode: None,
             outcomes: vec![Outcome::Accepted],
             sizes: Vec::new(),
             messages: Vec::new(),

@@ -69,6 +69,19 @@ pub fn attach_dynamic(handle: u16) -> Vec<u8> {
     attach_of(handle, true, &source, &list(0x29, 0, &[]))
 }
 
+/// A sender to the coordinator of transactions (AMQP 4.2).
+pub fn attach_coordinator(handle: u16) -> Vec<u8> {
+    attach_of(handle, false, &list(0x28, 0, &[]), &list(0x30, 0, &[]))
+}
+
+/// A sender to an address of any length.
+pub fn attach_long(handle: u16, target: &str) -> Vec<u8> {
+    let address = [&[0xb1][..], &length(target.len()), target.as_bytes()].concat();
+    let target = [&[0, 0x53, 0x29][..], &wide_list(1, &address)].concat();
+    let fields = attach_fields(handle, false, &list(0x28, 0, &[]), &target);
+    frame(0, &[&[0, 0x53, 0x12][..], &wide_list(10, &fields)].concat())
+}
+
 /// A transfer of 200 octets that is the first delivery of its session.
 pub fn transfer(handle: u8, more: bool) -> Vec<u8> {
     transfer_of(handle, 0, false, more, &message(None, None, 200))
@@ -112,17 +125,21 @@ fn framed(kind: u8, channel: u16, body: &[u8]) -> Vec<u8> {
 }
 
 fn attach_of(handle: u16, receiver: bool, source: &[u8], target: &[u8]) -> Vec<u8> {
+    let fields = attach_fields(handle, receiver, source, target);
+    frame(0, &list(0x12, 10, &fields))
+}
+
+fn attach_fields(handle: u16, receiver: bool, source: &[u8], target: &[u8]) -> Vec<u8> {
     let [high, low] = handle.to_be_bytes();
     let role = if receiver { 0x41 } else { 0x42 };
-    let fields = [
+    [
         &short(0xa1, name_of(handle).as_bytes())[..],
         &[0x70, 0, 0, high, low, role, 0x40, 0x40],
         source,
         target,
         &[0x40, 0x40, 0x43],
     ]
-    .concat();
-    frame(0, &list(0x12, 10, &fields))
+    .concat()
 }
 
 fn terminus(code: u8, address: Option<&str>) -> Vec<u8> {
@@ -144,6 +161,22 @@ fn name_of(handle: u16) -> String {
 fn list(code: u8, count: u8, fields: &[u8]) -> Vec<u8> {
     let size = u8::try_from(fields.len() + 1).expect("lists here are small");
     [&[0, 0x53, code, 0xc0, size, count][..], fields].concat()
+}
+
+/// A list of so many fields, without a descriptor, of any length.
+fn wide_list(count: u32, fields: &[u8]) -> Vec<u8> {
+    [
+        &[0xd0][..],
+        &length(fields.len() + 4),
+        &count.to_be_bytes(),
+        fields,
+    ]
+    .concat()
+}
+
+fn length(octets: usize) -> [u8; 4] {
+    let octets = u32::try_from(octets).expect("values here are small");
+    octets.to_be_bytes()
 }
 
 /// A value of at most 255 octets.

@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
@@ -37,6 +37,7 @@ pub struct Listener {
 pub struct RouterBuilder {
     entities: Vec<Value>,
     listeners: Vec<Listener>,
+    impatient: bool,
 }
 
 #[derive(Debug)]
@@ -96,6 +97,29 @@ impl Router {
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
+
+    /// Asks it to stop, as service managers do, and waits until it has; says how it ended.
+    ///
+    /// # Panics
+    ///
+    /// When it runs elsewhere, or does not stop.
+    pub fn stop(&mut self) -> ExitStatus {
+        let daemon = self.daemon.as_mut().expect("it is ours");
+        let process = daemon.process.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &process]).status();
+        assert!(
+            asked.is_ok_and(|status| status.success()),
+            "it can be asked"
+        );
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            if let Some(status) = daemon.process.try_wait().expect("it is a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the router does not stop");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 impl RouterBuilder {
@@ -104,6 +128,15 @@ impl RouterBuilder {
         Self {
             entities: vec![router],
             listeners: Vec::new(),
+            impatient: false,
+        }
+    }
+
+    /// What waits is found to be stuck after 3 seconds instead of 10, and told of sooner (`-T`).
+    pub fn impatient(self) -> Self {
+        Self {
+            impatient: true,
+            ..self
         }
     }
 
@@ -158,6 +191,9 @@ impl RouterBuilder {
         let log = fs::File::create(directory.path().join("log")).expect("a temporary file");
         let mut command = Command::new(daemon_binary());
         command.arg("-c").arg(&configuration).stdin(Stdio::null());
+        if self.impatient {
+            command.arg("-T");
+        }
         command
             .stdout(log.try_clone().expect("a file handle"))
             .stderr(log);
@@ -286,6 +322,9 @@ impl Drop for Daemon {
         let _ = self.process.wait();
     }
 }
+
+/// How long a router may take to stop: more than it leaves its peers.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Says on the real stderr, which the test runner does not capture, that a test checks nothing.
 ///

@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use interop_tests::raw::{
-    self, AMQP, SASL, attach_dynamic, attach_receiver, attach_sender, begin, frame, message,
-    opened, sasl_init, transfer, transfer_of,
+    self, AMQP, SASL, attach_coordinator, attach_dynamic, attach_long, attach_receiver,
+    attach_sender, begin, frame, message, opened, sasl_init, transfer, transfer_of,
 };
 use interop_tests::{
     Certificates, Job, Peer, Router, RouterBuilder, Tls, ask, available, eventually, rows, skip,
@@ -354,7 +354,6 @@ fn router(certificates: &Certificates) -> RouterBuilder {
         )
 }
 
-/// Says this and that, and waits after each for a performative, or for the end.
 /// What ends alone for an error does not go without a word.
 #[test]
 fn a_session_and_a_link_that_fail_leave_a_line_each() {
@@ -391,6 +390,54 @@ fn a_session_and_a_link_that_fail_leave_a_line_each() {
     assert!(last.is_some_and(|line| line.contains(marker)), "{log}");
 }
 
+#[test]
+fn a_link_that_is_refused_leaves_a_line_whoever_refuses_it() {
+    if !Router::is_ours_to_configure() {
+        return;
+    }
+    let router = RouterBuilder::plain().start();
+    let port = router.port("normal");
+    // The control plane: nothing is sent to, or received from, such addresses.
+    let sender = opened(&[&begin(0), &attach_sender(0, Some("unavailable/a"))]);
+    let receiver = opened(&[&begin(0), &attach_receiver(0, "unavailable/b")]);
+    let _refused = [sender, receiver].map(|attach| say(port, &[(attach, DETACH)]));
+    let line = "ROUTER_CORE (info) [C";
+    let incoming = "Link refused: dir=in name=aaaa address=unavailable/a (amqp:";
+    is_told_once(&router, &[line, incoming]);
+    let outgoing = "Link refused: dir=out name=aaaa address=unavailable/b (amqp:";
+    is_told_once(&router, &[line, outgoing]);
+    // There are no transactions here.
+    let coordinator = opened(&[&begin(0), &attach_coordinator(0)]);
+    let _refused = say(port, &[(coordinator, DETACH)]);
+    let transactions = "address=(coordinator) (amqp:not-implemented: transactions";
+    is_told_once(&router, &[line, "dir=in name=aaaa", transactions]);
+    // The connection itself: the address is longer than any may be.
+    let long = "x".repeat(5000);
+    let attach = opened(&[&begin(0), &attach_long(0, &long)]);
+    let _refused = say(port, &[(attach, DETACH)]);
+    let shown = format!(
+        "Link refused: dir=in name=aaaa address={} (amqp:",
+        &long[..200]
+    );
+    is_told_once(&router, &[line, &shown, "an address"]);
+
+    // Who does nothing else does not fill the log.
+    let mut stream = say(port, &[(opened(&[&begin(0)]), BEGIN)]);
+    for handle in 0..300 {
+        let attach = attach_sender(handle, Some("unavailable/c"));
+        stream.write_all(&attach).expect("it is taken");
+    }
+    let marker = "more of these are only counted";
+    is_told_once(&router, &["address=unavailable/c", marker]);
+    drop(stream);
+    let log = || router.log();
+    eventually("it is gone", || log().contains("(the peer went away)"));
+    let log = log();
+    let last = log.lines().rfind(|line| line.contains("unavailable/c"));
+    assert!(last.is_some_and(|line| line.contains(marker)), "{log}");
+}
+
+/// Says this and that, and waits after each for a performative, or for the end.
 fn say(port: u16, parts: &[(Vec<u8>, u8)]) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
@@ -431,6 +478,7 @@ const ANY: u8 = 0;
 const FLOW: u8 = 0x13;
 const ATTACH: u8 = 0x12;
 const DETACH: u8 = 0x16;
+const BEGIN: u8 = 0x11;
 const END: u8 = 0x17;
 const CLOSE: u8 = 0x18;
 const MECHANISMS: u8 = 0x40;

@@ -2,26 +2,14 @@
 
 use std::time::Duration;
 
-use interop_tests::{Job, Peer, Router, available, body, clients, sha256_hex};
+use interop_tests::{Job, Peer, Router, available, body, clients, pairings, sha256_hex};
 
-clients!(fifty_megabytes_are_sent);
-clients!(fifty_megabytes_are_received);
+pairings!(fifty_megabytes_pass);
 clients!(large_and_small_share_a_link: proton Proton, rhea Rhea, fe2o3 Fe2o3);
 clients!(an_aborted_message_is_not_delivered: proton Proton, fe2o3 Fe2o3);
 
-fn fifty_megabytes_are_sent(peer: Peer) {
-    passes_whole(peer, Peer::Fe2o3, "sent", &[LARGE]);
-}
-
-fn fifty_megabytes_are_received(peer: Peer) {
-    let sender = if peer == Peer::Proton {
-        Peer::Rhea
-    } else {
-        Peer::Proton
-    };
-    if available(&[sender]) {
-        passes_whole(sender, peer, "received", &[LARGE]);
-    }
+fn fifty_megabytes_pass(sender: Peer, receiver: Peer) {
+    passes_whole(sender, receiver, "large", &[LARGE]);
 }
 
 fn large_and_small_share_a_link(peer: Peer) {

@@ -76,6 +76,27 @@ fn a_dynamic_source_has_an_address_of_its_own(peer: Peer) {
     }
 }
 
+/// Nobody is promised what the router cannot keep: a message that its sender has settled.
+#[test]
+fn a_receiver_that_wants_nothing_settled_is_told_that_some_may_be() {
+    if !available(&[Peer::Proton]) {
+        return;
+    }
+    let router = Router::shared();
+    let receive = Job::receive("nothing-settled").count(2).nothing_settled();
+    let mut receiving = Peer::Proton.start(&router, receive);
+    assert_eq!(receiving.expect("attached")["snd_settle_mode"], "mixed");
+    let send = Job::send("nothing-settled").count(1);
+    Peer::Fe2o3.start(&router, send.clone()).finish();
+    Peer::Fe2o3.start(&router, send.settled()).finish();
+    let received = receiving.finish();
+    let settled = received
+        .named("message")
+        .into_iter()
+        .map(|message| message["settled"].clone());
+    assert_eq!(settled.collect::<Vec<_>>(), [false, true], "{received}");
+}
+
 #[test]
 fn a_network_gets_its_name_while_the_router_works() {
     if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {

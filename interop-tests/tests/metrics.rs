@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods)] // tests wait for what takes time
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -153,7 +153,7 @@ fn what_waits_is_shown_while_it_waits() {
     if !is_possible() {
         return skip("it needs Proton, and a router of ours");
     }
-    let router = builder().start();
+    let router = builder().impatient().start();
     // It takes one, and no more.
     let receive = Job::receive("slow").count(20).credit(1).hold_credit();
     let mut receiving = Peer::Proton.start(&router, receive.time_limit(LIMIT));
@@ -173,15 +173,27 @@ fn what_waits_is_shown_while_it_waits() {
     assert_eq!(scrape.value(name, &address), 20.0);
     let address = [("address", "Mslow"), ("direction", "egress")];
     assert_eq!(scrape.value(name, &address), 1.0);
-    // After ten seconds they are stuck, in management as well.
+    // After a while they are stuck, in management as well.
     eventually("messages are stuck", || {
         let scrape = Scrape::of(&router, "http");
-        scrape.value("qdr_deliveries_stuck_total", &[]) == 19.0
+        scrape.value("qdr_deliveries_stuck_total", &[]) == 38.0
     });
-    assert_eq!(rows(&router, "routerMetrics")[0]["deliveriesStuck"], 19);
+    assert_eq!(rows(&router, "routerMetrics")[0]["deliveriesStuck"], 38);
+    // They wait on the link that they came by, and on that which they are to leave by.
     let links = rows(&router, "router.link");
     let stuck = links.iter().filter(|row| row["deliveriesStuck"] == 19);
-    assert_eq!(stuck.count(), 1);
+    let directions = stuck.map(|row| row["linkDir"].as_str());
+    assert_eq!(
+        directions.collect::<HashSet<_>>(),
+        HashSet::from([Some("in"), Some("out")])
+    );
+    eventually("the log tells of it", || {
+        let log = router.log();
+        let told = |start: &str| log.lines().filter(|line| line.contains(start)).count();
+        told("Stuck delivery: dir=in") == 1
+            && told("Stuck delivery: dir=out") == 1
+            && told("Link blocked with zero credit for") == 1
+    });
 }
 
 #[test]
@@ -251,6 +263,13 @@ fn refusals_are_counted_by_reason() {
     let (kind, mut tcp) = tcp_listener(port, "service");
     tcp["sslProfile"] = json!("tls");
     let (_, connector) = tcp_connector(echo("service"), "service");
+    let hasty = |required| {
+        json!({
+            "sslProfile": "tls",
+            "requireSsl": required,
+            "initialHandshakeTimeoutSeconds": 1,
+        })
+    };
     let router = builder()
         .router(json!({"saslConfigDir": users}))
         .entity(
@@ -266,11 +285,24 @@ fn refusals_are_counted_by_reason() {
         .listener("secure", json!({"sslProfile": "tls", "requireSsl": true}))
         .listener("https", json!({"sslProfile": "tls", "http": true}))
         .listener("hasty", json!({"initialHandshakeTimeoutSeconds": 1}))
+        .listener("hasty secure", hasty(true))
+        .listener("hasty either", hasty(false))
         .listener(
             "users",
             json!({"saslMechanisms": "PLAIN", "authenticatePeer": true}),
         )
         .start();
+    // TLS is part of the time to open.
+    let silent = ["hasty secure", "hasty either"].map(|listener| connect(router.port(listener)));
+    for (mut stream, name) in silent.into_iter().zip(["hasty secure", "hasty either"]) {
+        assert_eq!(stream.read(&mut [0]).expect("an end"), 0, "{name}");
+        let line = format!("Listener '{name}': connection from 127.0.0.1:");
+        eventually("the log says why", || {
+            let log = router.log();
+            let mut lines = log.lines();
+            lines.any(|told| told.contains(&line) && told.ends_with("failed: timed out"))
+        });
+    }
     let say = |port: u16, what: &[u8]| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         stream.write_all(what).expect("it is taken");
@@ -296,7 +328,7 @@ fn refusals_are_counted_by_reason() {
         let scrape = Scrape::of(&router, "http");
         let of = |reason: &str| scrape.value(name, &[("reason", reason)]);
         let counts = ["tls", "header", "timeout", "opening"].map(of);
-        counts == [3.0, 1.0, 1.0, 1.0] && of("login") >= 1.0
+        counts == [3.0, 1.0, 3.0, 1.0] && of("login") >= 1.0
     });
     for line in [
         "Listener 'secure': connection from 127.0.0.1:",

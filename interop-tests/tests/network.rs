@@ -25,6 +25,10 @@ clients!(the_network_goes_around_a_connection_that_falls_silent);
 /// An interior router, and connectors to others by their port and cost. It misses a neighbour after
 /// two seconds, and a connection after ten.
 fn router(id: &str, neighbours: &[(u16, u32)]) -> Router {
+    router_with(id, neighbours, &[])
+}
+
+fn router_with(id: &str, neighbours: &[(u16, u32)], entities: &[(&str, Value)]) -> Router {
     let listener = json!({
         "role": "inter-router",
         "saslMechanisms": "ANONYMOUS",
@@ -43,6 +47,9 @@ fn router(id: &str, neighbours: &[(u16, u32)]) -> Router {
             "cost": cost,
         });
         builder = builder.entity("connector", connector);
+    }
+    for (kind, attributes) in entities {
+        builder = builder.entity(kind, attributes.clone());
     }
     builder.start()
 }
@@ -220,6 +227,44 @@ fn received(receiving: &mut Running) -> BTreeSet<u64> {
     let large = messages.filter(|event| event["size"] == 2000);
     let number = |event: &Value| event["subject"].as_str()?.parse().ok();
     large.filter_map(number).collect()
+}
+
+/// Between routers each priority has a link of its own: where a connection is busy, the higher
+/// leaves first.
+#[test]
+fn a_message_goes_by_the_link_of_its_priority_and_that_of_an_address_counts_for_more() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let a = router("A", &[]);
+    let urgent = json!({"prefix": "urgent", "distribution": "balanced", "priority": 8});
+    let b = router_with("B", &[(a.port("routers"), 1)], &[("address", urgent)]);
+    for (address, header, expected) in [("plain", 6, 6), ("plain", 1, 1), ("urgent", 2, 8)] {
+        let mut receiving = Peer::Proton.start(&a, Job::receive(address).count(3));
+        receiving.expect("attached");
+        let before = by_priority(&b);
+        let message = json!({"data": "00", "properties": {}, "header": {"priority": header}});
+        let send = Job::send(address).messages(vec![message; 3]);
+        Peer::Proton.start(&b, send).finish();
+        receiving.finish();
+        let after = by_priority(&b);
+        let sent = (0..10).map(|priority| after[priority] - before[priority]);
+        let mut only = [0; 10];
+        only[expected] = 3;
+        assert_eq!(sent.collect::<Vec<_>>(), only, "{address} {header}");
+    }
+}
+
+/// Deliveries that have left for other routers, by the priority of their link.
+fn by_priority(router: &Router) -> [i64; 10] {
+    let mut sent = [0; 10];
+    for row in rows(router, "router.link") {
+        if row["linkType"] == "inter-router" && row["linkDir"] == "out" {
+            let number = |attribute: &str| row[attribute].as_i64().expect("a number");
+            sent[usize::try_from(number("priority")).expect("0 to 9")] += number("deliveryCount");
+        }
+    }
+    sent
 }
 
 /// By which router one reaches another; `(none)` if by none.

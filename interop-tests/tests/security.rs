@@ -1,13 +1,15 @@
 //! TLS and SASL: who gets in, and that what they send arrives.
 
 use interop_tests::{
-    Certificates, Job, Peer, Router, RouterBuilder, Sasl, Shared, Tls, clients, write_user,
+    Certificates, Job, Peer, Router, RouterBuilder, Sasl, Shared, Tls, clients, pairings,
+    write_user,
 };
 use serde_json::json;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-clients!(messages_pass_over_tls);
+pairings!(messages_pass_over_tls);
+pairings!(messages_pass_after_a_login);
 clients!(a_server_of_another_authority_is_not_trusted);
 clients!(a_server_whose_certificate_does_not_hold_is_not_trusted);
 clients!(a_client_certificate_that_does_not_hold_is_refused);
@@ -20,17 +22,36 @@ clients!(a_wrong_password_is_refused);
 clients!(an_unknown_user_is_refused);
 clients!(anonymous_is_refused_where_plain_is_asked_for);
 
-fn messages_pass_over_tls(peer: Peer) {
+fn messages_pass_over_tls(sender: Peer, receiver: Peer) {
     let Some(secured) = Secured::shared() else {
         return;
     };
-    let address = format!("tls.{peer}");
     let tls = secured.certificates.nobody();
-    let receive = Job::receive(&address).count(5).tls(tls.clone());
-    let mut receiving = peer.start_at(&secured.router, "tls", receive);
+    messages_pass(&secured, "tls", (sender, receiver), |job| {
+        job.tls(tls.clone())
+    });
+}
+
+fn messages_pass_after_a_login(sender: Peer, receiver: Peer) {
+    let Some(secured) = Secured::shared() else {
+        return;
+    };
+    let login = |job: Job| job.sasl(Sasl::plain(USER, PASSWORD));
+    messages_pass(&secured, "plain", (sender, receiver), login);
+}
+
+fn messages_pass(
+    secured: &Secured,
+    listener: &str,
+    (sender, receiver): (Peer, Peer),
+    secure: impl Fn(Job) -> Job,
+) {
+    let address = format!("{listener}.{sender}.{receiver}");
+    let receive = secure(Job::receive(&address).count(5));
+    let mut receiving = receiver.start_at(&secured.router, listener, receive);
     receiving.expect("attached");
-    let send = Job::send(&address).count(5).sizes(&[10, 100_000]).tls(tls);
-    let sent = peer.start_at(&secured.router, "tls", send).finish();
+    let send = secure(Job::send(&address).count(5).sizes(&[10, 100_000]));
+    let sent = sender.start_at(&secured.router, listener, send).finish();
     assert_eq!(sent.named("outcome").len(), 5, "{sent}");
     assert_eq!(receiving.finish().named("message").len(), 5);
 }

@@ -13,6 +13,8 @@ use crate::{LogFormat, Options, detach};
 pub(crate) struct Startup {
     config: Option<PathBuf>,
     log_format: Format,
+    /// Housekeeping periods are to be short.
+    test_hooks: bool,
 }
 
 impl Startup {
@@ -26,7 +28,11 @@ impl Startup {
             .as_deref()
             .map(detach::absolute)
             .transpose()?;
-        Ok(Self { config, log_format })
+        Ok(Self {
+            config,
+            log_format,
+            test_hooks: options.test_hooks,
+        })
     }
 }
 
@@ -74,10 +80,13 @@ async fn serve(
     ready: impl FnOnce() -> Result<(), String>,
 ) -> Result<(), String> {
     let mut signals = Signals::install().map_err(|error| format!("signals: {error}"))?;
-    let config = match &startup.config {
+    let mut config = match &startup.config {
         Some(file) => load(file)?,
         None => Config::built_in(),
     };
+    if startup.test_hooks {
+        config.shorten_housekeeping();
+    }
     let workers = config.worker_threads();
     info!(target: "ROUTER", "Router {} starting", config.router_id());
     let router = Router::start_with_log(config, Some(log)).map_err(|error| error.to_string())?;
@@ -134,6 +143,9 @@ fn load(file: &Path) -> Result<Config, String> {
             [one] => format!(" {one}"),
             many => many.iter().map(|one| format!("\n  {one}")).collect(),
         };
+        if let Some(fault) = errors.0.iter().find_map(ConfigError::of_kind) {
+            return fault;
+        }
         let name = file.display();
         format!("Exception: Cannot load configuration file {name}:{text}")
     };

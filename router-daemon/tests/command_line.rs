@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -141,6 +142,63 @@ fn a_missing_configuration_file_is_named_on_stderr_and_in_the_log() {
     );
     let line = format!("ROUTER (critical) Router start-up failed: {reason}");
     assert!(errors.contains(&line), "{errors}");
+}
+
+/// Tools look for the kinds of faults that skrouterd names.
+#[test]
+fn a_failed_start_names_the_kind_of_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("router.conf");
+    let name = file.to_str().unwrap();
+    let cannot = format!("Exception: Cannot load configuration file {name}: ");
+    let absent = "sslProfile {\n name: p\n certFile: /absent/cert.pem\n}\n\
+                  listener {\n port: 0\n sslProfile: p\n}\n";
+    for (section, expected) in [
+        (
+            "listener {\n prot: 0\n}\n",
+            format!("{cannot}line 1: listener"),
+        ),
+        (
+            "router {\n id: a|b\n}\n",
+            format!("{cannot}line 1: router: Router ID \"a|b\" contain"),
+        ),
+        (absent, "ValidationError: sslProfile 'p': ".to_owned()),
+    ] {
+        fs::write(&file, section).unwrap();
+        fails_with(name, &expected);
+    }
+    let blank = directory.path().join("router.json");
+    fs::write(&blank, r#"[["router", {"id": "a b"}]]"#).unwrap();
+    let expected = "AttributeError: Router id attribute containing character ' ' in id 'a b'";
+    fails_with(blank.to_str().unwrap(), expected);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let file = directory.path().join("router.conf");
+    for http in ["no", "yes"] {
+        let port = address.port();
+        let listener =
+            format!("listener {{\n name: l\n host: 127.0.0.1\n port: {port}\n http: {http}\n}}\n");
+        fs::write(&file, listener).unwrap();
+        let expected = format!("listener 'l': cannot listen on {address}: Address already in use");
+        fails_with(file.to_str().unwrap(), &expected);
+    }
+}
+
+/// The reason is told on stderr, and in the log.
+#[track_caller]
+fn fails_with(file: &str, reason: &str) {
+    let output = run(&["-c", file], "");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    let line = format!("ROUTER (critical) Router start-up failed: {reason}");
+    assert!(errors.contains(&line), "no '{line}' in: {errors}");
+    let told = format!("router-daemon: {reason}");
+    assert!(errors.contains(&told), "no '{told}' in: {errors}");
 }
 
 #[test]

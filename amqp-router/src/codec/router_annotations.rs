@@ -158,6 +158,10 @@ const MAX_HOPS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn encoded(annotations: &RouterAnnotations<'_>, hop: Option<&str>) -> BytesMut {
@@ -196,6 +200,36 @@ mod tests {
         for annotations in [entering(), full, RouterAnnotations::default()] {
             let section = encoded(&annotations, None);
             assert_eq!(RouterAnnotations::decode(&section), Ok(annotations));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_annotations_are_read_as_they_are_written(
+            flags: u32,
+            to in of(".{0,300}"),
+            ingress in of("0/[A-Za-z]{1,20}"),
+            hops in vec("0/[A-Za-z.]{1,300}", 0..20),
+            mesh in of("[a-z]{15}"),
+        ) {
+            let entering = RouterAnnotations {
+                flags,
+                to: to.as_deref(),
+                ingress: ingress.as_deref(),
+                mesh: mesh.as_deref(),
+                ..RouterAnnotations::default()
+            };
+            let mut section = encoded(&entering, None);
+            for hop in &hops {
+                let passed = RouterAnnotations::decode(&section).unwrap();
+                section = encoded(&passed, Some(hop));
+            }
+            let read = RouterAnnotations::decode(&section).unwrap();
+            prop_assert_eq!(read.trace.iter().collect::<Vec<_>>(), hops);
+            let without = RouterAnnotations { trace: Trace::default(), ..read };
+            prop_assert_eq!(without, entering);
+            let length = RouterAnnotations::measure(&section);
+            prop_assert_eq!(length, Progress::Complete(section.len()));
         }
     }
 

@@ -134,6 +134,9 @@ const ALPN_KEY: &str = "alpn";
 
 #[cfg(test)]
 mod tests {
+    use proptest::option::of;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::codec::{Message, MessageId, Properties, Symbol};
 
@@ -169,6 +172,22 @@ mod tests {
                 StreamHead::decode(&bytes),
                 Progress::Complete((head, length))
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_is_read_as_it_is_written(
+            to in of(".{0,300}"),
+            reply_to in of(".{0,80}"),
+            correlation_id in of(".{0,80}"),
+            alpn in of("[a-z0-9/.]{0,20}"),
+            is_stream: bool,
+        ) {
+            let head = StreamHead { to, reply_to, correlation_id, alpn, is_stream };
+            let bytes = head.encode();
+            let expected = Progress::Complete((head, bytes.len()));
+            prop_assert_eq!(StreamHead::decode(&bytes), expected);
         }
     }
 

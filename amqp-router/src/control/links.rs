@@ -365,20 +365,21 @@ impl Control {
             .push_back((Recipient::Worker(link.worker), command));
     }
 
-    /// A peer wants to attach a link.
-    pub(crate) fn attach(&mut self, request: AttachRequest, now: Instant) {
+    /// A peer wants to attach a link. If it may not, why.
+    pub(crate) fn attach(&mut self, request: &AttachRequest, now: Instant) -> Option<Error> {
         let link = request.link;
-        let special = self.attach_router_link(&request, now);
-        let special = special.or_else(|| self.attach_edge_link(&request));
+        let special = self.attach_router_link(request, now);
+        let special = special.or_else(|| self.attach_edge_link(request));
         let decision = match (special, link.direction) {
             (Some(decision), _) => decision,
-            (None, Direction::Incoming) => self.attach_sender(&request),
-            (None, Direction::Outgoing) => self.attach_receiver(&request),
+            (None, Direction::Incoming) => self.attach_sender(request),
+            (None, Direction::Outgoing) => self.attach_receiver(request),
         };
+        let refusal = decision.as_ref().err().cloned();
         let mut follow = None;
         let command = match decision {
             Ok(accepted) => {
-                self.add_link(&request, &accepted);
+                self.add_link(request, &accepted);
                 follow = accepted.address;
                 Command::Accept {
                     link,
@@ -402,10 +403,11 @@ impl Control {
             None => self.commands.push_back(command),
         }
         if let Some(id) = follow {
-            self.follow_sender(&request, id);
-            self.leave_older(&request, id);
+            self.follow_sender(request, id);
+            self.leave_older(request, id);
         }
         self.follow_network();
+        refusal
     }
 
     /// A link is gone, or never came to be.

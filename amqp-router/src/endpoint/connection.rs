@@ -81,7 +81,8 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    /// The end of a connection that a peer has made.
+    /// The end of a connection that a peer has made. `now` is when it was made: what the peer may
+    /// take until it has opened counts from there.
     pub(crate) fn server(config: Arc<Config>, now: Instant) -> Self {
         Self::new(config, State::Header(HeaderDue::First), now)
     }
@@ -196,12 +197,12 @@ impl Connection {
         self.sessions.moved()
     }
 
-    /// A trace of what comes and goes from now on.
     /// The SASL mechanism by which we, the client, have shown who we are.
     pub(crate) fn chosen_mechanism(&self) -> Option<&str> {
         self.chosen_mechanism.as_ref().map(Symbol::as_str)
     }
 
+    /// A trace of what comes and goes from now on.
     pub(crate) fn trace(&self) -> Trace {
         Trace::midway(&self.input.waiting(), self.out.len())
     }

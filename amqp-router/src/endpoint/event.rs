@@ -52,6 +52,11 @@ pub(crate) enum Event {
         session: SessionId,
         attach: Box<Attach>,
     },
+    /// The peer wanted a link that goes beyond our limits, and has its answer.
+    Refused {
+        attach: Box<Attach>,
+        error: Error,
+    },
     /// The peer's answer to our attach. A null terminus means that it refuses: `Detached` follows.
     Attached {
         link: LinkId,

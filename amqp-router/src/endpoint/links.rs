@@ -16,7 +16,8 @@ pub(crate) struct AttachReply {
     pub(crate) target: Option<Target>,
     /// Bytes; none is no limit. The endpoint holds the peer to it.
     pub(crate) max_message_size: Option<u64>,
-    /// None is what the peer asked for.
+    /// None is what the peer asked for; but a sender says `mixed` to a receiver that asks for
+    /// `unsettled`, as whoever wrote a message may have settled it (AMQP 2.6.9, 2.7.3).
     pub(crate) snd_settle_mode: Option<SenderSettleMode>,
     /// None is what the peer asked for.
     pub(crate) rcv_settle_mode: Option<ReceiverSettleMode>,
@@ -73,7 +74,11 @@ impl Connection {
             return;
         };
         link.state = LinkState::Attached;
-        link.snd_settle_mode = reply.snd_settle_mode.unwrap_or(link.snd_settle_mode);
+        let asked = match (link.role(), link.snd_settle_mode) {
+            (Role::Sender, SenderSettleMode::Unsettled) => SenderSettleMode::Mixed,
+            (_, asked) => asked,
+        };
+        link.snd_settle_mode = reply.snd_settle_mode.unwrap_or(asked);
         link.rcv_settle_mode = reply.rcv_settle_mode.unwrap_or(link.rcv_settle_mode);
         let initial = reply.initial_delivery_count.unwrap_or(0);
         let (mut told, mut owed) = (false, false);
@@ -222,8 +227,9 @@ impl Connection {
         };
         self.map_handle(session, index, attach.handle);
         if let Err(error) = self.check_attach(&attach) {
-            self.send_detach(index, true, Some((&error).into()), false);
-            return Ok(None);
+            let error = Error::from(&error);
+            self.send_detach(index, true, Some(error.clone()), false);
+            return Ok(Some(Event::Refused { attach, error }));
         }
         Ok(Some(Event::Attach {
             link: self.links.id(index),

@@ -133,8 +133,11 @@ impl Forwarder {
         };
         for link in links {
             if self.outgoing.contains(link) && self.outgoing[link].blocked {
-                self.outgoing[link].blocked = false;
-                self.mark_ready(link, 0);
+                let outgoing = &mut self.outgoing[link];
+                outgoing.blocked = false;
+                let next = outgoing.queue.front().copied();
+                let priority = next.map_or(0, |next| self.outbound[next].envelope.priority);
+                self.mark_ready(link, priority);
             }
         }
         true

@@ -35,6 +35,9 @@ pub(super) struct Inbound {
     pub(super) copies: SmallVec<[Copied; 1]>,
     /// What only a multicast needs.
     pub(super) multicast: Option<Box<Multicast>>,
+    /// When it came in; unknown of a stream, which takes the time it takes, and while it is not
+    /// known where the message goes.
+    pub(super) arrived: Option<Instant>,
     /// Where the message goes is not known yet: the sections that say so are still arriving.
     pub(super) undecided: Option<Box<Undecided>>,
 }
@@ -53,6 +56,14 @@ pub(super) struct Copied {
     pub(super) done: bool,
     /// It takes no more frames. A receiver that has accepted early still gets the rest.
     pub(super) closed: bool,
+}
+
+impl Inbound {
+    /// How long it has been here, if that counts.
+    pub(super) fn age(&self, now: Option<Instant>) -> Duration {
+        let age = self.arrived.zip(now);
+        age.map_or(Duration::ZERO, |(arrived, now)| now.duration_since(arrived))
+    }
 }
 
 impl Copied {

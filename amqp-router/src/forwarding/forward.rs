@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 use crate::codec::{DeliveryState, Progress, RouterAnnotations};
 use crate::control::address::Identity;
 use crate::control::pattern::PatternTree;
-use crate::control::table::{AddressId, Direction, LinkLoad, Outlet, Slot, Treatment, WorkerId};
+use crate::control::table::{
+    AddressId, Direction, LinkLoad, LinkRef, Outlet, Slot, Treatment, WorkerId,
+};
 use crate::control::topology::{Ingress, Topology};
 use crate::forwarding::addresses::{Addresses, Choice, Lane};
 use crate::forwarding::aim::{Aim, rejected};
@@ -21,7 +23,7 @@ use crate::forwarding::limits::{Denied, Malformed};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
-use crate::forwarding::stats::{AddressCounts, Pool, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Patience, Pool, Trouble, WorkerCounts};
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
 use crate::forwarding::treatment::Journey;
@@ -61,6 +63,9 @@ pub(crate) struct Forwarder {
     pub(super) malformed: Vec<Malformed>,
     /// How addresses are treated that nobody has attached to.
     pub(super) rules: PatternTree<Treatment>,
+    pub(super) troubles: VecDeque<(LinkRef, Trouble)>,
+    /// When the last turn ended, or the last tick was: what is counted by seconds asks for no more.
+    pub(super) latest: Option<Instant>,
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
     chosen: Vec<Choice>,
@@ -83,6 +88,7 @@ pub(crate) struct Settings {
     /// How addresses that nobody has attached to are treated.
     pub(crate) default_treatment: Treatment,
     pub(crate) replies: Replies,
+    pub(crate) patience: Patience,
 }
 
 /// A transfer frame, as an incoming link hands it over.
@@ -134,6 +140,8 @@ impl Forwarder {
             denied: VecDeque::new(),
             malformed: Vec::new(),
             rules: PatternTree::default(),
+            troubles: VecDeque::new(),
+            latest: None,
             mail: VecDeque::new(),
             chosen: Vec::new(),
             direct: Arc::default(),
@@ -199,6 +207,7 @@ impl Forwarder {
     /// Serves the links that have something to send and tops up credit. Nothing is left undone
     /// that could be done now.
     pub(crate) fn end_turn<W: Wire>(&mut self, wire: &mut W, now: Instant) {
+        self.latest = Some(now);
         self.serve(wire, now);
         self.grant_credit(wire, now);
         if !self.finishing.is_empty() {
@@ -442,7 +451,7 @@ impl Forwarder {
             return;
         }
         let copies = SmallVec::from_buf([Copied::new(worker)]);
-        let delivery = self.add_inbound(wire, &fresh, copies, None);
+        let delivery = self.add_inbound(wire, &fresh, envelope.counted_from(), copies, None);
         let branch = Branch {
             worker: here,
             delivery,
@@ -505,7 +514,7 @@ impl Forwarder {
         let mut held = Box::<Multicast>::default();
         held.progress.hold(links);
         let copies = ways.iter().map(|way| Copied::new(way.0)).collect();
-        let delivery = self.add_inbound(wire, &fresh, copies, Some(held));
+        let delivery = self.add_inbound(wire, &fresh, envelope.counted_from(), copies, Some(held));
         for ((copy, choice), (worker, link)) in (0..links).zip(chosen).zip(ways) {
             let branch = Branch {
                 worker: self.settings.worker,
@@ -661,7 +670,7 @@ impl Forwarder {
             message_format: fresh.message_format,
             state: fresh.state.take(),
         };
-        let delivery = self.add_inbound(wire, &fresh, SmallVec::new(), None);
+        let delivery = self.add_inbound(wire, &fresh, None, SmallVec::new(), None);
         let inbound = &mut self.inbound[delivery.index];
         inbound.undecided = Some(Box::new(undecided));
     }
@@ -699,6 +708,7 @@ impl Forwarder {
         &mut self,
         wire: &mut W,
         fresh: &Fresh,
+        arrived: Option<Instant>,
         copies: SmallVec<[Copied; 1]>,
         multicast: Option<Box<Multicast>>,
     ) -> Slot {
@@ -713,6 +723,7 @@ impl Forwarder {
             presettled: fresh.settled,
             copies,
             multicast,
+            arrived,
             undecided: None,
         };
         let delivery = self.inbound.insert(inbound);

@@ -14,7 +14,7 @@ use crate::control::table::{
 use crate::forwarding::Forwarder;
 use crate::forwarding::limits::Limited;
 use crate::forwarding::passage::{Course, Passage};
-use crate::forwarding::stats::{DeliveryCounts, Party, Rate};
+use crate::forwarding::stats::{DeliveryCounts, Party, Rate, ToldOf};
 use crate::forwarding::table::Chain;
 use crate::forwarding::wire::{Terminal, Wire};
 
@@ -68,6 +68,7 @@ pub(crate) struct Incoming {
     pub(super) rate: Rate,
     /// Since when the peer has had no credit.
     pub(super) dry_since: Option<Instant>,
+    pub(super) told_of: ToldOf,
 }
 
 /// The address that the last message on an anonymous link named, so that the next need not look
@@ -131,6 +132,7 @@ pub(crate) struct Outgoing {
     pub(super) stalled: bool,
     /// Ticks for which it has had no credit.
     pub(super) dry_ticks: u32,
+    pub(super) told_of: ToldOf,
     pub(super) counts: DeliveryCounts,
     pub(super) rate: Rate,
 }
@@ -168,13 +170,12 @@ pub(crate) struct LinkStatus {
     pub(crate) credit: u32,
     pub(crate) settle_rate: u32,
     pub(crate) zero_credit_seconds: u32,
-    /// Deliveries of an outgoing link that have been here for long; streams take the time they
-    /// take.
+    /// Deliveries that have been here for long; streams take the time they take.
     pub(crate) stuck: u32,
 }
 
 impl Incoming {
-    fn status<W: Wire>(&self, wire: &W, now: Instant) -> LinkStatus {
+    fn status<W: Wire>(&self, wire: &W, now: Instant, stuck: u32) -> LinkStatus {
         let dry = self
             .dry_since
             .map_or(0, |since| now.duration_since(since).as_secs());
@@ -185,7 +186,7 @@ impl Incoming {
             credit: wire.credit(self.terminal),
             settle_rate: self.rate.per_second(),
             zero_credit_seconds: u32::try_from(dry).unwrap_or(u32::MAX),
-            stuck: 0,
+            stuck,
         }
     }
 }
@@ -235,6 +236,7 @@ impl Forwarder {
             counts: DeliveryCounts::default(),
             rate: Rate::default(),
             dry_since: None,
+            told_of: ToldOf::default(),
         })
     }
 
@@ -303,6 +305,7 @@ impl Forwarder {
             hastened: false,
             stalled: false,
             dry_ticks: 0,
+            told_of: ToldOf::default(),
             counts: DeliveryCounts::default(),
             rate: Rate::default(),
         });
@@ -450,7 +453,9 @@ impl Forwarder {
         worker: WorkerId,
         now: Instant,
     ) -> Vec<(LinkRef, LinkStatus)> {
-        let incoming = self.incoming.iter().map(|(index, incoming)| {
+        let late = self.stuck(now);
+        let late_in = late.incoming;
+        let incoming = self.incoming.iter().map(move |(index, incoming)| {
             let slot = self.incoming.slot(index);
             (
                 LinkRef {
@@ -458,10 +463,10 @@ impl Forwarder {
                     direction: Direction::Incoming,
                     slot,
                 },
-                incoming.status(wire, now),
+                incoming.status(wire, now, late_in.get(&index).copied().unwrap_or(0)),
             )
         });
-        let stuck = self.stuck(now);
+        let stuck = late.outgoing;
         let outgoing = self.outgoing.iter().map(|(index, outgoing)| {
             let slot = self.outgoing.slot(index);
             (
@@ -517,6 +522,9 @@ impl Forwarder {
             lasts
         });
         self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(self.settings.patience.interval) {
+            self.look_for_trouble(now);
+        }
         if self.ticks.is_multiple_of(CLOSE_STREAMS_EVERY) {
             self.close_surplus_streams(wire);
         }

@@ -48,6 +48,13 @@ pub(crate) struct Envelope {
     pub(crate) barred: Option<Arc<Grant>>,
 }
 
+impl Envelope {
+    /// When the delivery came in, unless it is a stream, which takes the time it takes.
+    pub(super) fn counted_from(&self) -> Option<Instant> {
+        (!self.is_stream).then_some(self.arrived)
+    }
+}
+
 /// A message from one worker to another.
 #[derive(Debug)]
 pub(crate) enum Mail {

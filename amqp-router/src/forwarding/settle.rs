@@ -247,9 +247,8 @@ impl Forwarder {
             wire.update(incoming.terminal, inbound.number, state.as_ref(), settled);
             if settled {
                 inbound.settled = true;
-                incoming
-                    .counts
-                    .settled(state.as_ref(), std::time::Duration::ZERO);
+                let age = inbound.age(self.latest);
+                incoming.counts.settled(state.as_ref(), age);
             }
         }
         let delivery = branch.delivery.index;

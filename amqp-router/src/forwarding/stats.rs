@@ -271,11 +271,11 @@ pub(crate) struct Backlog {
     pub(crate) undelivered: u64,
     /// Deliveries whose outcome their senders wait for.
     pub(crate) unsettled: u64,
-    /// Deliveries of outgoing links that have been here for [`STUCK_AFTER`].
+    /// Deliveries that have been on their link, of either direction, for [`Patience::limit`].
     pub(crate) stuck: u64,
-    /// Incoming links whose sender has had no credit for [`STUCK_AFTER`].
+    /// Incoming links whose sender has had no credit for as long.
     pub(crate) blocked_in: u64,
-    /// Outgoing links whose receiver has given no credit for [`STUCK_AFTER`].
+    /// Outgoing links whose receiver has given no credit for as long.
     pub(crate) blocked_out: u64,
 }
 
@@ -289,9 +289,64 @@ impl Backlog {
     }
 }
 
-/// How old a delivery is when it counts as stuck, and how long a link is without credit when it
-/// counts as blocked: as in skrouterd.
-pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// What is too long, and how often it is looked for to be told of; as in skrouterd.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How old a delivery is when it counts as stuck, and how long a link is without credit when
+    /// it counts as blocked.
+    pub(crate) limit: Duration,
+    /// Ticks between looks.
+    pub(crate) interval: u32,
+}
+
+impl Patience {
+    /// For tests of what comes of it.
+    pub(crate) const SHORT: Self = Self {
+        limit: Duration::from_secs(3),
+        interval: 5,
+    };
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            limit: Duration::from_secs(10),
+            interval: 30,
+        }
+    }
+}
+
+/// What is wrong with a link, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It has deliveries that are older than so many seconds.
+    Stuck(u64),
+    /// For so many seconds nothing has been allowed to go by it.
+    Blocked(u64),
+}
+
+/// What a link's troubles have been told of, while they last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ToldOf {
+    stuck: bool,
+    blocked: bool,
+}
+
+impl ToldOf {
+    /// What is news.
+    pub(super) fn follow(
+        &mut self,
+        stuck: Option<u64>,
+        blocked: Option<u64>,
+    ) -> [Option<Trouble>; 2] {
+        let news = [
+            stuck.filter(|_| !self.stuck).map(Trouble::Stuck),
+            blocked.filter(|_| !self.blocked).map(Trouble::Blocked),
+        ];
+        (self.stuck, self.blocked) = (stuck.is_some(), blocked.is_some());
+        news
+    }
+}
 
 /// Events per second, over the last five.
 #[derive(Clone, Copy, Debug, Default)]

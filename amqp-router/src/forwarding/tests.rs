@@ -2,6 +2,7 @@
 
 mod backlog;
 mod network;
+mod priority;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -211,6 +212,8 @@ struct Scene {
     links: u32,
     consumers: Vec<(AddressId, Destination)>,
     treatment: Treatment,
+    /// What addresses have as theirs when they are published.
+    priority: Option<u8>,
 }
 
 const WORKER: WorkerId = WorkerId(0);
@@ -230,6 +233,7 @@ impl Scene {
             identity: Arc::new(identity),
             default_treatment: Treatment::Balanced,
             replies: Replies::new([0; 16]),
+            patience: Default::default(),
         };
         Self {
             forwarder: Forwarder::new(settings),
@@ -241,6 +245,7 @@ impl Scene {
             links: 0,
             consumers: Vec::new(),
             treatment,
+            priority: None,
         }
     }
 
@@ -264,7 +269,7 @@ impl Scene {
             id,
             key: AddressKey::mobile(&id.0.to_string()),
             treatment: self.treatment,
-            priority: None,
+            priority: self.priority,
             destinations,
             remotes: Vec::new(),
         };

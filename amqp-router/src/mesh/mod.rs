@@ -16,6 +16,8 @@
 
 mod addresses;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 #[cfg(test)]
 mod liars;
 mod message;
@@ -28,6 +30,8 @@ pub(crate) mod simulation;
 
 pub(crate) use addresses::{LocalAddress, RemoteAddress};
 pub(crate) use engine::{Mesh, Output, RouterStatus, Settings, To};
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzzing::fuzz;
 pub(crate) use notice::Notice;
 pub(crate) use paths::Routes;
 pub(crate) use screen::{Screened, screen};

@@ -212,7 +212,7 @@ impl Driver {
 
     fn handle(&mut self, message: ToWorker, now: Instant) {
         match message {
-            ToWorker::Connection(connection) => self.adopt(*connection, now),
+            ToWorker::Connection(connection) => self.adopt(*connection),
             ToWorker::Mail(mail) => {
                 for mail in mail {
                     self.worker.mail(mail);
@@ -322,12 +322,12 @@ impl Driver {
         }
     }
 
-    fn adopt(&mut self, new: NewConnection, now: Instant) {
+    fn adopt(&mut self, new: NewConnection) {
         let config = Arc::clone(&new.settings.endpoint);
         let endpoint = if new.server {
-            Connection::server(config, now)
+            Connection::server(config, new.since)
         } else {
-            Connection::client(config, now)
+            Connection::client(config, new.since)
         };
         let id = self
             .worker

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use tracing::{Level, debug, enabled, info};
 
-use crate::codec::Error;
+use crate::codec::{Attach, Error, Role, Target};
 use crate::control::links::{Link, Loss};
 use crate::control::table::{Direction, LinkRef};
+use crate::forwarding::stats::Trouble;
 use crate::policy::shown;
 use crate::runtime::service::Service;
 
@@ -59,6 +60,33 @@ impl Service {
         }
     }
 
+    /// A link that was not to be, whoever decided so; what policy denies is told of elsewhere.
+    pub(super) fn log_refused(&mut self, conn: u64, attach: &Attach, error: &Error, now: Instant) {
+        if let Some(end) = self.tell_fault(conn, now) {
+            let text = asked(attach);
+            let error = shown(&error.to_string());
+            info!(target: "ROUTER_CORE", conn, "Link refused: {text} ({error}){end}");
+        }
+    }
+
+    /// A link that does not get on. Tools look for how these lines begin.
+    pub(super) fn log_trouble(&mut self, conn: u64, link: LinkRef, trouble: Trouble, now: Instant) {
+        let Some(link) = self.control.filed(link) else {
+            return;
+        };
+        let (id, text) = (link.id, self.described(link));
+        if let Some(end) = self.tell_fault(conn, now) {
+            match trouble {
+                Trouble::Stuck(seconds) => {
+                    info!(target: "ROUTER_CORE", conn, link = id, "Stuck delivery: {text} has some that wait to leave or to be settled for {seconds} s or longer{end}");
+                }
+                Trouble::Blocked(seconds) => {
+                    info!(target: "ROUTER_CORE", conn, link = id, "Link blocked with zero credit for {seconds} seconds: {text}{end}");
+                }
+            }
+        }
+    }
+
     /// What a line of one more fault of a connection ends with; a peer that does nothing else must
     /// not fill the log.
     fn tell_fault(&mut self, connection: u64, now: Instant) -> Option<&'static str> {
@@ -79,4 +107,27 @@ impl Service {
         let name = link.name.escape_debug();
         format!("dir={dir} name={name} address={}", address.escape_debug())
     }
+}
+
+/// What a peer wanted of us.
+fn asked(attach: &Attach) -> String {
+    let (dir, address, none) = match attach.role {
+        Role::Sender => {
+            let target = attach.target.as_ref();
+            let none = match target {
+                Some(Target::Coordinator(_)) => "(coordinator)",
+                Some(Target::Node(_)) => "(any)",
+                None => "(none)",
+            };
+            ("in", target.and_then(Target::address), none)
+        }
+        Role::Receiver => {
+            let source = attach.source.as_ref();
+            let address = source.and_then(|source| source.address.as_deref());
+            ("out", address, "(none)")
+        }
+    };
+    let name = shown(&attach.name);
+    let address = address.map_or_else(|| none.to_owned(), shown);
+    format!("dir={dir} name={name} address={address}")
 }

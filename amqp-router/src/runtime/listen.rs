@@ -23,6 +23,8 @@ pub(crate) struct ListenerTls {
     pub(crate) live: Arc<LiveAcceptor>,
     /// Peers that do not start with TLS are refused.
     pub(crate) required: bool,
+    /// How long the handshake may take. What is left of it is for the peer to open.
+    pub(crate) time_out: Duration,
 }
 
 /// A connection that a listener has accepted and secured.
@@ -30,6 +32,8 @@ pub(crate) struct Accepted {
     pub(crate) listener: Arc<str>,
     pub(crate) stream: Stream,
     pub(crate) peer: SocketAddr,
+    /// When the peer was there, which is what it has to be ready in time after.
+    pub(crate) since: Instant,
     pub(crate) tls: Option<TlsInfo>,
     /// Of a WebSocket, which has been somebody's at the listener for HTTP, it is still to be taken.
     pub(crate) place: Option<Place>,
@@ -57,7 +61,8 @@ pub(crate) fn accept(
             match socket.accept().await {
                 Ok((stream, peer)) => {
                     trouble = 0;
-                    let place = match Place::take(&sources, peer.ip(), Instant::now()) {
+                    let since = Instant::now();
+                    let place = match Place::take(&sources, peer.ip(), since) {
                         Ok(place) => place,
                         Err(refused) => {
                             if refused.is_news {
@@ -70,7 +75,7 @@ pub(crate) fn accept(
                     let name = Arc::clone(&name);
                     let tls = tls
                         .as_ref()
-                        .map(|tls| (tls.live.current(Instant::now()), tls.required));
+                        .map(|tls| (tls.live.current(since), tls.clone()));
                     let accepted = accepted.clone();
                     let Ok(stream) = stream.into_std() else {
                         continue;
@@ -80,7 +85,7 @@ pub(crate) fn accept(
                         match secure(stream, tls.as_ref()).await {
                             Ok((stream, tls)) => {
                                 let place = Some(place);
-                                let new = Accepted { listener: name, stream, peer, tls, place };
+                                let new = Accepted { listener: name, stream, peer, since, tls, place };
                                 // Nobody there: the router is stopping.
                                 let _ = accepted.send((worker, new));
                             }
@@ -114,15 +119,15 @@ pub(crate) fn accept(
 
 async fn secure(
     stream: std::net::TcpStream,
-    tls: Option<&(Ready<TlsAcceptor>, bool)>,
+    tls: Option<&(Ready<TlsAcceptor>, ListenerTls)>,
 ) -> io::Result<(Stream, Option<TlsInfo>)> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    let Some((ready, required)) = tls else {
+    let Some((ready, listener)) = tls else {
         return Ok((Stream::Tcp(stream), None));
     };
     let handshake = async {
-        if !required {
+        if !listener.required {
             let mut first = [0; 1];
             if stream.peek(&mut first).await? == 0 || !begins_handshake(&first) {
                 return Ok((Stream::Tcp(stream), None));
@@ -132,12 +137,10 @@ async fn secure(
         let info = TlsInfo::of(stream.get_ref().1, ready);
         Ok((Stream::TlsServer(Box::new(stream)), Some(info)))
     };
-    tokio::time::timeout(HANDSHAKE_TIME_OUT, handshake)
+    tokio::time::timeout(listener.time_out, handshake)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIME_OUT: Duration = Duration::from_secs(10);
 /// How long accepting rests when it fails.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -141,6 +141,7 @@ impl<'a> Planner<'a> {
                 Some(ListenerTls {
                     live: Arc::new(acceptor),
                     required: entity.flag("requireSsl"),
+                    time_out: handshake_time_out(entity),
                 })
             }
         };
@@ -331,7 +332,6 @@ impl<'a> Planner<'a> {
         let sessions = number("maxSessions")
             .unwrap_or(SESSIONS_MAX)
             .min(SESSIONS_MAX);
-        let handshake = number("initialHandshakeTimeoutSeconds");
         let idle = entity
             .integer("idleTimeoutSeconds")
             .and_then(|n| u64::try_from(n).ok());
@@ -380,9 +380,7 @@ impl<'a> Planner<'a> {
             max_frame_size,
             channel_max: u16::try_from(sessions - 1).unwrap_or(32_767),
             idle_time_out: idle.filter(|n| *n > 0).map(Duration::from_secs),
-            handshake_time_out: handshake.map_or(defaults.handshake_time_out, |n| {
-                Duration::from_secs(n.into())
-            }),
+            handshake_time_out: handshake_time_out(entity),
             incoming_window: number("maxSessionFrames")
                 .unwrap_or((window_octets / max_frame_size).max(2)),
             sasl,
@@ -630,6 +628,16 @@ pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
         address: word("address"),
         external: word("externalAddress"),
         peer: connection.or_else(container).unwrap_or(Peer::Nobody),
+    }
+}
+
+/// How long a peer may take until it has opened its connection.
+fn handshake_time_out(entity: &Entity) -> Duration {
+    let seconds = entity.integer("initialHandshakeTimeoutSeconds");
+    let seconds = seconds.and_then(|n| u64::try_from(n).ok());
+    match seconds.filter(|seconds| *seconds > 0) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => endpoint::Config::default().handshake_time_out,
     }
 }
 

@@ -209,7 +209,9 @@ impl Service {
                 return self.control.refuse(link, denial.error());
             }
         }
-        self.control.attach(request, now);
+        if let Some(error) = self.control.attach(&request, now) {
+            self.log_refused(connection, &request.attach, &error, now);
+        }
         if self.control.has_link(&link) {
             self.governance.count(link, connection);
             self.log_attached(link);

@@ -89,7 +89,7 @@ pub(crate) async fn checked(config: Config) -> Result<Config, StartError> {
         load_policy_dir(&mut config)?;
         Ok(config)
     };
-    let stopped = |_| StartError::Config("the router is stopping".into());
+    let stopped = |_| StartError::Stopped("the router is stopping".into());
     spawn_blocking(check).await.map_err(stopped)?
 }
 

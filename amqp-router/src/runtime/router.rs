@@ -18,6 +18,7 @@ use crate::adaptors::tcp::WindowPool;
 use crate::codec::Message;
 use crate::control::links::Control;
 use crate::control::table::AddressId;
+use crate::forwarding::stats::Patience;
 use crate::management::{self, Config, Invalid};
 use crate::mesh::Mesh;
 use crate::runtime::budget::MEGABYTE;
@@ -47,20 +48,27 @@ pub enum StartError {
     /// The system refuses a thread, or what its event loop needs.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
-    /// A listener cannot listen, or a file cannot be used: which one, and why.
+    /// The configuration asks for what cannot be, such as a file that cannot be used: which, and
+    /// why. It is told under the name that skrouterd's Python gives such faults.
+    #[error("ValidationError: {0}")]
+    Invalid(String),
+    /// A listener cannot listen: which, where, and why.
     #[error("{0}")]
-    Config(String),
+    Listen(String),
+    /// The router has stopped, or is about to.
+    #[error("{0}")]
+    Stopped(String),
 }
 
 impl From<Invalid> for StartError {
     fn from(invalid: Invalid) -> Self {
-        Self::Config(invalid.to_string())
+        Self::Invalid(invalid.to_string())
     }
 }
 
 impl From<BindError> for StartError {
     fn from(error: BindError) -> Self {
-        Self::Config(error.to_string())
+        Self::Listen(error.to_string())
     }
 }
 
@@ -134,7 +142,7 @@ impl Router {
             for entity in config.of("log") {
                 let (module, settings) = log_settings(entity)?;
                 let configured = log.configure(module, settings);
-                configured.map_err(|error| StartError::Config(error.to_string()))?;
+                configured.map_err(|error| StartError::Invalid(error.to_string()))?;
             }
             log.set_time_format(time_format(config.singleton("router"))?);
         }
@@ -159,6 +167,10 @@ impl Router {
             ids: Arc::clone(&ids),
             origin: telemetry.origin(),
             windows,
+            patience: match config.hurried {
+                true => Patience::SHORT,
+                false => Patience::default(),
+            },
         };
         let (workers, events, mut threads) =
             start_workers(workers.unwrap_or(1), &identity, default, &shared, &failures)?;
@@ -208,7 +220,7 @@ impl Router {
         threads.push(thread.spawn(watched("control".into(), failures.clone(), work))?);
         let addresses = match started.recv() {
             Ok(started) => started?,
-            Err(_) => return Err(StartError::Config("the control plane has ended".into())),
+            Err(_) => return Err(StartError::Stopped("the control plane has ended".into())),
         };
         Ok(Self {
             requests,
@@ -274,7 +286,7 @@ impl Router {
     pub async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
         let config = reload::checked(config).await?;
         let applied = reload::apply(config, &self.requests).await;
-        applied.ok_or_else(|| StartError::Config("the router has stopped".into()))
+        applied.ok_or_else(|| StartError::Stopped("the router has stopped".into()))
     }
 
     /// Returns when a thread of the router has panicked, with the thread's name: a bug, after which
@@ -441,7 +453,7 @@ impl ControlPlane {
             Request::Manageable => self.report(Ok(())),
             Request::Unmanageable(error) => {
                 let text = format!("the management agent cannot attach: {error}");
-                self.report(Err(StartError::Config(text)));
+                self.report(Err(StartError::Stopped(text)));
             }
             Request::Ping(reply) => {
                 let _ = reply.send(());

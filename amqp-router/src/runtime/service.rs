@@ -408,6 +408,7 @@ impl Service {
         let connection = NewConnection {
             id,
             stream: new.stream,
+            since: new.since,
             server: true,
             settings,
             peer,
@@ -452,6 +453,7 @@ impl Service {
         let connection = NewConnection {
             id,
             stream: new.stream,
+            since: Instant::now(),
             server: false,
             settings: new.settings,
             peer,
@@ -482,6 +484,12 @@ impl Service {
                     self.log_session_failed(id, &error, now);
                 }
                 WorkerEvent::Malformed { id, what } => self.log_malformed(id, what, now),
+                WorkerEvent::LinkRefused { id, attach, error } => {
+                    self.log_refused(id, &attach, &error, now);
+                }
+                WorkerEvent::Trouble { id, link, trouble } => {
+                    self.log_trouble(id, link, trouble, now);
+                }
                 WorkerEvent::Opening {
                     id,
                     hostname,

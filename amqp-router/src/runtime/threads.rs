@@ -16,6 +16,7 @@ use crate::control::address::Identity;
 use crate::control::table::{Treatment, WorkerId};
 use crate::forwarding::Settings;
 use crate::forwarding::replies::Replies;
+use crate::forwarding::stats::Patience;
 use crate::runtime::driver::{Driver, Load, ToWorker};
 use crate::runtime::service::{WorkerHandle, Workers};
 use crate::vanflow::Origin;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     /// Identities for records of telemetry.
     pub(crate) origin: Arc<Origin>,
     pub(crate) windows: Arc<WindowPool>,
+    /// After how long what waits is told of.
+    pub(crate) patience: Patience,
 }
 
 /// Starts `count` workers, each on a thread of its own.
@@ -66,6 +69,7 @@ pub(crate) fn start_workers(
             identity: Arc::clone(identity),
             default_treatment,
             replies: replies.clone(),
+            patience: shared.patience,
         };
         let shared = shared.clone();
         let (inboxes, events) = (inboxes.clone(), events.clone());

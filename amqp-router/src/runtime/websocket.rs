@@ -8,6 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::{SinkExt, StreamExt};
 use hyper::body::{Bytes, Incoming};
@@ -76,6 +77,7 @@ impl Upgrades {
             listener: Arc::clone(&self.listener),
             stream: Stream::Web(far),
             peer,
+            since: Instant::now(),
             tls,
             place: None,
         };

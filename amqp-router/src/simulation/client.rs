@@ -218,7 +218,10 @@ impl Client {
                 settled,
                 ..
             } => {
-                let copy = super::ledger::CopyNo(token as usize);
+                // Which copy it is may not have arrived yet.
+                let Some(copy) = super::ledger::CopyNo::of_token(token) else {
+                    return;
+                };
                 let receiver = scope.ledger.copies[copy.0].receiver;
                 if let (true, Some(receiver)) = (settled, self.receiver(receiver)) {
                     receiver.settled(copy);
@@ -244,7 +247,8 @@ impl Client {
             | Event::SaslChosen(_)
             | Event::SaslChallenge(_)
             | Event::SaslSuccess(_)
-            | Event::Attach { .. } => {
+            | Event::Attach { .. }
+            | Event::Refused { .. } => {
                 panic!("a router's event came to a client: {event:?}");
             }
         }
@@ -266,6 +270,9 @@ impl Client {
         );
         if !refused {
             link.phase = LinkPhase::Attached;
+            if let Half::Receiver(receiver) = &mut link.half {
+                receiver.answered = Some(attach.snd_settle_mode);
+            }
             let source = attach.source.as_ref().filter(|source| source.dynamic);
             if let (Half::Receiver(_), Some(source)) = (&link.half, source) {
                 let name = source.address.clone().expect("it has been given one");
@@ -473,8 +480,12 @@ impl LinkWish {
         if rng.random_bool(0.2) {
             self.rcv_settle_mode = ReceiverSettleMode::Second;
         }
-        if self.role == Role::Receiver && rng.random_bool(0.05) {
-            self.snd_settle_mode = SenderSettleMode::Settled;
+        if self.role == Role::Receiver {
+            self.snd_settle_mode = match rng.random_range(0..20) {
+                0 => SenderSettleMode::Settled,
+                1 | 2 => SenderSettleMode::Unsettled,
+                _ => SenderSettleMode::Mixed,
+            };
         }
         self
     }

@@ -41,6 +41,17 @@ pub(super) struct MessageNo(pub(super) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct CopyNo(pub(super) usize);
 
+impl CopyNo {
+    /// What a receiver's endpoint calls it. Deliveries that are not known yet have 0.
+    pub(super) fn token(self) -> u32 {
+        self.0 as u32 + 1
+    }
+
+    pub(super) fn of_token(token: u32) -> Option<Self> {
+        Some(Self(token.checked_sub(1)? as usize))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct AddressRecord {
     pub(super) name: String,

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::codec::{DeliveryState, Error, condition};
+use crate::codec::{DeliveryState, Error, SenderSettleMode, condition};
 use crate::endpoint::{Connection, DeliveryRef, LinkId, TransferEvent};
 
 use super::client::Scope;
@@ -12,6 +12,8 @@ use super::ledger::{CopyNo, LinkNo};
 
 #[derive(Debug, Default)]
 pub(super) struct Receiver {
+    /// What the router has said of how it settles; nothing, before it has answered.
+    pub(super) answered: Option<SenderSettleMode>,
     arriving: Option<Arriving>,
     unsettled: Vec<Unsettled>,
     /// It has asked for its credit back.
@@ -88,9 +90,23 @@ impl Receiver {
         if !transfer.more
             && let Some(arriving) = self.arriving.take()
         {
+            self.check_mode(number, arriving.settled);
             let copy = arriving.copy.expect("every message has a label");
             scope.ledger.completes(copy);
         }
+    }
+
+    /// What has been answered to the attach is kept (AMQP 2.8.2).
+    fn check_mode(&self, number: LinkNo, settled: bool) {
+        let kept = match self
+            .answered
+            .expect("links are attached before they are used")
+        {
+            SenderSettleMode::Settled => settled,
+            SenderSettleMode::Unsettled => !settled,
+            SenderSettleMode::Mixed => true,
+        };
+        assert!(kept, "{number:?} was answered {:?}", self.answered);
     }
 
     /// Finds out which message is arriving, if enough of it is here.
@@ -106,7 +122,7 @@ impl Receiver {
             scope.ledger.receives(copy, &arriving.unknown);
             if !arriving.settled {
                 let delivery = arriving.delivery;
-                endpoint.set_delivery_token(delivery, copy.0 as u32);
+                endpoint.set_delivery_token(delivery, copy.token());
                 self.unsettled.push(Unsettled {
                     delivery,
                     copy,

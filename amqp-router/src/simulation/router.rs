@@ -98,6 +98,7 @@ impl Router {
                 identity: Arc::clone(&identity),
                 default_treatment: Treatment::Balanced,
                 replies: Replies::new([number as u8; 16]),
+                patience: Default::default(),
             };
             Hub {
                 worker: Worker::new(settings, Arc::clone(&ids), now),
@@ -236,7 +237,9 @@ impl Router {
                 control.opened(&opened, now);
             }
             WorkerEvent::Closed { id, .. } => control.closed(id, now),
-            WorkerEvent::Attach(request) => control.attach(*request, now),
+            WorkerEvent::Attach(request) => {
+                control.attach(&request, now);
+            }
             WorkerEvent::Attached(link) => control.attached(&link, now),
             WorkerEvent::NotAttached { ticket, error } => {
                 control.not_attached(ticket, error.as_ref(), now);
@@ -244,7 +247,10 @@ impl Router {
             WorkerEvent::Detached { link, loss, .. } => control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => control.heard(link, &message, now),
             // Only the log tells of it.
-            WorkerEvent::SessionFailed { .. } | WorkerEvent::Malformed { .. } => {}
+            WorkerEvent::SessionFailed { .. }
+            | WorkerEvent::Malformed { .. }
+            | WorkerEvent::LinkRefused { .. }
+            | WorkerEvent::Trouble { .. } => {}
             other => return Some(other),
         }
         None

@@ -114,6 +114,7 @@ mod tests {
             }),
             default_treatment: Treatment::Balanced,
             replies: Replies::new([7; 16]),
+            patience: Default::default(),
         };
         let mut worker = Worker::new(settings, Arc::default(), now);
         let endpoint = Arc::new(Config {

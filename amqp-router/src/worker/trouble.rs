@@ -85,6 +85,19 @@ impl Denial {
 }
 
 impl Worker {
+    /// Tells of AMQP peers' links that do not get on: those of others wait by their nature.
+    pub(super) fn tell_troubles(&mut self) {
+        while let Some((link, trouble)) = self.forwarder.poll_trouble() {
+            if let Some(terminal) = self.terminal(link)
+                && let Some(amqp) = self.connections.amqp(terminal.connection)
+            {
+                let id = amqp.id;
+                self.events
+                    .push_back(WorkerEvent::Trouble { id, link, trouble });
+            }
+        }
+    }
+
     /// Tells of the messages that policy did not let pass this turn, and of those that could not be
     /// read.
     pub(super) fn tell_refused(&mut self) {

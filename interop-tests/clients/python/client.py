@@ -115,6 +115,8 @@ class Attaching(LinkOption):
             link.rcv_settle_mode = Link.RCV_SECOND
         elif link.is_receiver:
             link.rcv_settle_mode = Link.RCV_FIRST
+        if self.job.get("snd_settle_mode") == "unsettled":
+            link.snd_settle_mode = Link.SND_UNSETTLED
 
     def test(self, link):
         return True
@@ -223,7 +225,9 @@ class Receive(Client):
     def on_link_opened(self, event):
         if event.link.is_receiver and event.link.remote_source.type:
             event.link.flow(self.job.get("credit", 100))
-            emit("attached", address=event.link.remote_source.address)
+            modes = {Link.SND_UNSETTLED: "unsettled", Link.SND_SETTLED: "settled", Link.SND_MIXED: "mixed"}
+            emit("attached", address=event.link.remote_source.address,
+                 snd_settle_mode=modes[event.link.remote_snd_settle_mode])
 
     def on_delivery(self, event):
         delivery = event.delivery

@@ -1,7 +1,7 @@
 #![allow(clippy::disallowed_methods)] // any moment will do
 
 use super::*;
-use crate::codec::TargetNode;
+use crate::codec::{Coordinator, TargetNode};
 use crate::control::table::Slot;
 
 fn control() -> Control {
@@ -20,11 +20,21 @@ fn answered(attach: Attach) -> Termini {
 }
 
 fn answered_by(control: &mut Control, attach: Attach) -> Termini {
+    control.attach(&request(attach), Instant::now());
+    while let Some((_, command)) = control.poll_command() {
+        if let Command::Accept { termini, .. } = command {
+            return *termini;
+        }
+    }
+    panic!("it is refused")
+}
+
+fn request(attach: Attach) -> AttachRequest {
     let direction = match attach.role {
         Role::Sender => Direction::Incoming,
         Role::Receiver => Direction::Outgoing,
     };
-    let request = AttachRequest {
+    AttachRequest {
         link: LinkRef {
             worker: WorkerId(0),
             direction,
@@ -38,14 +48,7 @@ fn answered_by(control: &mut Control, attach: Attach) -> Termini {
         attach: Box::new(attach),
         capacity: 250,
         load: (direction == Direction::Outgoing).then(Arc::default),
-    };
-    control.attach(request, Instant::now());
-    while let Some((_, command)) = control.poll_command() {
-        if let Command::Accept { termini, .. } = command {
-            return *termini;
-        }
     }
-    panic!("it is refused")
 }
 
 #[test]
@@ -89,6 +92,28 @@ fn nobody_is_promised_a_terminus_that_outlives_its_link() {
     };
     assert_eq!((ours.durable, ours.expiry_policy, ours.timeout), none);
     assert_eq!(answer.source, Some(source.clone()));
+}
+
+/// There are no transactions here, and whoever asks is told so (AMQP 4.2).
+#[test]
+fn a_coordinator_is_refused() {
+    let attach = Attach {
+        role: Role::Sender,
+        source: Some(Source::default()),
+        target: Some(Target::Coordinator(Coordinator::default())),
+        ..Attach::default()
+    };
+    let request = request(attach);
+    let mut control = control();
+    let refusal = control.attach(&request, Instant::now());
+    let condition = refusal.as_ref().map(|error| error.condition.as_str());
+    assert_eq!(condition, Some("amqp:not-implemented"));
+    let told = control.poll_command();
+    assert!(
+        matches!(&told, Some((_, Command::Refuse { error, .. })) if Some(error) == refusal.as_ref()),
+        "{told:?}"
+    );
+    assert_eq!(control.link_count(), 0);
 }
 
 #[test]

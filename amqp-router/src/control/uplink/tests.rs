@@ -145,7 +145,7 @@ impl Net {
             ..Attach::default()
         };
         let request = request(link, 99, ConnectionRole::Normal, attach);
-        self.routers[router].attach(request, self.now);
+        self.routers[router].attach(&request, self.now);
         link
     }
 
@@ -167,7 +167,7 @@ impl Net {
             self.far.insert(far, (router, near));
             let (now, load) = (self.now, Arc::new(LinkLoad::default()));
             let request = request(far, connection, self.role(connection), attach);
-            self.routers[other].attach(request, now);
+            self.routers[other].attach(&request, now);
             let link = RouterLink {
                 link: near,
                 connection,
@@ -402,7 +402,7 @@ fn what_edge_routers_may_attach_is_not_for_clients() {
             ..Attach::default()
         };
         let request = request(link, 1, ConnectionRole::Normal, attach);
-        interior.attach(request, Instant::now());
+        interior.attach(&request, Instant::now());
         let commands = std::iter::from_fn(|| interior.poll_command());
         let mut errors = commands.filter_map(|(_, command)| match command {
             Command::Refuse { error, .. } => Some(error.condition.to_string()),
@@ -663,7 +663,7 @@ fn an_interior_router_sends_an_edge_router_nothing_by_what_it_is_about_to_leave(
             ..Attach::default()
         };
         let request = request(link, connection, ConnectionRole::Edge, attach);
-        net.routers[0].attach(request, net.now);
+        net.routers[0].attach(&request, net.now);
         let id = net.routers[0].by_key["Ma"];
         let address = net.routers[0].address(id).expect("it is there");
         assert_eq!(

@@ -85,6 +85,43 @@ fn an_attach_is_answered_with_the_owners_termini() {
     );
 }
 
+/// Whoever wrote a message may have settled it: nobody is promised the contrary.
+#[test]
+fn a_receiver_that_wants_nothing_settled_is_told_that_some_may_be() {
+    let mut raw = Raw::begun();
+    for (handle, asked, answered) in [
+        (0, SenderSettleMode::Unsettled, SenderSettleMode::Mixed),
+        (1, SenderSettleMode::Settled, SenderSettleMode::Settled),
+        (2, SenderSettleMode::Mixed, SenderSettleMode::Mixed),
+    ] {
+        let attach = Attach {
+            handle,
+            snd_settle_mode: asked,
+            ..super::pair::attach(Role::Receiver, &handle.to_string())
+        };
+        raw.send(0, Performative::Attach(Box::new(attach)));
+        let answer = raw.performatives();
+        let [Performative::Attach(attach)] = &answer[..] else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(attach.snd_settle_mode, answered);
+    }
+    // What a sender says of itself is a fact.
+    let attach = Attach {
+        handle: 3,
+        snd_settle_mode: SenderSettleMode::Unsettled,
+        initial_delivery_count: Some(0),
+        ..super::pair::attach(Role::Sender, "3")
+    };
+    raw.send(0, Performative::Attach(Box::new(attach)));
+    let answer = raw.performatives();
+    assert!(
+        matches!(&answer[0], Performative::Attach(attach)
+            if attach.snd_settle_mode == SenderSettleMode::Unsettled),
+        "{answer:?}"
+    );
+}
+
 #[test]
 fn a_refusal_is_an_attach_without_terminus_and_a_detach() {
     let mut raw = Raw::begun();
@@ -429,7 +466,11 @@ fn expect_refusal(raw: &mut Raw) {
     let error = refusal.error.as_ref().expect("there is a reason");
     assert_eq!(error.condition, condition::RESOURCE_LIMIT_EXCEEDED);
     assert_eq!((&attach.source, &attach.target), (&None, &None));
-    assert!(raw.server.events.is_empty(), "the owner need not know");
+    let told = std::mem::take(&mut raw.server.events);
+    let [Event::Refused { error: why, .. }] = &told[..] else {
+        panic!("the owner is told of it, and need not answer: {told:?}");
+    };
+    assert_eq!(why, error);
     let handle = if attach.handle == 1 { 1 } else { 2 };
     raw.send(0, detach(handle, true));
     assert_eq!(raw.output(), b"");

@@ -1,11 +1,12 @@
 //! Idle time-outs and heartbeats (AMQP 2.4.5; C-35 to C-37).
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::pair::{Pair, client_config, server_config};
 use super::raw::{Raw, open};
 use crate::codec::{Open, Performative, condition};
-use crate::endpoint::{Config, ConnectionError, Event};
+use crate::endpoint::{Config, Connection, ConnectionError, Event};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,6 +23,25 @@ fn half_the_threshold_is_announced() {
         panic!("{answer:?}")
     };
     assert_eq!(open.idle_time_out, Some(5 * SECOND));
+}
+
+#[test]
+fn what_went_before_is_part_of_the_time_to_open() {
+    let config = Config {
+        handshake_time_out: 10 * SECOND,
+        ..server_config()
+    };
+    let accepted = Instant::now();
+    let mut server = Connection::server(Arc::new(config), accepted);
+    assert_eq!(server.poll_timeout(), Some(accepted + 10 * SECOND));
+    // TLS has taken as long.
+    server.handle_timeout(accepted + 10 * SECOND);
+    let told = server.poll_event(accepted + 10 * SECOND);
+    let expected = Some(ConnectionError::HandshakeTimeOut);
+    assert!(
+        matches!(&told, Some(Event::Closed { local, .. }) if *local == expected),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What others tell a worker's driver.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
@@ -132,6 +133,8 @@ pub(crate) enum Socketed {
 pub(crate) struct NewConnection {
     pub(crate) id: u64,
     pub(crate) stream: Stream,
+    /// What its time to open counts from: TLS is part of it.
+    pub(crate) since: Instant,
     pub(crate) server: bool,
     pub(crate) settings: Arc<ConnectionSettings>,
     pub(crate) peer: PeerInfo,
