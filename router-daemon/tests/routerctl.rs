@@ -596,6 +596,97 @@ fn tls_and_users_are_checked_and_failures_explained() {
 }
 
 #[test]
+fn a_user_of_scram_alone_logs_in() {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| files.path().join(name).to_str().expect("a path").to_owned();
+    fs::write(file("right"), "hunter2\n").expect("a file");
+    fs::write(file("wrong"), "hunter3\n").expect("a file");
+    let users = file("skrouterd.users");
+    add_user_of(
+        &["--mechanism", "SCRAM-SHA-256,SCRAM-SHA-512"],
+        &users,
+        "bob",
+        "hunter2\n",
+    );
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let log = file("log");
+    let port = free_port();
+    let router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+        let enable = "debug+";
+        entities.push(json!(["log", {"module": "SERVER", "enable": enable, "outputFile": log}]));
+        entities.push(json!(["listener", {
+            "name": "scram", "host": "127.0.0.1", "port": port.to_string(),
+            "authenticatePeer": true,
+            "saslMechanisms": "SCRAM-SHA-512 SCRAM-SHA-256",
+        }]));
+    });
+    let bus = format!("127.0.0.1:{port}");
+    let query = |password: &str, more: &[&str]| {
+        let password = file(password);
+        let user = ["--sasl-username", "bob", "--sasl-password-file", &password];
+        let query = ["query", "connection", "-a", "user", "-a", "sasl", "--json"];
+        routerctl(
+            &[&["-b", bus.as_str()], &user[..], &query, more].concat(),
+            "",
+        )
+    };
+    for (more, mechanism) in [
+        (&[][..], "SCRAM-SHA-512"),
+        (
+            &["--sasl-mechanisms", "plain,scram-sha-256"],
+            "SCRAM-SHA-256",
+        ),
+    ] {
+        let output = query("right", more);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let rows: Json = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_eq!(rows, json!([{"user": "bob", "sasl": mechanism}]));
+    }
+    // By one connection each, whatever it has to offer.
+    let opened = fs::read_to_string(&log).expect("the log");
+    assert_eq!(
+        opened.matches("Accepted connection to scram").count(),
+        2,
+        "{opened}"
+    );
+    for (password, more, code, hint) in [
+        ("wrong", &[][..], 3, "does not let 'bob' in"),
+        (
+            "right",
+            &["--sasl-mechanisms", "PLAIN"],
+            3,
+            "does not offer PLAIN but SCRAM-SHA-512",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "SCRAM-SHA-1"],
+            3,
+            "does not offer SCRAM-SHA-1 but",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "EXTERNAL"],
+            2,
+            "EXTERNAL --ssl-certificate",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "GSSAPI"],
+            2,
+            "'GSSAPI' is not a mechanism",
+        ),
+    ] {
+        let output = query(password, more);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {errors}");
+        assert!(errors.contains(hint), "{more:?}: {errors}");
+        assert!(!errors.contains("hunter"), "{errors}");
+    }
+    drop(router);
+}
+
+#[test]
 fn a_connection_that_breaks_is_3() {
     let router = Router::standalone();
     let mut watching = router.start(&["status", "--json", "--watch", "0.05"]);
@@ -785,9 +876,14 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 fn add_user(file: &str, name: &str, password: &str) {
+    add_user_of(&[], file, name, password);
+}
+
+fn add_user_of(more: &[&str], file: &str, name: &str, password: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
     command
         .args(["user", "add", "--file", file, name])
+        .args(more)
         .stdin(Stdio::piped());
     let mut process = command.spawn().expect("the daemon starts");
     let mut stdin = process.stdin.take().expect("stdin is piped");
