@@ -466,7 +466,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "users:s!~ remoteHosts:s!~ maxConnectionsPerUser:i~ maxConnectionsPerHost:i~ \
          maxMessageSize:i~ maxFrameSize:i~ maxSessionWindow:i~ maxSessions:i~ \
          maxSenders:i~=2147483647 maxReceivers:i~=2147483647 allowDynamicSource:b~=false \
-         allowAnonymousSender:b~=false allowUserIdProxy:b~=false allowAdminStatusUpdate:b~=true \
+         allowAnonymousSender:b~=false allowUserIdProxy:b~=false allowAdminStatusUpdate:b~=true allowTransit:b~=false \
          certificates:s~ neighbors:s~ sources:s~ targets:s~ sourcePattern:s~ targetPattern:s~",
     ),
     (
@@ -577,6 +577,18 @@ mod tests {
                 assert_eq!(its.count(), 1, "{}.{}", schema.name, attribute.name);
             }
         }
+    }
+
+    #[test]
+    fn groups_of_vhosts_have_the_settings_that_they_are_said_to_have() {
+        let schema = Schema::find("vhostUserGroupSettings").expect("known");
+        let base = ["name", "identity", "type"];
+        let names = schema.attributes.iter().map(|attribute| attribute.name);
+        let mut said: Vec<_> = names.filter(|name| !base.contains(name)).collect();
+        said.sort_unstable();
+        let mut known = crate::policy::GROUP_SETTINGS.to_vec();
+        known.sort_unstable();
+        assert_eq!(said, known);
     }
 
     #[test]

@@ -62,16 +62,65 @@ impl Governance {
             links: HashMap::new(),
         };
         for entity in config.of("vhost") {
-            governance.set(entity)?;
+            governance.file(entity)?;
         }
         Ok(governance)
     }
 
-    /// Files the rules of a vhost entity.
+    /// Tells the log of settings that have no effect.
+    pub(crate) fn warn_of_unknown_settings(&self) {
+        self.policies.rules().for_each(warn_of_unknown_settings);
+    }
+
+    /// Goes by what the policy entity says now, of connections to come.
+    fn follow(&mut self, policy: &Entity) {
+        self.enabled = policy.flag("enableVhostPolicy");
+        self.policies.follow(settings(policy));
+    }
+
+    /// What policy makes of a listener's or connector's settings, for its next connection.
+    pub(crate) fn govern(
+        &self,
+        settings: &Arc<ConnectionSettings>,
+        listens: bool,
+    ) -> Arc<ConnectionSettings> {
+        let is_neighbour = settings.role.is_annotated();
+        let vhost = settings.policy_vhost.clone().filter(|_| self.enabled);
+        let size = self.policies.largest_message().filter(|_| !is_neighbour);
+        // Neighbours are governed where their listener says by which vhost.
+        let governed = self.enabled && listens && (!is_neighbour || vhost.is_some());
+        let unchanged = (governed, &vhost, size)
+            == (
+                settings.governed,
+                &settings.policy_vhost,
+                settings.max_message_size,
+            );
+        match unchanged {
+            true => Arc::clone(settings),
+            false => Arc::new(ConnectionSettings {
+                governed,
+                policy_vhost: vhost,
+                max_message_size: size,
+                ..(**settings).clone()
+            }),
+        }
+    }
+
+    /// Files the rules of a vhost entity, and tells the log of what has no effect.
     ///
     /// # Errors
     /// They are wrong by themselves, or beside those of others.
     pub(crate) fn set(&mut self, entity: &Entity) -> Result<(), Invalid> {
+        self.file(entity)?;
+        let hostname = entity.text("hostname").unwrap_or_default();
+        let mut rules = self.policies.rules();
+        if let Some(vhost) = rules.find(|vhost| vhost.hostname == hostname) {
+            warn_of_unknown_settings(vhost);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, entity: &Entity) -> Result<(), Invalid> {
         Vhost::read(|name| entity.get(name))
             .and_then(|vhost| self.policies.set(vhost))
             .map_err(|problem| entity.invalid(problem))
@@ -121,6 +170,32 @@ impl Granted {
             Direction::Incoming => &mut self.senders,
             Direction::Outgoing => &mut self.receivers,
         }
+    }
+}
+
+fn warn_of_unknown_settings(vhost: &Vhost) {
+    for (group, setting) in vhost.unknown_settings() {
+        warn!(
+            target: "POLICY",
+            "vhost '{}': '{}' of group '{}' has no effect: groups have no such attribute",
+            vhost.hostname.escape_debug(),
+            setting.escape_debug(),
+            group.escape_debug(),
+        );
+    }
+}
+
+/// What a policy entity says of all vhosts.
+fn settings(policy: &Entity) -> PolicySettings {
+    let number = |attribute: &str| {
+        let number = policy.integer(attribute).filter(|n| *n >= 0)?;
+        u64::try_from(number).ok()
+    };
+    PolicySettings {
+        max_connections: number("maxConnections").unwrap_or(65_535) as usize,
+        max_message_size: number("maxMessageSize").filter(|size| *size > 0),
+        enable_vhost_name_patterns: policy.flag("enableVhostNamePatterns"),
+        default_vhost: policy.text("defaultVhost").unwrap_or_default().to_owned(),
     }
 }
 
