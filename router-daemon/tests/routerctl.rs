@@ -163,6 +163,63 @@ fn a_changed_file_is_taken_on_while_the_router_works() {
 }
 
 #[test]
+fn a_changed_policy_is_taken_on_while_the_router_works() {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let output = log.path().to_str().expect("a path").to_owned();
+    let router = Router::with(|entities| {
+        entities.push(json!(["log", {"module": "DEFAULT", "outputFile": output}]));
+    });
+    let with = |policy: Json, vhost: Json| {
+        let mut entities = router.entities();
+        entities.extend([json!(["policy", policy]), json!(["vhost", vhost])]);
+        router.configure(&entities);
+        router.done(&["reload"])
+    };
+    // A setting that no group has is told once, and keeps nothing from being put to work.
+    let everybody = json!({
+        "remoteHosts": "*", "sources": "*", "targets": "*", "allowDynamicSource": true,
+        "allowAnonymousSender": true, "maxSenderz": 1,
+    });
+    let open = json!({
+        "hostname": "$default", "allowUnknownUser": true, "groups": {"$default": everybody},
+    });
+    let changes = with(json!({"enableVhostPolicy": true}), open);
+    assert_eq!(changes, "added vhost 'vhost/$default'\nchanged policy\n");
+    let lines = fs::read_to_string(log.path()).expect("the log");
+    let told = lines.matches("'maxSenderz' of group '$default' has no effect");
+    assert_eq!(told.count(), 1, "{lines}");
+    router.done(&["status"]);
+    let closed = json!({"hostname": "$default"});
+    let changes = with(
+        json!({"enableVhostPolicy": true, "maxMessageSize": 7}),
+        closed,
+    );
+    assert!(changes.contains("changed policy\n"), "{changes}");
+    router.fails(&["status"], 3, "disallowed by local policy");
+
+    // Who cannot get in any more has the signal.
+    router.configure(&router.entities());
+    let process = nix::unistd::Pid::from_raw(router.process.id().cast_signed());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGHUP).expect("it runs");
+    router.until(&["status"]);
+}
+
+#[test]
+fn a_users_file_that_is_damaged_keeps_nobody_from_changing_other_things() {
+    let files = tempfile::tempdir().expect("a directory");
+    let users = files.path().join("skrouterd.users");
+    add_user(users.to_str().expect("a path"), "me", "hunter2\n");
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+    });
+    fs::write(&users, "no user at all\n").expect("it can be written");
+    router.done(&["create", "address", "a", "prefix=a"]);
+    let port = format!("port={}", free_port());
+    router.done(&["create", "listener", "later", "host=127.0.0.1", &port]);
+}
+
+#[test]
 fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
     let files = tempfile::tempdir().expect("a directory");
     let log = files.path().join("log");

@@ -31,6 +31,7 @@ use crate::runtime::plan::{
 };
 use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reload::{self, Reloaded};
+use crate::runtime::sasl::SharedLogins;
 use crate::runtime::scrapes::Overview;
 use crate::runtime::service::{Inputs, Service, Workers};
 use crate::runtime::sources::SourceLimits;
@@ -145,7 +146,9 @@ impl Router {
             .integer("workerThreads")
             .and_then(|n| u16::try_from(n).ok());
         let default = treatment(router.text("defaultDistribution"));
-        let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
+        let identity = Arc::new(
+            Planner::new(&config, &Profiles::default(), &SharedLogins::default()).identity(),
+        );
         let ids = Arc::new(AtomicU64::new(1));
         let (telemetry, heard) = Telemetry::new(&config);
         let failures = Failures::new(watch::Sender::new(None));
@@ -362,7 +365,8 @@ impl ControlPlane {
         for entity in self.config.of("router.config.autoLink") {
             self.service.control.add_auto_link(auto_link(entity));
         }
-        let planner = Planner::new(&self.config, &self.service.profiles)?;
+        let planner = self.service.planner(&self.config);
+        planner.users()?;
         planner.load_profiles()?;
         planner.announce_data_connections();
         for entity in self.config.of("connector") {

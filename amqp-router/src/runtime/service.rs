@@ -22,7 +22,7 @@ use crate::control::network::Opened;
 use crate::control::role::Role;
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
-use crate::management::Entity;
+use crate::management::{Config, Entity};
 use crate::mesh::Notice;
 use crate::runtime::budget::Budget;
 use crate::runtime::connect::{Connected, ConnectorState};
@@ -33,11 +33,11 @@ use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::login::Login;
 use crate::runtime::pages::RouterPages;
-use crate::runtime::plan::HttpPlan;
+use crate::runtime::plan::{HttpPlan, Planner};
 use crate::runtime::policies::Governance;
 use crate::runtime::reconnect::Status as ConnectorStatus;
 use crate::runtime::router::Request;
-use crate::runtime::sasl::{Authenticator, Mechanism};
+use crate::runtime::sasl::{Authenticator, Mechanism, SharedLogins};
 use crate::runtime::scrapes::Scrapes;
 use crate::runtime::shutdown::Stop;
 use crate::runtime::sources::{Place, SourceCounts, Sources};
@@ -174,6 +174,9 @@ pub(crate) struct Service {
     /// Shared by the listeners that have `/metrics`.
     scrapes: Option<Arc<Scrapes>>,
     pub(crate) profiles: Profiles,
+    pub(crate) logins: SharedLogins,
+    /// What PROFILE has started.
+    pub(crate) profile: Option<Profile>,
     pub(crate) governance: Governance,
     /// Shared with the listeners and with authentications that are on their way.
     pub(crate) sources: Arc<Mutex<Sources>>,
@@ -215,6 +218,8 @@ impl Service {
             stopping: Arc::default(),
             scrapes: None,
             profiles: Profiles::default(),
+            logins: SharedLogins::default(),
+            profile: None,
             governance,
             sources: Arc::default(),
             telemetry,
@@ -229,6 +234,11 @@ impl Service {
                 heard,
             },
         )
+    }
+
+    /// Plans for entities of a configuration, with what this router has opened for others.
+    pub(crate) fn planner<'a>(&self, config: &'a Config) -> Planner<'a> {
+        Planner::new(config, &self.profiles, &self.logins)
     }
 
     /// Starts to listen.
