@@ -89,8 +89,29 @@ impl<'a> Planner<'a> {
             id: router.word("id").unwrap_or_default().to_owned(),
             edge: router.text("mode") == Some("edge"),
             network: network.word("networkId").map(str::to_owned),
-            tenant: network.word("tenantId").map(str::to_owned),
+            tenant: self.tenant().map(str::to_owned),
         }
+    }
+
+    /// `vanId` of the router is what `tenantId` of the network was called once.
+    fn tenant(&self) -> Option<&str> {
+        let tenant = self.config.singleton("network").word("tenantId");
+        tenant.or_else(|| self.config.singleton("router").word("vanId"))
+    }
+
+    /// Tells the log of attributes that go by another name now.
+    pub(crate) fn warn_of_former_names(&self) {
+        if self.config.singleton("router").word("vanId").is_none() {
+            return;
+        }
+        let effect = match self.config.singleton("network").word("tenantId") {
+            Some(_) => "has no effect beside it",
+            None => "is taken for it",
+        };
+        warn!(
+            target: "ROUTER",
+            "router: 'vanId' is the former name of 'tenantId' of the network entity, and {effect}"
+        );
     }
 
     /// # Errors
@@ -449,7 +470,7 @@ impl Config {
         for connector in self.of("tcpConnector") {
             planner.tcp_connector(connector)?;
         }
-        Ok(())
+        Ok(complete)
     }
 }
 

@@ -368,6 +368,8 @@ impl ControlPlane {
         let planner = self.service.planner(&self.config);
         planner.users()?;
         planner.load_profiles()?;
+        planner.warn_of_former_names();
+        self.service.governance.warn_of_unknown_settings();
         planner.announce_data_connections();
         for entity in self.config.of("connector") {
             self.service.connect(planner.connector(entity)?);
