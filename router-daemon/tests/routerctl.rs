@@ -501,6 +501,14 @@ fn a_network_is_asked_through_one_router() {
     let b = Router::interior("B", Some((a.inter_router, 3)));
     b.until(&["query", "router.node", "--where", "id=A"]);
     a.until(&["query", "router.node", "--where", "id=B"]);
+    // Each knows the connection by a number, and tells the other.
+    let of_routers = ["query", "connection", "--where", "role=inter-router"];
+    let (at_a, at_b) = (a.json(&of_routers), b.json(&of_routers));
+    for (one, other) in [(&at_a, &at_b), (&at_b, &at_a)] {
+        let told = &one[0]["properties"]["qd.conn-id"].to_string();
+        let mut others = other.as_array().expect("rows").iter();
+        assert!(others.any(|row| row["identity"] == **told), "{one} {other}");
+    }
     let nodes = a.done(&["nodes"]);
     assert!(
         nodes.contains("(self)") && nodes.contains("(neighbour)"),

@@ -325,9 +325,9 @@ impl Driver {
     fn adopt(&mut self, new: NewConnection, now: Instant) {
         let config = Arc::clone(&new.settings.endpoint);
         let endpoint = if new.server {
-            Connection::server(config, now)
+            Connection::server_as(new.id, config, now)
         } else {
-            Connection::client(config, now)
+            Connection::client_as(new.id, config, now)
         };
         let id = self
             .worker
