@@ -491,7 +491,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     ),
     (
         "management",
-        "operational singleton GET-SCHEMA GET-JSON-SCHEMA GET-LOG RELOAD QUERY GET-TYPES \
+        "operational singleton GET-SCHEMA GET-JSON-SCHEMA GET-LOG PROFILE RELOAD QUERY GET-TYPES \
          GET-ANNOTATIONS GET-OPERATIONS GET-ATTRIBUTES GET-MGMT-NODES",
         "",
     ),

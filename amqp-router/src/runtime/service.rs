@@ -32,6 +32,7 @@ use crate::runtime::http::HttpListener;
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::login::Login;
+use crate::runtime::manage::Profile;
 use crate::runtime::pages::RouterPages;
 use crate::runtime::plan::{HttpPlan, Planner};
 use crate::runtime::policies::Governance;
