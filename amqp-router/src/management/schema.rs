@@ -541,7 +541,7 @@ const COLUMNS: &[(&str, &str)] = &[
          deliveriesToContainer deliveriesFromContainer deliveriesEgressRouteContainer \
          deliveriesIngressRouteContainer deliveriesEgressInterNetwork \
          deliveriesIngressInterNetwork transitOutstanding trackedDeliveries priority \
-         deliveriesRedirectedToFallback watch containerCount",
+         deliveriesRedirectedToFallback watch",
     ),
     (
         "connection",
@@ -574,7 +574,10 @@ mod tests {
             for attribute in &schema.attributes {
                 let columns = schema.columns.iter();
                 let its = columns.filter(|column| **column == attribute.name);
-                assert_eq!(its.count(), 1, "{}.{}", schema.name, attribute.name);
+                // skrouterd has it in its schema and does not know it.
+                let known = (schema.name, attribute.name) != ("router.address", "containerCount");
+                let expected = usize::from(known);
+                assert_eq!(its.count(), expected, "{}.{}", schema.name, attribute.name);
             }
         }
     }
