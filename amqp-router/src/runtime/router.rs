@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::codec::Message;
 use crate::control::links::Control;
@@ -349,9 +349,21 @@ impl ControlPlane {
             self.service.handle_events(worker, events);
         }
         info!(target: "ROUTER", "All connections closed");
+        self.leave_dump();
         if let Some(reply) = stopped {
             // Nobody waits any more: as good as told.
             let _ = reply.send(());
+        }
+    }
+
+    /// Whoever runs skrouterd reads in this file, after its end, what has leaked. Here everything
+    /// is freed by its owner: an empty one says so.
+    fn leave_dump(&self) {
+        let Some(file) = self.config.singleton("router").word("debugDumpFile") else {
+            return;
+        };
+        if let Err(error) = std::fs::File::create(file) {
+            warn!(target: "ROUTER", "router: the attribute 'debugDumpFile': '{file}': {error}");
         }
     }
 
