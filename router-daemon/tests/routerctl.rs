@@ -806,6 +806,12 @@ impl Router {
         Self::run(&entities, port, 0)
     }
 
+    /// What the configuration file said at the start.
+    fn entities(&self) -> Vec<Json> {
+        let text = fs::read_to_string(self.directory.path().join("started.json"));
+        serde_json::from_str(&text.expect("the file")).expect("JSON")
+    }
+
     /// A router of a network, and the port and cost of its neighbour.
     fn interior(id: &str, neighbour: Option<(u16, u32)>) -> Self {
         let (port, inter_router) = (free_port(), free_port());
@@ -830,6 +836,8 @@ impl Router {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("router.json");
         fs::write(&file, Json::from(entities).to_string()).expect("a file");
+        let kept = directory.path().join("started.json");
+        fs::copy(&file, kept).expect("a copy");
         let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
         command
             .arg("-c")

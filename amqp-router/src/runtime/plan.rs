@@ -38,7 +38,6 @@ use crate::runtime::tls::{ClientCertificate, ProfileSettings, TlsProfile};
 /// Turns entities into plans, with what they refer to in other entities.
 pub(crate) struct Planner<'a> {
     config: &'a Config,
-    users: Option<Arc<Logins>>,
     profiles: Profiles,
     logins: SharedLogins,
 }
@@ -341,7 +340,7 @@ impl<'a> Planner<'a> {
             })
     }
 
-    fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
+    pub(crate) fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
         let positive = |attribute: &str| entity.integer(attribute).filter(|n| *n > 0);
         let number = |attribute: &str| positive(attribute).and_then(|n| u32::try_from(n).ok());
         let max_frame_size = number("maxFrameSize").unwrap_or(16_384);
@@ -354,7 +353,6 @@ impl<'a> Planner<'a> {
         let idle = entity
             .integer("idleTimeoutSeconds")
             .and_then(|n| u64::try_from(n).ok());
-        let policy = self.config.singleton("policy").integer("maxMessageSize");
         let mut properties = Fields::new();
         properties.insert("product", PRODUCT);
         properties.insert("version", env!("CARGO_PKG_VERSION"));
@@ -411,22 +409,16 @@ impl<'a> Planner<'a> {
             limits,
             ..defaults
         };
-        let policy_vhost = entity.word("policyVhost").map(str::to_owned);
-        let enabled = self.config.singleton("policy").flag("enableVhostPolicy");
-        let listens = entity.schema().name == "listener";
-        let neighbor = role.is_annotated();
         ConnectionSettings {
-            // Neighbours are, where their listener says by which vhost.
-            governed: enabled && listens && (!neighbor || policy_vhost.is_some()),
-            policy_vhost: policy_vhost.filter(|_| enabled),
+            // What policy makes of it is known when there is a connection.
+            governed: false,
+            policy_vhost: entity.word("policyVhost").map(str::to_owned),
+            max_message_size: None,
             group: None,
             name: entity.name().to_owned(),
             role,
             cost,
             link_capacity: number("linkCapacity").unwrap_or(DEFAULT_LINK_CAPACITY),
-            max_message_size: policy
-                .and_then(|n| u64::try_from(n).ok())
-                .filter(|n| *n > 0 && !role.is_annotated()),
             endpoint: Arc::new(endpoint),
         }
     }

@@ -34,7 +34,6 @@ use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::sasl::SharedLogins;
 use crate::runtime::scrapes::Overview;
 use crate::runtime::service::{Inputs, Service, Workers};
-use crate::runtime::sources::SourceLimits;
 use crate::runtime::threads::{Failures, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::Telemetry;
@@ -190,12 +189,7 @@ impl Router {
             let limit = limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
             let limit = limit.map(|n| n.saturating_mul(MEGABYTE));
             service.memory.set_limit(limit, Instant::now());
-            let most = config.singleton("policy").integer("maxConnectionsPerHost");
-            let most = most.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
-            service.lock_sources().set_limits(SourceLimits {
-                all: most,
-                ..SourceLimits::default()
-            });
+            service.limit_sources(config.singleton("policy"));
             let plane = ControlPlane {
                 service,
                 said: config.clone(),

@@ -377,6 +377,7 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
+        let settings = self.governance.govern(&settings, true);
         let place = match new.place {
             Some(place) => Ok(place),
             None => Place::of_web(&self.sources, new.peer.ip(), Instant::now()),
@@ -451,7 +452,8 @@ impl Service {
         };
         self.connections.insert(id, row);
         let mut peer = peer_info(new.host, false, new.tls.as_ref());
-        if let Some(vhost) = &new.settings.policy_vhost {
+        let settings = self.governance.govern(&new.settings, false);
+        if let Some(vhost) = &settings.policy_vhost {
             match self.grant_connector(id, vhost) {
                 Ok(grant) => peer.grant = Some(grant),
                 Err(denial) => {
@@ -464,7 +466,7 @@ impl Service {
             id,
             stream: new.stream,
             server: false,
-            settings: new.settings,
+            settings,
             peer,
         };
         self.to_worker(new.worker, ToWorker::Connection(Box::new(connection)));

@@ -104,6 +104,10 @@ impl Manager<'_> {
                 self.service.control.name_network(name);
                 self.config.replace(updated.clone());
             }
+            "policy" => {
+                self.service.follow_policy(&updated);
+                self.config.replace(updated.clone());
+            }
             "proxyProfile" => {
                 let proxy = Arc::new(proxy(&updated)?);
                 self.service.update_proxy(&proxy);
