@@ -596,6 +596,14 @@ fn usage_errors_are_2_and_no_connection_is_3() {
     let errors = text(&output.stderr);
     assert!(errors.contains("is the router running?"), "{errors}");
 
+    for target in ["--router", "--edge"] {
+        for arguments in [["send", "q", "x"], ["recv", "q", "--count=1"]] {
+            let output = routerctl(&[&arguments[..], &[target, "A"]].concat(), "");
+            assert_eq!(output.status.code(), Some(2), "{arguments:?} {target}");
+            assert!(text(&output.stderr).contains("have no use for --router"));
+        }
+    }
+
     let output = routerctl(&["status", "--sasl-username", "me"], "");
     assert_eq!(output.status.code(), Some(2));
     let output = routerctl(&["status", "--ssl-trustfile", "/absent"], "");
