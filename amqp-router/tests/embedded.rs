@@ -58,6 +58,19 @@ async fn the_receivers_outcome_is_the_senders() {
 }
 
 #[tokio::test]
+async fn the_file_for_what_has_leaked_is_made_at_the_end_and_empty() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("leaks");
+    let text = format!("router {{\n debugDumpFile: {}\n}}\n", file.display());
+    let config = Config::from_text("router.conf", &text).expect("valid");
+    let router = Router::start(config).expect("it starts");
+    assert!(!file.exists());
+    std::fs::write(&file, "of an earlier run").expect("a file");
+    router.stop().await;
+    assert_eq!(std::fs::read_to_string(&file).expect("a file"), "");
+}
+
+#[tokio::test]
 async fn a_sender_waits_for_a_receiver_and_for_its_credit() {
     let router = router();
     let mut sender = router.sender("later").await.expect("attached");

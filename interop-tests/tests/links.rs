@@ -9,6 +9,7 @@ clients!(drain_delivers_what_there_is_first: proton Proton, rhea Rhea);
 clients!(a_closed_link_attaches_again);
 clients!(a_detached_link_attaches_again);
 clients!(a_dynamic_source_has_an_address_of_its_own);
+clients!(an_address_may_be_long);
 clients!(credit_limits_what_arrives);
 clients!(a_sender_waits_until_there_is_a_receiver);
 clients!(an_unavailable_address_refuses_a_sender);
@@ -127,6 +128,16 @@ fn a_network_gets_its_name_while_the_router_works() {
         "{reply}"
     );
     assert!(address().starts_with("amqp:/_xtopo/north/0/"));
+}
+
+/// Some clients name their links after the address.
+fn an_address_may_be_long(peer: Peer) {
+    let router = Router::shared();
+    let address = format!("long.{peer}.{}", "x".repeat(2000));
+    let mut receiving = peer.start(&router, Job::receive(&address).count(1));
+    receiving.expect("attached");
+    peer.start(&router, Job::send(&address).count(1)).finish();
+    assert_eq!(receiving.finish().named("message").len(), 1);
 }
 
 fn credit_limits_what_arrives(peer: Peer) {

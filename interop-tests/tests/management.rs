@@ -56,6 +56,44 @@ fn the_router_row_shows_mode_and_id() {
 }
 
 #[test]
+fn addresses_have_the_columns_that_tools_know() {
+    let Some(router) = reachable() else { return };
+    let kind = ("entityType", "io.skupper.router.router.address");
+    let reply = ask(&router, "QUERY", &[kind], &[]);
+    let columns = reply["body"]["attributeNames"].as_array().expect("names");
+    assert_eq!(columns.len(), 23, "{columns:?}");
+    assert_eq!(columns.last(), Some(&json!("watch")));
+}
+
+#[test]
+fn profiling_tells_how_busy_the_threads_are() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let router = RouterBuilder::plain()
+        .router(json!({"workerThreads": 2}))
+        .start();
+    let profile = |step: &[(&str, &str)]| ask(&router, "PROFILE", step, &[]);
+    let early = profile(&[("stop", "")]);
+    assert_eq!(status(&early), 400, "{early}");
+    let started = profile(&[("start", "")]);
+    assert_eq!(
+        (status(&started), &started["body"]),
+        (200, &Value::Null),
+        "{started}"
+    );
+    let stopped = profile(&[("stop", "")]);
+    assert_eq!(status(&stopped), 200, "{stopped}");
+    let table = stopped["body"].as_str().expect("a text");
+    for thread in ["worker 0", "worker 1", "in all"] {
+        assert!(
+            table.lines().any(|line| line.starts_with(thread)),
+            "{table}"
+        );
+    }
+}
+
+#[test]
 fn connection_rows_show_the_asker() {
     with_rows("connection", |rows| {
         let row = rows

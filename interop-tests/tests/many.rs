@@ -2,9 +2,13 @@
 
 #![allow(clippy::disallowed_methods)] // tests wait for what takes time
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use interop_tests::{Job, Peer, Request, Router, RouterBuilder, ask, available, fields, skip};
+use interop_tests::{
+    Job, Peer, Request, Router, RouterBuilder, ask, available, check_echo, echo, eventually,
+    fields, free_port, skip, tcp_connector,
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -12,64 +16,96 @@ fn ten_thousand_listeners_and_addresses_come_and_go_while_messages_flow() {
     if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
         return skip("it needs Proton, and a router of ours");
     }
+    let service = echo("many");
+    let ports: Vec<u16> = (0..SERVED).map(|_| free_port()).collect();
     let router = RouterBuilder::plain().start();
     let before = router.resident_memory();
-    let mut receiving = Peer::Fe2o3.start(&router, traffic(Job::receive("flow")));
+    let mut receiving = Peer::Proton.start(&router, traffic(Job::receive("flow")));
     receiving.expect("attached");
-    let sending = Peer::Proton.start(&router, traffic(Job::send("flow")));
 
     let started = Instant::now();
-    in_batches(&router, 201, |n| create("tcpListener", listener(n)));
-    in_batches(&router, 201, |n| {
-        create("router.config.address", address(n))
-    });
+    create_first(MANY, &router, &ports);
     let created = started.elapsed();
     assert_eq!(count(&router, "tcpListener"), MANY);
     assert_eq!(count(&router, "router.config.address"), MANY + OTHERS);
+    for number in 0..SERVED {
+        let address = format!("service {number}");
+        let (kind, mut connector) = tcp_connector(service, &address);
+        connector["name"] = json!(format!("connector {number}"));
+        assert_eq!(interop_tests::create(&router, kind, &connector), 201);
+    }
+    for port in &ports {
+        check_echo(*port, 1000, "many");
+    }
     let with_all = router.resident_memory();
 
     let started = Instant::now();
-    in_batches(&router, 204, |n| {
-        delete("tcpListener", format!("listener {n}"))
-    });
-    in_batches(&router, 204, |n| {
-        delete("router.config.address", format!("address {n}"))
-    });
+    delete_first(MANY, &router);
     let deleted = started.elapsed();
-    assert_eq!(count(&router, "tcpListener"), 0);
-    assert_eq!(count(&router, "router.config.address"), OTHERS);
+    for port in &ports {
+        eventually("nobody listens", || {
+            TcpStream::connect(("127.0.0.1", *port)).is_err()
+        });
+    }
+    let after = router.resident_memory();
+    eprintln!(
+        "{} entities created in {created:?}, deleted in {deleted:?}; octets of memory before, \
+         with them and after: {before:?}, {with_all:?}, {after:?}",
+        2 * MANY,
+    );
 
-    let sent = sending.finish();
-    let outcomes = sent.named("outcome");
-    let accepted = outcomes.iter().filter(|e| e["outcome"] == "accepted");
-    assert_eq!(accepted.count(), MESSAGES);
+    // The memory is there for those who come next.
+    create_first(AGAIN, &router, &ports);
+    delete_first(AGAIN, &router);
     let received = receiving.finish();
     assert_eq!(received.named("message").len(), MESSAGES);
-
-    let octets_each = |after: Option<u64>| {
-        let grown = after
-            .zip(before)
-            .map(|(after, before)| after.saturating_sub(before));
-        grown.map(|grown| grown / (2 * MANY as u64))
-    };
-    eprintln!(
-        "{} entities created in {created:?}, deleted in {deleted:?}; {:?} octets each",
-        2 * MANY,
-        octets_each(with_all),
-    );
+    let again = router.resident_memory();
+    if let (Some(before), Some(with_all), Some(after), Some(again)) =
+        (before, with_all, after, again)
+    {
+        let each = with_all.saturating_sub(before) / (2 * MANY as u64);
+        assert!(each < EACH_AT_MOST, "{each} octets each");
+        for (later, earlier) in [(after, with_all), (again, after)] {
+            let ratio = later as f64 / earlier as f64;
+            assert!(ratio < GROWTH_AT_MOST, "{ratio} times the memory of before");
+        }
+    }
 }
 
-/// Messages for as long as the rest takes, or about that.
+fn create_first(count: usize, router: &Router, ports: &[u16]) {
+    in_batches(router, 201, count, |n| {
+        create("tcpListener", listener(n, ports))
+    });
+    in_batches(router, 201, count, |n| {
+        create("router.config.address", address(n))
+    });
+}
+
+fn delete_first(many: usize, router: &Router) {
+    in_batches(router, 204, many, |n| {
+        delete("tcpListener", format!("listener {n}"))
+    });
+    in_batches(router, 204, many, |n| {
+        delete("router.config.address", format!("address {n}"))
+    });
+    assert_eq!(count(router, "tcpListener"), 0);
+    assert_eq!(count(router, "router.config.address"), OTHERS);
+}
+
+/// All messages, of which some pass beside each batch of requests.
 fn traffic(job: Job) -> Job {
-    job.count(MESSAGES).time_limit(Duration::from_secs(240))
+    job.count(MESSAGES).time_limit(Duration::from_secs(900))
 }
 
-fn listener(number: usize) -> Vec<(&'static str, String)> {
-    // Nobody serves these addresses, so that no port is taken.
+/// The first have a port of their own, and are served. Nobody serves the addresses of the others,
+/// so that no port is taken.
+fn listener(number: usize, ports: &[u16]) -> Vec<(&'static str, String)> {
+    let unserved = || u16::try_from(10_000 + number).expect("a port");
+    let port = ports.get(number).copied().unwrap_or_else(unserved);
     vec![
         ("name", format!("listener {number}")),
         ("host", "127.0.0.1".into()),
-        ("port", (10_000 + number).to_string()),
+        ("port", port.to_string()),
         ("address", format!("service {number}")),
     ]
 }
@@ -108,10 +144,11 @@ fn request(operation: &str, kind: &str, name: &str, body: Value) -> Request {
     }
 }
 
-/// Makes [`MANY`] requests, some at a time, which all must have this answer.
+/// Makes requests, some at a time, which all must have this answer, while messages pass.
 #[track_caller]
-fn in_batches(router: &Router, status: i64, make: impl Fn(usize) -> Request) {
-    for first in (0..MANY).step_by(BATCH) {
+fn in_batches(router: &Router, status: i64, many: usize, make: impl Fn(usize) -> Request) {
+    for first in (0..many).step_by(BATCH) {
+        let sending = Peer::Fe2o3.start(router, Job::send("flow").count(BESIDE));
         let requests = (first..first + BATCH).map(&make).collect();
         let job = Job::request("$management", requests).describe();
         let answered = Peer::Fe2o3.start(router, job).finish();
@@ -121,6 +158,10 @@ fn in_batches(router: &Router, status: i64, make: impl Fn(usize) -> Request) {
             let properties = &answer["message"]["application_properties"];
             assert_eq!(properties["statusCode"], json!(["int", status]), "{answer}");
         }
+        let sent = sending.finish();
+        let outcomes = sent.named("outcome");
+        let accepted = outcomes.iter().filter(|e| e["outcome"] == "accepted");
+        assert_eq!(accepted.count(), BESIDE);
     }
 }
 
@@ -150,7 +191,17 @@ fn count(router: &Router, kind: &str) -> usize {
 }
 
 const MANY: usize = 10_000;
+/// So many come and go once more.
+const AGAIN: usize = 4000;
 const BATCH: usize = 200;
-const MESSAGES: usize = 20_000;
+/// Messages that pass beside a batch.
+const BESIDE: usize = 100;
+const MESSAGES: usize = 4 * ((MANY + AGAIN) / BATCH) * BESIDE;
+/// Listeners whose addresses are served.
+const SERVED: usize = 20;
+/// Octets of memory that a listener or an address may take.
+const EACH_AT_MOST: u64 = 8192;
+/// How much more memory the router may hold once they are gone, and when others were there.
+const GROWTH_AT_MOST: f64 = 1.15;
 /// Addresses that every router of these tests has.
 const OTHERS: usize = 4;

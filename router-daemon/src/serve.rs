@@ -63,12 +63,14 @@ pub(crate) fn run(
     outcome
 }
 
-/// Reads a configuration file and says what is wrong with it.
+/// Reads a configuration file and says what is wrong with it; what is only odd is a warning on
+/// standard error.
 ///
 /// # Errors
 ///
 /// Every mistake in it, a line each.
 pub(crate) fn check(file: &Path) -> Result<(), String> {
+    Log::new(Format::Text).install();
     load(file)?.check().map_err(|error| error.to_string())?;
     println!("{}: valid", file.display());
     Ok(())

@@ -299,6 +299,27 @@ fn what_cannot_be_explained_fails_with_what_may_be_meant() {
 }
 
 #[test]
+fn what_has_no_effect_is_a_warning_of_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("router.conf");
+    let listener = "listener {\n host: 127.0.0.1\n port: 0\n}\n";
+    let group = "vhost {\n hostname: shop\n groups: {\n  \"clerks\": {\n   \"users\": \"ann\",\n   \
+                 \"maxSenderz\": 1\n  }\n }\n}\n";
+    let former = "router {\n vanId: blue\n}\n";
+    fs::write(&file, [listener, group, former].concat()).unwrap();
+    let output = run(&["check", file.to_str().unwrap()], "");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(text(&output.stdout).ends_with("router.conf: valid\n"));
+    for warning in [
+        "POLICY (warning) vhost 'shop': 'maxSenderz' of group 'clerks' has no effect",
+        "ROUTER (warning) router: 'vanId' is the former name of 'tenantId'",
+    ] {
+        assert_eq!(errors.matches(warning).count(), 1, "{warning}: {errors}");
+    }
+}
+
+#[test]
 fn what_the_log_cannot_do_is_found_before_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("router.conf");

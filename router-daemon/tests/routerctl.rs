@@ -163,6 +163,63 @@ fn a_changed_file_is_taken_on_while_the_router_works() {
 }
 
 #[test]
+fn a_changed_policy_is_taken_on_while_the_router_works() {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let output = log.path().to_str().expect("a path").to_owned();
+    let router = Router::with(|entities| {
+        entities.push(json!(["log", {"module": "DEFAULT", "outputFile": output}]));
+    });
+    let with = |policy: Json, vhost: Json| {
+        let mut entities = router.entities();
+        entities.extend([json!(["policy", policy]), json!(["vhost", vhost])]);
+        router.configure(&entities);
+        router.done(&["reload"])
+    };
+    // A setting that no group has is told once, and keeps nothing from being put to work.
+    let everybody = json!({
+        "remoteHosts": "*", "sources": "*", "targets": "*", "allowDynamicSource": true,
+        "allowAnonymousSender": true, "maxSenderz": 1,
+    });
+    let open = json!({
+        "hostname": "$default", "allowUnknownUser": true, "groups": {"$default": everybody},
+    });
+    let changes = with(json!({"enableVhostPolicy": true}), open);
+    assert_eq!(changes, "added vhost 'vhost/$default'\nchanged policy\n");
+    let lines = fs::read_to_string(log.path()).expect("the log");
+    let told = lines.matches("'maxSenderz' of group '$default' has no effect");
+    assert_eq!(told.count(), 1, "{lines}");
+    router.done(&["status"]);
+    let closed = json!({"hostname": "$default"});
+    let changes = with(
+        json!({"enableVhostPolicy": true, "maxMessageSize": 7}),
+        closed,
+    );
+    assert!(changes.contains("changed policy\n"), "{changes}");
+    router.fails(&["status"], 3, "disallowed by local policy");
+
+    // Who cannot get in any more has the signal.
+    router.configure(&router.entities());
+    let process = nix::unistd::Pid::from_raw(router.process.id().cast_signed());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGHUP).expect("it runs");
+    router.until(&["status"]);
+}
+
+#[test]
+fn a_users_file_that_is_damaged_keeps_nobody_from_changing_other_things() {
+    let files = tempfile::tempdir().expect("a directory");
+    let users = files.path().join("skrouterd.users");
+    add_user(users.to_str().expect("a path"), "me", "hunter2\n");
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+    });
+    fs::write(&users, "no user at all\n").expect("it can be written");
+    router.done(&["create", "address", "a", "prefix=a"]);
+    let port = format!("port={}", free_port());
+    router.done(&["create", "listener", "later", "host=127.0.0.1", &port]);
+}
+
+#[test]
 fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
     let files = tempfile::tempdir().expect("a directory");
     let log = files.path().join("log");
@@ -448,6 +505,14 @@ fn a_network_is_asked_through_one_router() {
     let b = Router::interior("B", Some((a.inter_router, 3)));
     b.until(&["query", "router.node", "--where", "id=A"]);
     a.until(&["query", "router.node", "--where", "id=B"]);
+    // Each knows the connection by a number, and tells the other.
+    let of_routers = ["query", "connection", "--where", "role=inter-router"];
+    let (at_a, at_b) = (a.json(&of_routers), b.json(&of_routers));
+    for (one, other) in [(&at_a, &at_b), (&at_b, &at_a)] {
+        let told = &one[0]["properties"]["qd.conn-id"].to_string();
+        let mut others = other.as_array().expect("rows").iter();
+        assert!(others.any(|row| row["identity"] == **told), "{one} {other}");
+    }
     let nodes = a.done(&["nodes"]);
     assert!(
         nodes.contains("(self)") && nodes.contains("(neighbour)"),
@@ -535,6 +600,14 @@ fn usage_errors_are_2_and_no_connection_is_3() {
     let errors = text(&output.stderr);
     assert!(errors.contains("is the router running?"), "{errors}");
 
+    for target in ["--router", "--edge"] {
+        for arguments in [["send", "q", "x"], ["recv", "q", "--count=1"]] {
+            let output = routerctl(&[&arguments[..], &[target, "A"]].concat(), "");
+            assert_eq!(output.status.code(), Some(2), "{arguments:?} {target}");
+            assert!(text(&output.stderr).contains("have no use for --router"));
+        }
+    }
+
     let output = routerctl(&["status", "--sasl-username", "me"], "");
     assert_eq!(output.status.code(), Some(2));
     let output = routerctl(&["status", "--ssl-trustfile", "/absent"], "");
@@ -600,6 +673,97 @@ fn tls_and_users_are_checked_and_failures_explained() {
 }
 
 #[test]
+fn a_user_of_scram_alone_logs_in() {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| files.path().join(name).to_str().expect("a path").to_owned();
+    fs::write(file("right"), "hunter2\n").expect("a file");
+    fs::write(file("wrong"), "hunter3\n").expect("a file");
+    let users = file("skrouterd.users");
+    add_user_of(
+        &["--mechanism", "SCRAM-SHA-256,SCRAM-SHA-512"],
+        &users,
+        "bob",
+        "hunter2\n",
+    );
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let log = file("log");
+    let port = free_port();
+    let router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+        let enable = "debug+";
+        entities.push(json!(["log", {"module": "SERVER", "enable": enable, "outputFile": log}]));
+        entities.push(json!(["listener", {
+            "name": "scram", "host": "127.0.0.1", "port": port.to_string(),
+            "authenticatePeer": true,
+            "saslMechanisms": "SCRAM-SHA-512 SCRAM-SHA-256",
+        }]));
+    });
+    let bus = format!("127.0.0.1:{port}");
+    let query = |password: &str, more: &[&str]| {
+        let password = file(password);
+        let user = ["--sasl-username", "bob", "--sasl-password-file", &password];
+        let query = ["query", "connection", "-a", "user", "-a", "sasl", "--json"];
+        routerctl(
+            &[&["-b", bus.as_str()], &user[..], &query, more].concat(),
+            "",
+        )
+    };
+    for (more, mechanism) in [
+        (&[][..], "SCRAM-SHA-512"),
+        (
+            &["--sasl-mechanisms", "plain,scram-sha-256"],
+            "SCRAM-SHA-256",
+        ),
+    ] {
+        let output = query("right", more);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let rows: Json = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_eq!(rows, json!([{"user": "bob", "sasl": mechanism}]));
+    }
+    // By one connection each, whatever it has to offer.
+    let opened = fs::read_to_string(&log).expect("the log");
+    assert_eq!(
+        opened.matches("Accepted connection to scram").count(),
+        2,
+        "{opened}"
+    );
+    for (password, more, code, hint) in [
+        ("wrong", &[][..], 3, "does not let 'bob' in"),
+        (
+            "right",
+            &["--sasl-mechanisms", "PLAIN"],
+            3,
+            "does not offer PLAIN but SCRAM-SHA-512",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "SCRAM-SHA-1"],
+            3,
+            "does not offer SCRAM-SHA-1 but",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "EXTERNAL"],
+            2,
+            "EXTERNAL --ssl-certificate",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "GSSAPI"],
+            2,
+            "'GSSAPI' is not a mechanism",
+        ),
+    ] {
+        let output = query(password, more);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {errors}");
+        assert!(errors.contains(hint), "{more:?}: {errors}");
+        assert!(!errors.contains("hunter"), "{errors}");
+    }
+    drop(router);
+}
+
+#[test]
 fn a_connection_that_breaks_is_3() {
     let router = Router::standalone();
     let mut watching = router.start(&["status", "--json", "--watch", "0.05"]);
@@ -654,6 +818,12 @@ impl Router {
         Self::run(&entities, port, 0)
     }
 
+    /// What the configuration file said at the start.
+    fn entities(&self) -> Vec<Json> {
+        let text = fs::read_to_string(self.directory.path().join("started.json"));
+        serde_json::from_str(&text.expect("the file")).expect("JSON")
+    }
+
     /// A router of a network, and the port and cost of its neighbour.
     fn interior(id: &str, neighbour: Option<(u16, u32)>) -> Self {
         let (port, inter_router) = (free_port(), free_port());
@@ -678,6 +848,8 @@ impl Router {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("router.json");
         fs::write(&file, Json::from(entities).to_string()).expect("a file");
+        let kept = directory.path().join("started.json");
+        fs::copy(&file, kept).expect("a copy");
         let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
         command
             .arg("-c")
@@ -789,9 +961,14 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 fn add_user(file: &str, name: &str, password: &str) {
+    add_user_of(&[], file, name, password);
+}
+
+fn add_user_of(more: &[&str], file: &str, name: &str, password: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
     command
         .args(["user", "add", "--file", file, name])
+        .args(more)
         .stdin(Stdio::piped());
     let mut process = command.spawn().expect("the daemon starts");
     let mut stdin = process.stdin.take().expect("stdin is piped");

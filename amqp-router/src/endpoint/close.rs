@@ -7,7 +7,7 @@ use super::connection::{Connection, State, Step, Told};
 use super::error::ConnectionError;
 use super::event::Event;
 use super::timer::Timer;
-use crate::codec::{Close, Error, FrameKind, Open, Performative, Reader};
+use crate::codec::{Close, Error, Fields, FrameKind, Open, Performative, Reader, Symbol, Value};
 
 impl Connection {
     /// Opens our side. A server does this in answer to `Event::Opened`; until then nothing that
@@ -108,7 +108,7 @@ impl Connection {
             idle_time_out: config.idle_time_out.map(|threshold| threshold / 2),
             offered_capabilities: config.offered_capabilities.clone(),
             desired_capabilities: config.desired_capabilities.clone(),
-            properties: config.properties.clone(),
+            properties: self.open_properties(),
             ..Open::default()
         };
         self.open_sent = true;
@@ -122,6 +122,26 @@ impl Connection {
                 self.write(0, &Performative::Open(open));
             }
         }
+    }
+
+    /// The configured properties, and what we call the connection, before what operators have
+    /// added: who shows them may stop at what it does not know.
+    fn open_properties(&self) -> Fields {
+        let configured = &self.config.properties;
+        let Some(id) = self.id else {
+            return configured.clone();
+        };
+        let id = Value::Int(i32::try_from(id).unwrap_or(i32::MAX));
+        let mut properties = Fields::new();
+        let own = |key: &Symbol| matches!(key.as_str(), "product" | "version");
+        for (key, value) in configured.iter().filter(|(key, _)| own(key)) {
+            properties.insert(key.clone(), value.clone());
+        }
+        properties.insert("qd.conn-id", id);
+        for (key, value) in configured.iter().filter(|(key, _)| !own(key)) {
+            properties.insert(key.clone(), value.clone());
+        }
+        properties
     }
 
     fn send_close(&mut self, error: Option<Error>, now: Instant) {

@@ -73,8 +73,10 @@ pub(crate) struct Limits {
     pub(crate) max_sessions: u16,
     /// Links of all sessions together, at most 2^20 - 1.
     pub(crate) max_links: u32,
-    /// Bytes in a container-id, hostname or link name.
+    /// Bytes in a container-id or hostname.
     pub(crate) max_name: usize,
+    /// Bytes in the name of a link, which some clients make of a container-id and an address.
+    pub(crate) max_link_name: usize,
     /// Bytes in the address of a terminus.
     pub(crate) max_address: usize,
     /// Entries in a list of capabilities, or in properties.
@@ -122,6 +124,7 @@ impl Default for Limits {
             max_sessions: 1024,
             max_links: 65_536,
             max_name: 1024,
+            max_link_name: 4096,
             max_address: 4096,
             max_entries: 256,
             max_unsettled: 1 << 20,

@@ -20,6 +20,8 @@ use crate::codec::{DecodeError, FrameHeader, FrameKind, Open, Performative, Read
 /// One AMQP connection, of either side.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// What our open tells the peer that we call it.
+    pub(super) id: Option<u64>,
     pub(super) config: Arc<Config>,
     pub(super) state: State,
     pub(super) open_sent: bool,
@@ -87,13 +89,32 @@ impl Connection {
         Self::new(config, State::Header(HeaderDue::First), now)
     }
 
+    /// The same, whose open tells the peer what we call the connection.
+    pub(crate) fn server_as(id: u64, config: Arc<Config>, now: Instant) -> Self {
+        Self {
+            id: Some(id),
+            ..Self::server(config, now)
+        }
+    }
+
     /// The end of a connection that we have made; it starts and opens on its own.
+    #[cfg(any(test, feature = "benchmarks"))]
     pub(crate) fn client(config: Arc<Config>, now: Instant) -> Self {
+        Self::client_of(None, config, now)
+    }
+
+    /// The same, whose open tells the peer what we call the connection.
+    pub(crate) fn client_as(id: u64, config: Arc<Config>, now: Instant) -> Self {
+        Self::client_of(Some(id), config, now)
+    }
+
+    fn client_of(id: Option<u64>, config: Arc<Config>, now: Instant) -> Self {
         let due = match config.sasl {
             SaslPolicy::Client(Some(_)) => HeaderDue::FromSaslServer,
             _ => HeaderDue::FromServer,
         };
         let mut connection = Self::new(config, State::Header(due), now);
+        connection.id = id;
         connection.start_client(due);
         connection
     }
@@ -102,6 +123,7 @@ impl Connection {
         let mut timers = TimerTable::default();
         timers.set(Timer::Handshake, now + config.handshake_time_out);
         Self {
+            id: None,
             config,
             state,
             open_sent: false,

@@ -243,7 +243,7 @@ impl Connection {
         if self.links.len() > limits.max_links as usize {
             return Err(LinkError::Limit("the number of links"));
         }
-        if attach.name.len() > limits.max_name {
+        if attach.name.len() > limits.max_link_name {
             return Err(LinkError::Limit("the name of the link"));
         }
         let source = attach.source.as_ref();

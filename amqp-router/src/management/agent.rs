@@ -66,8 +66,21 @@ enum Operation {
     Log {
         limit: usize,
     },
+    /// See how busy the router is.
+    Profile {
+        subject: Subject,
+        step: Option<ProfileStep>,
+    },
     /// Read the configuration file again.
     Reload,
+}
+
+/// What is asked of PROFILE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProfileStep {
+    Start,
+    /// Tell of what was seen since the start.
+    Stop,
 }
 
 impl Operation {
@@ -123,6 +136,10 @@ pub(crate) trait Backend {
 
     /// The management addresses of all routers that this one knows, its own included.
     fn nodes(&mut self) -> Vec<String>;
+
+    /// Begins to look at how busy the router is, or tells of it; none if nothing has begun. Without
+    /// a step it only gives something if something has begun.
+    fn profile(&mut self, step: Option<ProfileStep>) -> Option<Value>;
 
     /// The last lines of the log, the oldest first.
     fn log(&mut self, limit: usize) -> Vec<Value>;
@@ -226,6 +243,18 @@ fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Valu
             Ok((OK, Value::List(nodes)))
         }
         Operation::Log { limit } => Ok((OK, Value::List(backend.log(limit)))),
+        Operation::Profile { subject, step } => {
+            allowed(find(&subject, backend)?.schema(), "PROFILE")?;
+            let Some(body) = backend.profile(step) else {
+                return Err(Refusal::bad_request("Profiler not started"));
+            };
+            match step {
+                Some(_) => Ok((OK, body)),
+                None => Err(Refusal::bad_request(
+                    "Bad profile request: it has neither 'start' nor 'stop'",
+                )),
+            }
+        }
         // Its owner does that, which takes time: see `answer_with`.
         Operation::Reload => Err(Refusal::new(501, "RELOAD is not possible here")),
     }
@@ -448,6 +477,7 @@ impl Request {
             Operation::Create { .. }
             | Operation::Describe { .. }
             | Operation::Nodes
+            | Operation::Profile { .. }
             | Operation::Reload
             | Operation::Log { .. } => return false,
         };
@@ -467,7 +497,10 @@ impl fmt::Display for Request {
             | Operation::Update { subject, .. }
             | Operation::Call { subject, .. }
             | Operation::Unknown { subject, .. } => (subject.schema, Some(subject)),
-            Operation::Nodes | Operation::Log { .. } | Operation::Reload => (None, None),
+            Operation::Nodes
+            | Operation::Log { .. }
+            | Operation::Profile { .. }
+            | Operation::Reload => (None, None),
         };
         if let Some(schema) = schema {
             write!(f, " {}", schema.full_name())?;

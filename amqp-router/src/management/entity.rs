@@ -162,6 +162,9 @@ impl Entity {
         };
         match attribute.kind.convert(value) {
             Some(value) => Ok((position, value)),
+            None if key == "openProperties" => Err(format!(
+                "Properties must be a map: the attribute '{key}' is {shown}"
+            )),
             None => Err(format!(
                 "the attribute '{key}' is {shown}, but must be {}",
                 attribute.kind

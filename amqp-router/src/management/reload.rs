@@ -269,6 +269,14 @@ const NOW: &[(&str, &str)] = &[
     ("router", "dropTcpConnections"),
     ("router", "metadata"),
     ("network", "networkId"),
+    ("policy", "maxConnections"),
+    ("policy", "maxConnectionsPerHost"),
+    ("policy", "maxMessageSize"),
+    ("policy", "defaultVhost"),
+    ("policy", "enableVhostPolicy"),
+    ("policy", "enableVhostNamePatterns"),
+    // The vhosts in it are part of the configuration.
+    ("policy", "policyDir"),
 ];
 
 #[cfg(test)]
@@ -419,6 +427,29 @@ mod tests {
         let again = plan(&reached, &new, &old);
         assert_eq!(again.not_now, later);
         assert_eq!(steps(&again), Vec::<String>::new());
+    }
+
+    #[test]
+    fn policy_changes_without_a_break() {
+        let schema = crate::management::Schema::find("policy").expect("known");
+        let settable = schema
+            .attributes
+            .iter()
+            .filter(|attribute| attribute.create);
+        let of_all = ["name", "identity", "type"];
+        for attribute in settable.filter(|attribute| !of_all.contains(&attribute.name)) {
+            assert!(
+                NOW.contains(&("policy", attribute.name)),
+                "{}",
+                attribute.name
+            );
+        }
+        let plan = way(
+            LISTENER,
+            &format!("{LISTENER}policy {{\n maxConnections: 5\n}}\n"),
+        );
+        assert_eq!(steps(&plan), ["update policy"]);
+        assert!(plan.not_now.is_empty());
     }
 
     #[test]

@@ -32,13 +32,15 @@ pub(crate) struct Group {
     pub(crate) allow_transit: bool,
     pub(crate) sources: Names,
     pub(crate) targets: Names,
+    /// Settings that no group has. They count for nothing.
+    pub(crate) unknown: Vec<String>,
 }
 
 impl Group {
     /// Reads the settings of a group: a map of names and values as the configuration has them.
     ///
     /// # Errors
-    /// An attribute that is unknown or has a value that it cannot have, by name.
+    /// An attribute that has a value that it cannot have, by name.
     pub(crate) fn read(settings: &[(Value, Value)]) -> Result<Self, String> {
         let mut group = Self::default();
         let has = |name: &str| settings.iter().any(|(key, _)| key.as_str() == Some(name));
@@ -49,14 +51,21 @@ impl Group {
         }
         for (key, value) in settings {
             let key = key.as_str().ok_or("a name of an attribute is no string")?;
-            group
+            let known = group
                 .set(key, value)
                 .map_err(|problem| format!("'{key}': {problem}"))?;
+            if !known {
+                group.unknown.push(key.to_owned());
+            }
         }
         Ok(group)
     }
 
-    fn set(&mut self, key: &str, value: &Value) -> Result<(), String> {
+    /// False if there is no such attribute.
+    fn set(&mut self, key: &str, value: &Value) -> Result<bool, String> {
+        if !GROUP_SETTINGS.contains(&key) {
+            return Ok(false);
+        }
         match key {
             "users" => self.users = words(value)?,
             "certificates" => self.certificates = words(value)?,
@@ -92,9 +101,9 @@ impl Group {
             "targetPattern" => {
                 self.targets = Names::patterns(words(value)?.iter().map(String::as_str))?;
             }
-            _ => return Err("there is no such attribute of a group".into()),
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -120,6 +129,7 @@ impl Default for Group {
             allow_transit: false,
             sources: Names::none(),
             targets: Names::none(),
+            unknown: Vec::new(),
         }
     }
 }
@@ -173,5 +183,50 @@ fn connections(value: &Value) -> Result<usize, String> {
     }
 }
 
+/// The attributes of a group.
+pub(crate) const GROUP_SETTINGS: &[&str] = &[
+    "users",
+    "certificates",
+    "neighbors",
+    "remoteHosts",
+    "maxConnectionsPerUser",
+    "maxConnectionsPerHost",
+    "maxFrameSize",
+    "maxMessageSize",
+    "maxSessionWindow",
+    "maxSessions",
+    "maxSenders",
+    "maxReceivers",
+    "allowDynamicSource",
+    "allowAnonymousSender",
+    "allowUserIdProxy",
+    "allowAdminStatusUpdate",
+    "allowTransit",
+    "sources",
+    "targets",
+    "sourcePattern",
+    "targetPattern",
+];
+
 /// What AMQP 2.7.1 has every peer take.
 const MIN_FRAME_SIZE: u32 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_reads_each_of_its_settings_and_passes_over_others() {
+        for setting in GROUP_SETTINGS {
+            let read = Group::default().set(setting, &"nothing that they can all be".into());
+            assert_ne!(read, Ok(false), "{setting}");
+        }
+        let settings = [
+            ("allowDynamicSrc".into(), true.into()),
+            ("maxSenders".into(), Value::Long(7)),
+        ];
+        let group = Group::read(&settings).unwrap();
+        assert_eq!(group.unknown, ["allowDynamicSrc"]);
+        assert_eq!(group.max_senders, Some(7));
+    }
+}

@@ -22,6 +22,8 @@ mod tests;
 mod vhost;
 
 pub(crate) use grant::{Grant, shown};
+#[cfg(test)]
+pub(crate) use group::GROUP_SETTINGS;
 pub(crate) use policies::{Denial, Opening, Policies, PolicyCounts, PolicySettings};
 #[cfg(test)]
 pub(crate) use tests::granted;

@@ -107,6 +107,24 @@ impl Policies {
         }
     }
 
+    /// Goes by other settings from now on.
+    pub(crate) fn follow(&mut self, settings: PolicySettings) {
+        self.settings = settings;
+        self.file_patterns();
+    }
+
+    /// Bytes that a message may have, where no vhost says otherwise; `None` is any.
+    pub(crate) fn largest_message(&self) -> Option<u64> {
+        self.settings.max_message_size
+    }
+
+    /// The rules of all vhosts.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Vhost> {
+        self.vhosts
+            .values()
+            .filter_map(|state| state.rules.as_ref())
+    }
+
     /// A socket was accepted. False: there are too many, and it is to be closed.
     pub(crate) fn socket_opened(&mut self) -> bool {
         self.counts.processed += 1;

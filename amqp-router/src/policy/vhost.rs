@@ -90,6 +90,14 @@ impl Vhost {
         Ok(())
     }
 
+    /// Settings that no group has, by group.
+    pub(crate) fn unknown_settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.groups.iter().flat_map(|(name, group)| {
+            let settings = group.unknown.iter();
+            settings.map(|setting| (name.as_str(), setting.as_str()))
+        })
+    }
+
     /// The group that speaks for a peer: by user, by certificate and neighbour, that of everyone
     /// (`*`), or the default one.
     pub(super) fn group(&self, peer: &Opening<'_>) -> Option<(&str, &Arc<Group>)> {

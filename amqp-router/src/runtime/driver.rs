@@ -325,9 +325,9 @@ impl Driver {
     fn adopt(&mut self, new: NewConnection) {
         let config = Arc::clone(&new.settings.endpoint);
         let endpoint = if new.server {
-            Connection::server(config, new.since)
+            Connection::server_as(new.id, config, new.since)
         } else {
-            Connection::client(config, new.since)
+            Connection::client_as(new.id, config, new.since)
         };
         let id = self
             .worker

@@ -17,6 +17,8 @@ mod file;
 mod line;
 mod module;
 mod output;
+#[cfg(unix)]
+mod syslog;
 
 use std::collections::VecDeque;
 use std::fmt;

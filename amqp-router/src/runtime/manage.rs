@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info};
 
 use crate::codec::{Error, Message, Value};
-use crate::management::agent::{self, Backend, Refusal, Subject};
+use crate::management::agent::{self, Backend, ProfileStep, Refusal, Subject};
 use crate::management::{Config, Entity, Schema, Unique};
 use crate::policy::Grant;
 use crate::runtime::driver::ToWorker;
@@ -23,9 +23,11 @@ use crate::worker::WorkerStatus;
 
 mod apply;
 mod change;
+mod profile;
 mod rows;
 
 pub(crate) use change::scope;
+pub(crate) use profile::Profile;
 pub(crate) use rows::{plain, show_closing};
 
 /// Receives requests, one after another, until the router stops; whatever ends its links, it
@@ -288,6 +290,16 @@ impl Backend for Manager<'_> {
             .chain(others)
             .map(|id| format!("amqp:/_topo/0/{id}/$management"))
             .collect()
+    }
+
+    fn profile(&mut self, step: Option<ProfileStep>) -> Option<Value> {
+        if step == Some(ProfileStep::Start) {
+            info!(target: "AGENT", "PROFILE started");
+            self.service.profile = Some(Profile::start(self.service));
+            return Some(Value::Null);
+        }
+        let profile = self.service.profile.as_ref()?;
+        Some(profile.report(self.service).into())
     }
 
     fn log(&mut self, limit: usize) -> Vec<Value> {

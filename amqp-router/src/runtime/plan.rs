@@ -28,19 +28,18 @@ use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::proxy::{Protocol, Proxy};
 use crate::runtime::reconnect::Server;
 use crate::runtime::router::StartError;
-use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, client_choices, users_file};
+use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, SharedLogins, client_choices};
 use crate::runtime::scram::client::Credentials;
 use crate::runtime::secret;
 use crate::runtime::service::ListenerPlan;
 use crate::runtime::tls::live::{Derived, LiveAcceptor, LiveProfile, Profiles, Source};
 use crate::runtime::tls::{ClientCertificate, ProfileSettings, TlsProfile};
-use crate::runtime::users::UsersFile;
 
 /// Turns entities into plans, with what they refer to in other entities.
 pub(crate) struct Planner<'a> {
     config: &'a Config,
-    users: Option<Arc<Logins>>,
     profiles: Profiles,
+    logins: SharedLogins,
 }
 
 /// A listener entity that speaks HTTP, made ready to work.
@@ -62,26 +61,24 @@ pub(crate) enum Listening {
 }
 
 impl<'a> Planner<'a> {
+    pub(crate) fn new(config: &'a Config, profiles: &Profiles, logins: &SharedLogins) -> Self {
+        Self {
+            config,
+            profiles: profiles.clone(),
+            logins: logins.clone(),
+        }
+    }
+
+    /// The users that listeners know, whose file is opened when they are first asked for.
+    ///
     /// # Errors
-    /// The users file that the router entity leads to cannot be read.
-    pub(crate) fn new(config: &'a Config, profiles: &Profiles) -> Result<Self, Invalid> {
-        let router = config.singleton("router");
+    /// The file that the router entity leads to cannot be read.
+    pub(crate) fn users(&self) -> Result<Option<Arc<Logins>>, Invalid> {
+        let router = self.config.singleton("router");
         let directory = router.word("saslConfigDir").map(PathBuf::from);
         let name = router.word("saslConfigName").unwrap_or("skrouterd");
-        let users = match users_file(directory.as_deref(), name) {
-            None => None,
-            Some(file) => {
-                let users = UsersFile::open(&file).map_err(|error| {
-                    wrong(router, format!("the attribute 'saslConfigDir': {error}"))
-                })?;
-                Some(Arc::new(Logins::new(users)))
-            }
-        };
-        Ok(Self {
-            config,
-            users,
-            profiles: profiles.clone(),
-        })
+        let opened = self.logins.get_or_open(directory.as_deref(), name);
+        opened.map_err(|error| wrong(router, format!("the attribute 'saslConfigDir': {error}")))
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -91,8 +88,29 @@ impl<'a> Planner<'a> {
             id: router.word("id").unwrap_or_default().to_owned(),
             edge: router.text("mode") == Some("edge"),
             network: network.word("networkId").map(str::to_owned),
-            tenant: network.word("tenantId").map(str::to_owned),
+            tenant: self.tenant().map(str::to_owned),
         }
+    }
+
+    /// `vanId` of the router is what `tenantId` of the network was called once.
+    fn tenant(&self) -> Option<&str> {
+        let tenant = self.config.singleton("network").word("tenantId");
+        tenant.or_else(|| self.config.singleton("router").word("vanId"))
+    }
+
+    /// Tells the log of attributes that go by another name now.
+    pub(crate) fn warn_of_former_names(&self) {
+        if self.config.singleton("router").word("vanId").is_none() {
+            return;
+        }
+        let effect = match self.config.singleton("network").word("tenantId") {
+            Some(_) => "has no effect beside it",
+            None => "is taken for it",
+        };
+        warn!(
+            target: "ROUTER",
+            "router: 'vanId' is the former name of 'tenantId' of the network entity, and {effect}"
+        );
     }
 
     /// # Errors
@@ -112,7 +130,7 @@ impl<'a> Planner<'a> {
             mechanisms: entity.word("saslMechanisms").map(str::to_owned),
             authenticate_peer: entity.flag("authenticatePeer"),
             require_encryption,
-            users: self.users.clone(),
+            users: self.users()?,
         });
         let tls = match entity.word("sslProfile") {
             None if entity.flag("requireSsl") => {
@@ -323,7 +341,7 @@ impl<'a> Planner<'a> {
             })
     }
 
-    fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
+    pub(crate) fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
         let positive = |attribute: &str| entity.integer(attribute).filter(|n| *n > 0);
         let number = |attribute: &str| positive(attribute).and_then(|n| u32::try_from(n).ok());
         let max_frame_size = number("maxFrameSize").unwrap_or(16_384);
@@ -335,7 +353,6 @@ impl<'a> Planner<'a> {
         let idle = entity
             .integer("idleTimeoutSeconds")
             .and_then(|n| u64::try_from(n).ok());
-        let policy = self.config.singleton("policy").integer("maxMessageSize");
         let mut properties = Fields::new();
         properties.insert("product", PRODUCT);
         properties.insert("version", env!("CARGO_PKG_VERSION"));
@@ -390,22 +407,16 @@ impl<'a> Planner<'a> {
             limits,
             ..defaults
         };
-        let policy_vhost = entity.word("policyVhost").map(str::to_owned);
-        let enabled = self.config.singleton("policy").flag("enableVhostPolicy");
-        let listens = entity.schema().name == "listener";
-        let neighbor = role.is_annotated();
         ConnectionSettings {
-            // Neighbours are, where their listener says by which vhost.
-            governed: enabled && listens && (!neighbor || policy_vhost.is_some()),
-            policy_vhost: policy_vhost.filter(|_| enabled),
+            // What policy makes of it is known when there is a connection.
+            governed: false,
+            policy_vhost: entity.word("policyVhost").map(str::to_owned),
+            max_message_size: None,
             group: None,
             name: entity.name().to_owned(),
             role,
             cost,
             link_capacity: number("linkCapacity").unwrap_or(DEFAULT_LINK_CAPACITY),
-            max_message_size: policy
-                .and_then(|n| u64::try_from(n).ok())
-                .filter(|n| *n > 0 && !role.is_annotated()),
             endpoint: Arc::new(endpoint),
         }
     }
@@ -418,6 +429,15 @@ impl Config {
     /// # Errors
     /// The first that cannot be used: which entity and attribute, and why.
     pub fn check(&self) -> Result<(), StartError> {
+        let complete = self.examine()?;
+        Governance::new(&complete)?.warn_of_unknown_settings();
+        Planner::new(self, &Profiles::default(), &SharedLogins::default()).warn_of_former_names();
+        Ok(())
+    }
+
+    /// The same, without a word to the log of what is only odd. Gives the configuration with the
+    /// vhosts of `policyDir`.
+    pub(crate) fn examine(&self) -> Result<Self, StartError> {
         let mut complete = self.clone();
         load_policy_dir(&mut complete)?;
         Governance::new(&complete)?;
@@ -425,7 +445,8 @@ impl Config {
         for log in self.of("log") {
             log_settings(log)?;
         }
-        let planner = Planner::new(self, &Profiles::default())?;
+        let planner = Planner::new(self, &Profiles::default(), &SharedLogins::default());
+        planner.users()?;
         planner.load_profiles()?;
         for listener in self.of("listener") {
             planner.listener(listener)?;
@@ -439,7 +460,7 @@ impl Config {
         for connector in self.of("tcpConnector") {
             planner.tcp_connector(connector)?;
         }
-        Ok(())
+        Ok(complete)
     }
 }
 
@@ -708,6 +729,40 @@ mod tests {
         Config::from_text("router.conf", text).unwrap()
     }
 
+    fn planner(config: &Config) -> Planner<'_> {
+        Planner::new(config, &Profiles::default(), &SharedLogins::default())
+    }
+
+    #[test]
+    fn a_tenant_has_a_former_name() {
+        let tenant = |former: &str, name: &str| {
+            let text = format!("router {{\n{former}}}\nnetwork {{\n{name}}}\n");
+            planner(&config(&text)).identity().tenant
+        };
+        assert_eq!(tenant("", ""), None);
+        assert_eq!(tenant(" vanId: blue\n", "").as_deref(), Some("blue"));
+        let beside = tenant(" vanId: blue\n", " tenantId: red\n");
+        assert_eq!(beside.as_deref(), Some("red"));
+    }
+
+    #[test]
+    fn listeners_share_the_users_whenever_they_come() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("skrouterd.users");
+        let path = directory.path().display();
+        let config = config(&format!("router {{\n saslConfigDir: {path}\n}}\n"));
+        let logins = SharedLogins::default();
+        let users = || Planner::new(&config, &Profiles::default(), &logins).users();
+        assert!(users().unwrap().is_none(), "there is no file yet");
+        std::fs::write(&file, "nonsense\n").unwrap();
+        assert!(users().is_err());
+        std::fs::write(&file, "# amqp-router users 1\n").unwrap();
+        let first = users().unwrap().expect("a file");
+        std::fs::write(&file, "nonsense\n").unwrap();
+        let later = users().unwrap().expect("it is open");
+        assert!(Arc::ptr_eq(&first, &later));
+    }
+
     #[test]
     fn a_log_follows_the_default_or_is_silent() {
         let settings = |enable: &str| {
@@ -728,7 +783,7 @@ mod tests {
     fn sessions_are_as_many_as_a_listener_says() {
         let limits = |attribute: &str| {
             let config = config(&format!("listener {{\n name: l\n port: 0\n{attribute}}}\n"));
-            let planner = Planner::new(&config, &Profiles::default()).unwrap();
+            let planner = planner(&config);
             let listener = config.of("listener").next().unwrap();
             let endpoint = planner.settings(listener, SaslPolicy::default()).endpoint;
             (endpoint.channel_max, endpoint.limits.max_sessions)

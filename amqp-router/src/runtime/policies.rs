@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use crate::adaptors::amqp::ConnectionStatus;
+use crate::adaptors::amqp::{ConnectionSettings, ConnectionStatus};
 use crate::codec::{Error, Role, Value, condition};
 use crate::control::guard::NeighbourDenial;
 use crate::control::links::AttachRequest;
@@ -18,6 +18,7 @@ use crate::management::{Config, Entity, Invalid, Schema, read_json};
 use crate::policy::{Grant, Opening, Policies, PolicySettings, Vhost};
 use crate::runtime::driver::ToWorker;
 use crate::runtime::service::{ConnectionRow, Service};
+use crate::runtime::sources::SourceLimits;
 use crate::runtime::told::Few;
 use crate::worker::Denial;
 
@@ -46,32 +47,72 @@ impl Governance {
     /// A vhost cannot stand beside another.
     pub(crate) fn new(config: &Config) -> Result<Self, Invalid> {
         let policy = config.singleton("policy");
-        let number = |attribute: &str| {
-            let number = policy.integer(attribute).filter(|n| *n >= 0)?;
-            u64::try_from(number).ok()
-        };
         let mut governance = Self {
-            policies: Policies::new(PolicySettings {
-                max_connections: number("maxConnections").unwrap_or(65_535) as usize,
-                max_message_size: number("maxMessageSize").filter(|size| *size > 0),
-                enable_vhost_name_patterns: policy.flag("enableVhostNamePatterns"),
-                default_vhost: policy.text("defaultVhost").unwrap_or_default().to_owned(),
-            }),
+            policies: Policies::new(settings(policy)),
             enabled: policy.flag("enableVhostPolicy"),
             grants: HashMap::new(),
             links: HashMap::new(),
         };
         for entity in config.of("vhost") {
-            governance.set(entity)?;
+            governance.file(entity)?;
         }
         Ok(governance)
     }
 
-    /// Files the rules of a vhost entity.
+    /// Tells the log of settings that have no effect.
+    pub(crate) fn warn_of_unknown_settings(&self) {
+        self.policies.rules().for_each(warn_of_unknown_settings);
+    }
+
+    /// Goes by what the policy entity says now, of connections to come.
+    fn follow(&mut self, policy: &Entity) {
+        self.enabled = policy.flag("enableVhostPolicy");
+        self.policies.follow(settings(policy));
+    }
+
+    /// What policy makes of a listener's or connector's settings, for its next connection.
+    pub(crate) fn govern(
+        &self,
+        settings: &Arc<ConnectionSettings>,
+        listens: bool,
+    ) -> Arc<ConnectionSettings> {
+        let is_neighbour = settings.role.is_annotated();
+        let vhost = settings.policy_vhost.clone().filter(|_| self.enabled);
+        let size = self.policies.largest_message().filter(|_| !is_neighbour);
+        // Neighbours are governed where their listener says by which vhost.
+        let governed = self.enabled && listens && (!is_neighbour || vhost.is_some());
+        let unchanged = (governed, &vhost, size)
+            == (
+                settings.governed,
+                &settings.policy_vhost,
+                settings.max_message_size,
+            );
+        match unchanged {
+            true => Arc::clone(settings),
+            false => Arc::new(ConnectionSettings {
+                governed,
+                policy_vhost: vhost,
+                max_message_size: size,
+                ..(**settings).clone()
+            }),
+        }
+    }
+
+    /// Files the rules of a vhost entity, and tells the log of what has no effect.
     ///
     /// # Errors
     /// They are wrong by themselves, or beside those of others.
     pub(crate) fn set(&mut self, entity: &Entity) -> Result<(), Invalid> {
+        self.file(entity)?;
+        let hostname = entity.text("hostname").unwrap_or_default();
+        let mut rules = self.policies.rules();
+        if let Some(vhost) = rules.find(|vhost| vhost.hostname == hostname) {
+            warn_of_unknown_settings(vhost);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, entity: &Entity) -> Result<(), Invalid> {
         Vhost::read(|name| entity.get(name))
             .and_then(|vhost| self.policies.set(vhost))
             .map_err(|problem| entity.invalid(problem))
@@ -124,7 +165,51 @@ impl Granted {
     }
 }
 
+fn warn_of_unknown_settings(vhost: &Vhost) {
+    for (group, setting) in vhost.unknown_settings() {
+        warn!(
+            target: "POLICY",
+            "vhost '{}': '{}' of group '{}' has no effect: groups have no such attribute",
+            vhost.hostname.escape_debug(),
+            setting.escape_debug(),
+            group.escape_debug(),
+        );
+    }
+}
+
+/// What a policy entity says of all vhosts.
+fn settings(policy: &Entity) -> PolicySettings {
+    let number = |attribute: &str| {
+        let number = policy.integer(attribute).filter(|n| *n >= 0)?;
+        u64::try_from(number).ok()
+    };
+    PolicySettings {
+        max_connections: number("maxConnections").unwrap_or(65_535) as usize,
+        max_message_size: number("maxMessageSize").filter(|size| *size > 0),
+        enable_vhost_name_patterns: policy.flag("enableVhostNamePatterns"),
+        default_vhost: policy.text("defaultVhost").unwrap_or_default().to_owned(),
+    }
+}
+
 impl Service {
+    /// Goes by what the policy entity says now. Connections that are open stay as they are, unless
+    /// they are revoked.
+    pub(crate) fn follow_policy(&mut self, policy: &Entity) {
+        self.governance.follow(policy);
+        self.limit_sources(policy);
+        self.enforce_revocations();
+    }
+
+    /// Limits the connections of each source as the policy entity says.
+    pub(crate) fn limit_sources(&mut self, policy: &Entity) {
+        let most = policy.integer("maxConnectionsPerHost");
+        let most = most.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        self.lock_sources().set_limits(SourceLimits {
+            all: most,
+            ..SourceLimits::default()
+        });
+    }
+
     /// Decides on a connection whose peer has opened it.
     pub(crate) fn opening(
         &mut self,
@@ -435,4 +520,59 @@ fn disallowed() -> Error {
 
 fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::SaslPolicy;
+    use crate::runtime::plan::Planner;
+    use crate::runtime::sasl::SharedLogins;
+    use crate::runtime::tls::live::Profiles;
+
+    fn config(policy: &str) -> Config {
+        let text = format!(
+            "policy {{\n{policy}}}\nlistener {{\n name: l\n port: 0\n policyVhost: v\n}}\n\
+             listener {{\n name: n\n port: 0\n role: route-container\n}}\n"
+        );
+        Config::from_text("router.conf", &text).unwrap()
+    }
+
+    #[test]
+    fn connections_to_come_are_governed_as_the_policy_says_by_then() {
+        let old = config("");
+        let planner = Planner::new(&old, &Profiles::default(), &SharedLogins::default());
+        let settings: Vec<_> = old
+            .of("listener")
+            .map(|entity| Arc::new(planner.settings(entity, SaslPolicy::default())))
+            .collect();
+        let mut governance = Governance::new(&old).unwrap();
+        let governed = |governance: &Governance, number: usize, listens: bool| {
+            let settings = governance.govern(&settings[number], listens);
+            let vhost = settings.policy_vhost.clone();
+            (settings.governed, vhost, settings.max_message_size)
+        };
+        assert_eq!(governed(&governance, 0, true), (false, None, None));
+        let new = config(" enableVhostPolicy: yes\n maxMessageSize: 7\n");
+        governance.follow(new.singleton("policy"));
+        let vhost = Some("v".to_owned());
+        assert_eq!(
+            governed(&governance, 0, true),
+            (true, vhost.clone(), Some(7))
+        );
+        assert_eq!(governed(&governance, 0, false), (false, vhost, Some(7)));
+        assert_eq!(governed(&governance, 1, true), (true, None, Some(7)));
+        governance.follow(old.singleton("policy"));
+        assert_eq!(governed(&governance, 1, true), (false, None, None));
+    }
+
+    #[test]
+    fn the_limit_on_connections_follows_the_policy() {
+        let mut governance = Governance::new(&config(" maxConnections: 1\n")).unwrap();
+        assert!(governance.policies.socket_opened());
+        assert!(!governance.policies.socket_opened());
+        governance.follow(config(" maxConnections: 2\n").singleton("policy"));
+        assert!(governance.policies.socket_opened());
+        assert!(!governance.policies.socket_opened());
+    }
 }

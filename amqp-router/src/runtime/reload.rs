@@ -11,7 +11,6 @@ use tracing::{info, warn};
 use crate::codec::{Message, Value};
 use crate::management::agent::{self, Refusal};
 use crate::management::{Config, Entity};
-use crate::runtime::policies::load_policy_dir;
 use crate::runtime::router::{Request, StartError};
 
 /// What became of a new configuration: entities by type and name.
@@ -83,12 +82,8 @@ impl Reloaded {
 /// # Errors
 /// The first that cannot be used.
 pub(crate) async fn checked(config: Config) -> Result<Config, StartError> {
-    let check = move || {
-        let mut config = config;
-        config.check()?;
-        load_policy_dir(&mut config)?;
-        Ok(config)
-    };
+    // Whatever is odd is told when it is put to work.
+    let check = move || config.examine();
     let stopped = |_| StartError::Stopped("the router is stopping".into());
     spawn_blocking(check).await.map_err(stopped)?
 }

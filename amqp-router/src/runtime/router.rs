@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::adaptors::tcp::WindowPool;
 use crate::codec::Message;
@@ -33,9 +33,9 @@ use crate::runtime::plan::{
 };
 use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reload::{self, Reloaded};
+use crate::runtime::sasl::SharedLogins;
 use crate::runtime::scrapes::Overview;
 use crate::runtime::service::{Inputs, Service, Workers};
-use crate::runtime::sources::SourceLimits;
 use crate::runtime::threads::{Failures, Shared, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::Telemetry;
@@ -154,7 +154,9 @@ impl Router {
             .integer("workerThreads")
             .and_then(|n| u16::try_from(n).ok());
         let default = treatment(router.text("defaultDistribution"));
-        let identity = Arc::new(Planner::new(&config, &Profiles::default())?.identity());
+        let identity = Arc::new(
+            Planner::new(&config, &Profiles::default(), &SharedLogins::default()).identity(),
+        );
         let ids = Arc::new(AtomicU64::new(1));
         let (telemetry, heard) = Telemetry::new(&config);
         let failures = Failures::new(watch::Sender::new(None));
@@ -201,12 +203,7 @@ impl Router {
                 (telemetry, heard),
             );
             service.memory.set_limit(memory, Instant::now());
-            let most = config.singleton("policy").integer("maxConnectionsPerHost");
-            let most = most.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
-            service.lock_sources().set_limits(SourceLimits {
-                all: most,
-                ..SourceLimits::default()
-            });
+            service.limit_sources(config.singleton("policy"));
             let plane = ControlPlane {
                 service,
                 said: config.clone(),
@@ -360,9 +357,21 @@ impl ControlPlane {
             self.service.handle_events(worker, events);
         }
         info!(target: "ROUTER", "All connections closed");
+        self.leave_dump();
         if let Some(reply) = stopped {
             // Nobody waits any more: as good as told.
             let _ = reply.send(());
+        }
+    }
+
+    /// Whoever runs skrouterd reads in this file, after its end, what has leaked. Here everything
+    /// is freed by its owner: an empty one says so.
+    fn leave_dump(&self) {
+        let Some(file) = self.config.singleton("router").word("debugDumpFile") else {
+            return;
+        };
+        if let Err(error) = std::fs::File::create(file) {
+            warn!(target: "ROUTER", "router: the attribute 'debugDumpFile': '{file}': {error}");
         }
     }
 
@@ -376,8 +385,11 @@ impl ControlPlane {
         for entity in self.config.of("router.config.autoLink") {
             self.service.control.add_auto_link(auto_link(entity));
         }
-        let planner = Planner::new(&self.config, &self.service.profiles)?;
+        let planner = self.service.planner(&self.config);
+        planner.users()?;
         planner.load_profiles()?;
+        planner.warn_of_former_names();
+        self.service.governance.warn_of_unknown_settings();
         planner.announce_data_connections();
         for entity in self.config.of("connector") {
             self.service.connect(planner.connector(entity)?);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -15,7 +15,7 @@ use super::scram::server::ServerExchange;
 use super::scram::{ScramHash, new_nonce};
 use super::secret::Secret;
 use super::tls::TlsInfo;
-use super::users::UsersFile;
+use super::users::{UsersError, UsersFile};
 use crate::codec::Symbol;
 use crate::endpoint::{ClientChoice, Opening};
 
@@ -314,9 +314,35 @@ impl Logins {
     }
 }
 
+/// The users of a router, once somebody has asked for them: all its listeners have the same,
+/// whenever they come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedLogins(Arc<Mutex<Option<Arc<Logins>>>>);
+
+impl SharedLogins {
+    /// The users of the file that `saslConfigDir` and `saslConfigName` lead to; none where there is
+    /// no such file. It is opened once, and then read again whenever it changes.
+    ///
+    /// # Errors
+    /// It cannot be opened. The next who asks tries again.
+    pub(crate) fn get_or_open(
+        &self,
+        directory: Option<&Path>,
+        name: &str,
+    ) -> Result<Option<Arc<Logins>>, UsersError> {
+        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_none()
+            && let Some(file) = users_file(directory, name)
+        {
+            *opened = Some(Arc::new(Logins::new(UsersFile::open(&file)?)));
+        }
+        Ok(opened.clone())
+    }
+}
+
 /// Where the users are, by the router's `saslConfigDir` and `saslConfigName`:
 /// `<saslConfigDir>/<saslConfigName>.users`, if it exists.
-pub(crate) fn users_file(directory: Option<&Path>, name: &str) -> Option<PathBuf> {
+fn users_file(directory: Option<&Path>, name: &str) -> Option<PathBuf> {
     let file = directory?.join(format!("{name}.users"));
     file.exists().then_some(file)
 }

@@ -22,7 +22,7 @@ use crate::control::network::Opened;
 use crate::control::role::Role;
 use crate::control::table::WorkerId;
 use crate::endpoint::SaslPolicy;
-use crate::management::Entity;
+use crate::management::{Config, Entity};
 use crate::mesh::Notice;
 use crate::runtime::budget::Budget;
 use crate::runtime::connect::{Connected, ConnectorState};
@@ -32,12 +32,13 @@ use crate::runtime::http::HttpListener;
 use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::login::Login;
+use crate::runtime::manage::Profile;
 use crate::runtime::pages::RouterPages;
-use crate::runtime::plan::HttpPlan;
+use crate::runtime::plan::{HttpPlan, Planner};
 use crate::runtime::policies::Governance;
 use crate::runtime::reconnect::Status as ConnectorStatus;
 use crate::runtime::router::Request;
-use crate::runtime::sasl::{Authenticator, Mechanism};
+use crate::runtime::sasl::{Authenticator, Mechanism, SharedLogins};
 use crate::runtime::scrapes::Scrapes;
 use crate::runtime::shutdown::Stop;
 use crate::runtime::sources::{Place, SourceCounts, Sources};
@@ -174,6 +175,9 @@ pub(crate) struct Service {
     /// Shared by the listeners that have `/metrics`.
     scrapes: Option<Arc<Scrapes>>,
     pub(crate) profiles: Profiles,
+    pub(crate) logins: SharedLogins,
+    /// What PROFILE has started.
+    pub(crate) profile: Option<Profile>,
     pub(crate) governance: Governance,
     /// Shared with the listeners and with authentications that are on their way.
     pub(crate) sources: Arc<Mutex<Sources>>,
@@ -215,6 +219,8 @@ impl Service {
             stopping: Arc::default(),
             scrapes: None,
             profiles: Profiles::default(),
+            logins: SharedLogins::default(),
+            profile: None,
             governance,
             sources: Arc::default(),
             telemetry,
@@ -229,6 +235,11 @@ impl Service {
                 heard,
             },
         )
+    }
+
+    /// Plans for entities of a configuration, with what this router has opened for others.
+    pub(crate) fn planner<'a>(&self, config: &'a Config) -> Planner<'a> {
+        Planner::new(config, &self.profiles, &self.logins)
     }
 
     /// Starts to listen.
@@ -366,6 +377,7 @@ impl Service {
         let Some((settings, authenticator)) = listener.settings_for(new.tls.as_ref()) else {
             return;
         };
+        let settings = self.governance.govern(&settings, true);
         let place = match new.place {
             Some(place) => Ok(place),
             None => Place::of_web(&self.sources, new.peer.ip(), Instant::now()),
@@ -441,7 +453,8 @@ impl Service {
         };
         self.connections.insert(id, row);
         let mut peer = peer_info(new.host, false, new.tls.as_ref());
-        if let Some(vhost) = &new.settings.policy_vhost {
+        let settings = self.governance.govern(&new.settings, false);
+        if let Some(vhost) = &settings.policy_vhost {
             match self.grant_connector(id, vhost) {
                 Ok(grant) => peer.grant = Some(grant),
                 Err(denial) => {
@@ -455,7 +468,7 @@ impl Service {
             stream: new.stream,
             since: Instant::now(),
             server: false,
-            settings: new.settings,
+            settings,
             peer,
         };
         self.to_worker(new.worker, ToWorker::Connection(Box::new(connection)));

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use clap::Args;
 use fe2o3_amqp::connection::{Connection, ConnectionHandle, OpenError};
-use fe2o3_amqp::sasl_profile::SaslProfile;
 use fe2o3_amqp::session::{Session, SessionHandle};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::failure::{Failure, Outcome};
+use crate::sasl::{Greeted, Mechanism, User};
 use crate::tls::{TlsOptions, first_line};
 
 #[derive(Clone, Debug, Args)]
@@ -32,13 +34,23 @@ pub(crate) struct ConnectionOptions {
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
 
-    /// Authenticate as this user (SASL PLAIN)
+    /// Authenticate as this user (SASL SCRAM or PLAIN)
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) sasl_username: Option<String>,
 
     /// A file whose first line is the password of that user
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) sasl_password_file: Option<PathBuf>,
+
+    /// Authenticate by one of these only, such as SCRAM-SHA-512,SCRAM-SHA-256
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_parser = str::parse::<Mechanism>,
+        global = true
+    )]
+    pub(crate) sasl_mechanisms: Vec<Mechanism>,
 
     /// Seconds to wait for the connection, and for each answer or message
     #[arg(
@@ -82,7 +94,8 @@ impl ConnectionOptions {
 
     async fn open(&self) -> Outcome<Connected> {
         let bus = &self.bus;
-        let profile = self.sasl_profile()?;
+        let user = self.user()?;
+        let candidates = self.candidates(user.is_some())?;
         let tls = match self.uses_tls() {
             true => Some(self.tls.connector()?),
             false => None,
@@ -95,21 +108,28 @@ impl ConnectionOptions {
         })?;
         // Requests are small and awaited; nothing is lost where the system refuses.
         let _ = stream.set_nodelay(true);
-        let builder = Connection::builder()
-            .container_id(format!("routerctl.{}", std::process::id()))
-            .hostname(bus.host.as_str())
-            .sasl_profile(profile);
-        let opened = match tls {
-            Some(connector) => {
-                let builder = builder.scheme("amqps").domain(bus.host.as_str());
-                let builder = builder
+        let mut connection = match (tls, candidates.as_slice()) {
+            (Some(connector), [external @ Mechanism::External, ..]) => {
+                let builder = Connection::builder()
+                    .container_id(container_id())
+                    .hostname(bus.host.as_str())
+                    .sasl_profile(external.profile(None))
+                    .scheme("amqps")
+                    .domain(bus.host.as_str())
                     .alt_tls_establishment(true)
                     .rustls_connector(connector);
-                builder.open_with_stream(stream).await
+                let opened = builder.open_with_stream(stream).await;
+                opened.map_err(|error| self.explain(&error))?
             }
-            None => builder.scheme("amqp").open_with_stream(stream).await,
+            (Some(connector), _) => {
+                let name = ServerName::try_from(bus.host.clone());
+                let name = name.map_err(|_| self.explain(&OpenError::InvalidDomain))?;
+                let stream = connector.connect(name, stream).await;
+                let stream = stream.map_err(|error| self.explain(&error.into()))?;
+                self.open_on(stream, &candidates, user.as_ref()).await?
+            }
+            (None, _) => self.open_on(stream, &candidates, user.as_ref()).await?,
         };
-        let mut connection = opened.map_err(|error| self.explain(&error))?;
         let session = Session::begin(&mut connection).await.map_err(|error| {
             Failure::Connection(format!("{bus} does not begin a session: {error}"))
         })?;
@@ -123,18 +143,65 @@ impl ConnectionOptions {
         self.bus.tls || self.tls.any()
     }
 
-    fn sasl_profile(&self) -> Outcome<SaslProfile> {
+    /// Opens a connection with the first of the candidates that the router offers.
+    async fn open_on<S>(
+        &self,
+        stream: S,
+        candidates: &[Mechanism],
+        user: Option<&User>,
+    ) -> Outcome<ConnectionHandle<()>>
+    where
+        S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
+    {
+        let greeted = Greeted::new(stream).await;
+        let (stream, offered) = greeted.map_err(|error| self.explain(&error.into()))?;
+        let among = |offered: &[String], one: &Mechanism| offered.iter().any(|o| o == one.name());
+        let chosen = match &offered {
+            Some(offered) => candidates.iter().find(|one| among(offered, one)),
+            None => candidates.first(),
+        };
+        let Some(chosen) = chosen else {
+            let ours: Vec<_> = candidates.iter().map(|one| one.name()).collect();
+            return Err(Failure::Connection(format!(
+                "{} does not offer {} but {}: give other --sasl-… or --ssl-… options",
+                self.bus,
+                ours.join(", "),
+                offered.unwrap_or_default().join(", "),
+            )));
+        };
+        let builder = Connection::builder()
+            .container_id(container_id())
+            .hostname(self.bus.host.as_str())
+            .sasl_profile(chosen.profile(user))
+            .scheme("amqp");
+        let opened = builder.open_with_stream(stream).await;
+        opened.map_err(|error| self.explain(&error))
+    }
+
+    fn user(&self) -> Outcome<Option<User>> {
         match (&self.sasl_username, &self.sasl_password_file) {
-            (Some(username), Some(file)) => Ok(SaslProfile::Plain {
-                username: username.clone(),
+            (Some(name), Some(file)) => Ok(Some(User {
+                name: name.clone(),
                 password: first_line(file)?,
-            }),
-            (None, None) if self.tls.ssl_certificate.is_some() => Ok(SaslProfile::External),
-            (None, None) => Ok(SaslProfile::Anonymous),
+            })),
+            (None, None) => Ok(None),
             _ => {
                 let text = "--sasl-username and --sasl-password-file belong together: give both";
                 Err(Failure::Usage(text.into()))
             }
+        }
+    }
+
+    fn candidates(&self, user: bool) -> Outcome<Vec<Mechanism>> {
+        let certificate = self.tls.ssl_certificate.is_some();
+        let candidates = Mechanism::candidates(&self.sasl_mechanisms, user, certificate);
+        match candidates.is_empty() {
+            false => Ok(candidates),
+            true => Err(Failure::Usage(
+                "no mechanism of --sasl-mechanisms has what it needs: SCRAM and PLAIN \
+                 --sasl-username and --sasl-password-file, EXTERNAL --ssl-certificate and --ssl-key"
+                    .into(),
+            )),
         }
     }
 
@@ -152,8 +219,10 @@ impl ConnectionOptions {
                 ),
             },
             OpenError::NotImplemented(_) => format!(
-                "{bus} does not offer {}: give other --sasl-… or --ssl-… options",
-                self.mechanism()
+                "{bus} does not offer SASL EXTERNAL: give other --sasl-… or --ssl-… options"
+            ),
+            OpenError::ScramError(error) => format!(
+                "{bus} does not know the password itself, or its answer makes no sense: {error}"
             ),
             OpenError::RemoteClosedWithError(error) => {
                 format!("{bus} closed the connection: {}", describe(error))
@@ -192,14 +261,6 @@ impl ConnectionOptions {
             false => "the port may want TLS (amqps://…) or not speak AMQP",
         };
         format!("{} hung up: {hint}", self.bus)
-    }
-
-    fn mechanism(&self) -> &'static str {
-        match (&self.sasl_username, &self.tls.ssl_certificate) {
-            (Some(_), _) => "SASL PLAIN",
-            (None, Some(_)) => "SASL EXTERNAL",
-            (None, None) => "SASL ANONYMOUS",
-        }
     }
 }
 
@@ -260,6 +321,10 @@ impl std::fmt::Display for Bus {
             false => write!(f, "{scheme}://{}:{}", self.host, self.port),
         }
     }
+}
+
+fn container_id() -> String {
+    format!("routerctl.{}", std::process::id())
 }
 
 /// The condition and description that a peer gave.

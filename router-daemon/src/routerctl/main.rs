@@ -11,6 +11,7 @@ mod filter;
 mod options;
 mod output;
 mod report;
+mod sasl;
 mod schema;
 mod table;
 mod tls;

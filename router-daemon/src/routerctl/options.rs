@@ -41,6 +41,11 @@ pub(crate) struct TargetOptions {
 }
 
 impl TargetOptions {
+    /// Whether another router is meant than the one that we connect to.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.router.is_some() || self.edge.is_some()
+    }
+
     pub(crate) fn agent(&self) -> Agent {
         match (&self.router, &self.edge) {
             (Some(id), _) => Agent::Router(id.clone()),

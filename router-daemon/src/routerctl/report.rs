@@ -191,6 +191,7 @@ const TCP_CONNECTORS: &[Column] = &[
     ("closed", |row| plain(row, "connectionsClosed")),
     ("in", |row| octets(row, "bytesIn")),
     ("out", |row| octets(row, "bytesOut")),
+    ("message", |row| plain(row, "connectionMsg")),
 ];
 
 const TCP_CONNECTIONS: &[Column] = &[

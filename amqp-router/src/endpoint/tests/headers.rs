@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use super::pair::{Pair, client_config, server_config};
 use super::raw::{Raw, begin, open, parse};
 use crate::codec::{
-    FrameHeader, Performative, ProtocolHeader, Reader, Role, SaslChallenge, SaslCode, SaslFrame,
-    SaslInit, SaslMechanisms, SaslOutcome, SaslResponse, Symbol, condition,
+    Fields, FrameHeader, Performative, ProtocolHeader, Reader, Role, SaslChallenge, SaslCode,
+    SaslFrame, SaslInit, SaslMechanisms, SaslOutcome, SaslResponse, Symbol, Value, condition,
 };
 use crate::endpoint::{
     ClientChoice, ClientSasl, Config, Connection, ConnectionError, Event, Opening, SaslPolicy,
@@ -88,6 +88,38 @@ fn two_ends_authenticate_and_open() {
                 .container_id,
             "server"
         );
+    }
+}
+
+#[test]
+fn opens_tell_what_either_end_calls_the_connection() {
+    let with_properties = |config: Config| {
+        let mut properties = Fields::new();
+        for key in ["product", "version", "mine"] {
+            properties.insert(key, key);
+        }
+        Arc::new(Config {
+            properties,
+            ..config
+        })
+    };
+    for sasl in [client_config().sasl, SaslPolicy::Client(None)] {
+        let client = Config {
+            sasl,
+            ..client_config()
+        };
+        let mut pair = Pair::new(client.clone(), server_config());
+        let (client, server) = (with_properties(client), with_properties(server_config()));
+        pair.client.connection = Connection::client_as(7, client, pair.now);
+        pair.server.connection = Connection::server_as(u64::MAX, server, pair.now);
+        pair.drive();
+        for (end, id) in [(&pair.server, 7), (&pair.client, i32::MAX)] {
+            let open = end.connection.remote().expect("is open");
+            let keys = open.properties.iter().map(|(key, _)| key.as_str());
+            let expected = ["product", "version", "qd.conn-id", "mine"];
+            assert_eq!(keys.collect::<Vec<_>>(), expected);
+            assert_eq!(open.properties.get("qd.conn-id"), Some(&Value::Int(id)));
+        }
     }
 }
 

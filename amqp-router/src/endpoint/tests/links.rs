@@ -413,7 +413,7 @@ fn a_sender_must_say_where_it_counts_from() {
 fn limits_refuse_links_one_by_one() {
     let limits = Limits {
         max_links: 2,
-        max_name: 10,
+        max_link_name: 10,
         max_address: 10,
         ..Limits::default()
     };

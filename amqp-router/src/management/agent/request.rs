@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::describe::Aspect;
-use super::{Operation, Refusal, SELF, Subject};
+use super::{Operation, ProfileStep, Refusal, SELF, Subject};
 use crate::codec::{Body, Message, Value};
 use crate::management::entity::closest;
 use crate::management::schema::{PREFIX, Schema};
@@ -49,6 +49,10 @@ pub(super) fn operation(message: &Message) -> Result<Operation, Refusal> {
         "GET-MGMT-NODES" => Ok(Operation::Nodes),
         "GET-LOG" => Ok(Operation::Log {
             limit: asked.number("limit")?.unwrap_or(usize::MAX),
+        }),
+        "PROFILE" => Ok(Operation::Profile {
+            subject: asked.subject()?,
+            step: asked.profile_step(),
         }),
         "RELOAD" => Ok(Operation::Reload),
         _ => Ok(Operation::Unknown {
@@ -99,6 +103,16 @@ impl<'a> Asked<'a> {
 
     fn schema(&self, key: &str) -> Result<Option<&'static Schema>, Refusal> {
         self.text(key)?.map(schema).transpose()
+    }
+
+    /// It is the presence of the property that counts, whatever it says.
+    fn profile_step(&self) -> Option<ProfileStep> {
+        let has = |key| self.0.application_property(key).is_some();
+        match (has("start"), has("stop")) {
+            (true, _) => Some(ProfileStep::Start),
+            (false, true) => Some(ProfileStep::Stop),
+            (false, false) => None,
+        }
     }
 
     fn create(&self) -> Result<Operation, Refusal> {

@@ -64,6 +64,16 @@ impl Backend for Fake {
         vec!["amqp:/_topo/0/R/$management".into()]
     }
 
+    fn profile(&mut self, step: Option<ProfileStep>) -> Option<Value> {
+        match step {
+            Some(ProfileStep::Start) => {
+                self.1.push("profiling".into());
+                Some(Value::Null)
+            }
+            _ => self.1.first().map(|text| text.as_str().into()),
+        }
+    }
+
     fn log(&mut self, _: usize) -> Vec<Value> {
         Vec::new()
     }
@@ -341,8 +351,8 @@ fn the_refusals_have_their_words() {
             &[("operation", "FLY")],
             501,
             "Operation 'FLY' not implemented for 'io.skupper.router.management' ['GET-SCHEMA', \
-             'GET-JSON-SCHEMA', 'GET-LOG', 'RELOAD', 'QUERY', 'GET-TYPES', 'GET-ANNOTATIONS', \
-             'GET-OPERATIONS', 'GET-ATTRIBUTES', 'GET-MGMT-NODES', 'READ']",
+             'GET-JSON-SCHEMA', 'GET-LOG', 'PROFILE', 'RELOAD', 'QUERY', 'GET-TYPES', \
+             'GET-ANNOTATIONS', 'GET-OPERATIONS', 'GET-ATTRIBUTES', 'GET-MGMT-NODES', 'READ']",
         ),
         (
             &[("operation", "QUERY"), ("entityType", "listner")],
@@ -629,6 +639,29 @@ fn a_dummy_can_be_called() {
     );
     let agent = strings(&[("operation", "callme")]);
     assert_eq!(status(&ask(&mut backend, &agent, Value::Null)), 501);
+}
+
+#[test]
+fn profiling_starts_and_stops() {
+    let mut backend = Fake::default();
+    let mut profile = |step: &[(&'static str, &'static str)]| {
+        let request = [&[("operation", "PROFILE")], step].concat();
+        let answer = ask(&mut backend, &strings(&request), Value::Null);
+        let text = answer.application_property("statusDescription");
+        let text = text.and_then(Value::as_str).unwrap_or_default().to_owned();
+        (status(&answer), text, body(&answer).clone())
+    };
+    for step in [&[][..], &[("stop", "")]] {
+        let (status, text, _) = profile(step);
+        assert_eq!((status, &*text), (400, "Profiler not started"));
+    }
+    let (status, _, body) = profile(&[("start", "")]);
+    assert_eq!((status, body), (200, Value::Null));
+    let (status, text, _) = profile(&[]);
+    assert_eq!(status, 400);
+    assert!(text.starts_with("Bad profile request"), "{text}");
+    let (status, _, body) = profile(&[("stop", "")]);
+    assert_eq!((status, body), (200, "profiling".into()));
 }
 
 #[test]

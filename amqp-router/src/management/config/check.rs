@@ -225,25 +225,26 @@ fn mechanisms(entity: &Entity) -> Result<(), String> {
     }
 }
 
-/// Properties of the router's own that configuration may not speak for.
+/// Properties of the router's own that configuration may not speak for, and keys that are no
+/// symbols (AMQP 2.7.1).
 fn open_properties(entity: &Entity) -> Result<(), String> {
     let properties = entity.get("openProperties").as_map().unwrap_or_default();
-    let role = entity.text("role").unwrap_or_default();
-    if !properties.is_empty() && matches!(role, "inter-router" | "edge") {
-        return Err(format!("openProperties not allowed for role {role}"));
+    for (key, _) in properties {
+        let key = key.as_str().filter(|key| key.is_ascii());
+        let Some(key) = key else {
+            return Err("Property keys must be ASCII encoded: see 'openProperties'".into());
+        };
+        let prefixed = key.starts_with("qd.") || key.starts_with("x-opt-qd.");
+        if RESERVED.contains(&key) || prefixed {
+            return Err(format!(
+                "Reserved key '{key}' not allowed in openProperties: the router sets it itself"
+            ));
+        }
     }
-    let reserved = |key: &&str| {
-        RESERVED.contains(key) || key.starts_with("qd.") || key.starts_with("x-opt-qd.")
-    };
-    match properties
-        .iter()
-        .filter_map(|(key, _)| key.as_str())
-        .find(reserved)
-    {
-        Some(key) => Err(format!(
-            "Reserved key '{key}' not allowed in openProperties: the router sets it itself"
-        )),
-        None => Ok(()),
+    let role = entity.text("role").unwrap_or_default();
+    match !properties.is_empty() && matches!(role, "inter-router" | "edge") {
+        true => Err(format!("openProperties not allowed for role {role}")),
+        false => Ok(()),
     }
 }
 

@@ -149,7 +149,17 @@ fn every_rule_has_its_words() {
         (
             "listener",
             " openProperties: 5",
-            "listener: the attribute 'openProperties' is 5, but must be a map",
+            "listener: Properties must be a map: the attribute 'openProperties' is 5",
+        ),
+        (
+            "listener",
+            " openProperties: {\"stra\\u00dfe\": 1}",
+            "listener: Property keys must be ASCII encoded: see 'openProperties'",
+        ),
+        (
+            "connector",
+            " role: inter-router\n openProperties: {\"x-opt-qd.k\": 1}",
+            "connector: Reserved key 'x-opt-qd.k' not allowed in openProperties: the router sets it itself",
         ),
         (
             "network",

@@ -1,17 +1,21 @@
 //! Where a log is written to.
 
 use std::io::{self, Write};
+#[cfg(unix)]
+use std::path::Path;
 use std::time::Instant;
 
 use super::Level;
 use super::file::LogFile;
+#[cfg(unix)]
+use super::syslog::Syslog;
 
 /// The `outputFile` of a `log` entity.
 pub(super) enum Output {
     Stdout,
     Stderr,
     #[cfg(unix)]
-    Syslog(std::os::unix::net::UnixDatagram),
+    Syslog(Syslog),
     File(LogFile),
 }
 
@@ -47,26 +51,23 @@ impl Output {
             Self::Stderr => io::stderr().lock().write_all(line_bytes),
             Self::File(file) => file.write(line_bytes, Instant::now()),
             #[cfg(unix)]
-            Self::Syslog(socket) => {
-                let process = std::process::id();
-                let priority = DAEMON | severity(level);
-                let text = line.trim_end();
-                let message = format!("<{priority}>router-daemon[{process}]: {text}");
-                socket.send(message.as_bytes()).map(drop)
-            }
+            Self::Syslog(syslog) => syslog.write(level, &line, Instant::now()),
         };
         #[cfg(not(unix))]
         let _ = level;
     }
 }
 
+/// Where there is no daemon yet, there may be one later: the router does without until then.
 #[cfg(unix)]
 fn syslog() -> io::Result<Output> {
-    let socket = std::os::unix::net::UnixDatagram::unbound()?;
-    socket.connect("/dev/log")?;
-    // A syslog daemon that does not read loses lines rather than stop the router.
-    socket.set_nonblocking(true)?;
-    Ok(Output::Syslog(socket))
+    let (syslog, missing) = Syslog::open(Path::new(SYSLOG), Instant::now());
+    if let Some(error) = missing {
+        eprintln!(
+            "Warning: nobody reads the log at '{SYSLOG}' yet ({error}); lines are lost until somebody does"
+        );
+    }
+    Ok(Output::Syslog(syslog))
 }
 
 #[cfg(not(unix))]
@@ -77,18 +78,5 @@ fn syslog() -> io::Result<Output> {
     ))
 }
 
-/// RFC 3164 section 4.1.1.
 #[cfg(unix)]
-fn severity(level: Level) -> u8 {
-    match level {
-        Level::Critical => 2,
-        Level::Error => 3,
-        Level::Warning => 4,
-        Level::Info => 6,
-        Level::Debug => 7,
-    }
-}
-
-/// The facility of system daemons.
-#[cfg(unix)]
-const DAEMON: u8 = 3 << 3;
+const SYSLOG: &str = "/dev/log";

@@ -13,7 +13,7 @@ use crate::management::agent::Refusal;
 use crate::management::{Entity, unsupported};
 use crate::runtime::log::Log;
 use crate::runtime::plan::{
-    Listening, Planner, address_rule, auto_link, log_settings, profile_source, proxy,
+    Listening, address_rule, auto_link, log_settings, profile_source, proxy,
 };
 
 impl Manager<'_> {
@@ -95,13 +95,17 @@ impl Manager<'_> {
                 self.service.retire_ordinals(updated.name(), oldest);
             }
             "tcpListener" | "tcpConnector" => {
-                let planner = Planner::new(self.config, &self.service.profiles)?;
+                let planner = self.service.planner(self.config);
                 self.service.update_tcp(&planner, &updated)?;
                 self.config.replace(updated.clone());
             }
             "network" => {
                 let name = updated.word("networkId").map(str::to_owned);
                 self.service.control.name_network(name);
+                self.config.replace(updated.clone());
+            }
+            "policy" => {
+                self.service.follow_policy(&updated);
                 self.config.replace(updated.clone());
             }
             "proxyProfile" => {
@@ -185,7 +189,7 @@ impl Manager<'_> {
 
     /// Puts a new entity to work.
     fn start(&mut self, entity: &Entity) -> Result<(), Refusal> {
-        let planner = Planner::new(self.config, &self.service.profiles)?;
+        let planner = self.service.planner(self.config);
         match entity.schema().name {
             "listener" => match planner.listener(entity)? {
                 Listening::Amqp(plan) => {

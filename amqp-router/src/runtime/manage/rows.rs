@@ -355,12 +355,14 @@ pub(crate) fn show_closing(entity: &mut Entity, closing: bool) {
     entity.set("operStatus", oper);
 }
 
-/// Texts and integers under texts: clients of management print them, and expect no others.
+/// Texts and integers under texts: clients of management print them, and expect no others. As in
+/// skrouterd, the first property of another kind ends them.
 pub(crate) fn plain(properties: &Fields) -> Value {
-    let plain = properties.iter().filter_map(|(key, value)| {
-        let value = match value.as_str() {
-            Some(text) => Value::from(text),
-            None => Width::Int.of(&Value::Long(value.as_i64()?)),
+    let plain = properties.iter().map_while(|(key, value)| {
+        let value = match value {
+            Value::String(_) | Value::Symbol(_) => Value::from(value.as_str()?),
+            Value::Int(_) | Value::Long(_) => Width::Int.of(value),
+            _ => return None,
         };
         Some((Value::from(key.as_str()), value))
     });
@@ -393,23 +395,25 @@ mod tests {
     use crate::codec::Symbol;
 
     #[test]
-    fn properties_are_shown_as_texts_and_integers() {
-        let mut properties = Fields::new();
-        properties.insert("product", "a broker");
-        properties.insert("kind", Value::Symbol(Symbol::from("x")));
-        properties.insert("small", Value::Ubyte(7));
-        properties.insert("large", 5_000_000_000i64);
-        properties.insert("flag", true);
-        properties.insert("list", Value::List(vec![]));
-        let shown = plain(&properties);
-        let expected: [(&str, Value); 4] = [
-            ("product", "a broker".into()),
-            ("kind", "x".into()),
-            ("small", Value::Int(7)),
-            ("large", Value::Long(5_000_000_000)),
-        ];
-        let expected = expected.map(|(key, value)| (Value::from(key), value));
-        assert_eq!(shown, Value::Map(expected.into()));
+    fn properties_are_shown_up_to_the_first_that_is_no_text_or_integer() {
+        for other in [Value::from(true), Value::List(vec![]), Value::Ulong(7)] {
+            let mut properties = Fields::new();
+            properties.insert("product", "a broker");
+            properties.insert("kind", Value::Symbol(Symbol::from("x")));
+            properties.insert("small", Value::Int(7));
+            properties.insert("large", 5_000_000_000i64);
+            properties.insert("other", other);
+            properties.insert("last", "unseen");
+            let shown = plain(&properties);
+            let expected: [(&str, Value); 4] = [
+                ("product", "a broker".into()),
+                ("kind", "x".into()),
+                ("small", Value::Int(7)),
+                ("large", Value::Long(5_000_000_000)),
+            ];
+            let expected = expected.map(|(key, value)| (Value::from(key), value));
+            assert_eq!(shown, Value::Map(expected.into()));
+        }
     }
 
     #[test]

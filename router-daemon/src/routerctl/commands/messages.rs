@@ -44,23 +44,15 @@ pub(crate) async fn send(
         })?;
         let outcome = described(send.settled, outcome.map_err(lost_sender)?);
         if !output.json {
-            let word = text(&outcome["outcome"]);
-            let why = outcome.get("reason").map(text).unwrap_or_default();
-            let line = format!(
-                "{} {} {why}",
-                told.len() + 1,
-                paint(&word, output.style.colour)
-            );
-            output.text(&format!("{}\n", line.trim_end()))?;
+            let line = line_of(told.len() + 1, &outcome, output.style.colour);
+            output.text(&line)?;
         }
         told.push(outcome);
     }
     let _ = timeout(limit, sender.close()).await;
-    let well =
-        |outcome: &&Json| matches!(outcome["outcome"].as_str(), Some("accepted" | "settled"));
-    let failed = told.len() - told.iter().filter(well).count();
+    let failed = failures(&told);
     if output.json {
-        output.document(&json!({"sent": told.len(), "failed": failed, "outcomes": told}))?;
+        output.document(&summary(&told))?;
     }
     match failed {
         0 => Ok(()),
@@ -69,6 +61,23 @@ pub(crate) async fn send(
             told.len()
         ))),
     }
+}
+
+fn line_of(number: usize, outcome: &Json, colour: bool) -> String {
+    let word = text(&outcome["outcome"]);
+    let why = outcome.get("reason").map(text).unwrap_or_default();
+    let line = format!("{number} {} {why}", paint(&word, colour));
+    format!("{}\n", line.trim_end())
+}
+
+fn summary(told: &[Json]) -> Json {
+    json!({"sent": told.len(), "failed": failures(told), "outcomes": told})
+}
+
+fn failures(told: &[Json]) -> usize {
+    let well =
+        |outcome: &&Json| matches!(outcome["outcome"].as_str(), Some("accepted" | "settled"));
+    told.len() - told.iter().filter(well).count()
 }
 
 /// Receives messages, and prints each on a line. A count of 0 has no end.
@@ -98,9 +107,9 @@ pub(crate) async fn receive(
             },
         };
         let delivery: Delivery<Body<Value>> = delivery.map_err(lost_receiver)?;
-        let message = shown(&delivery);
+        let message = shown(delivery.message());
         match (output.json, receive.count) {
-            (false, _) => output.text(&format!("{}\n", text(&message["body"])))?,
+            (false, _) => output.text(&body_of(&message))?,
             (true, 0) => output.line(&message)?,
             (true, _) => received.push(message),
         }
@@ -198,8 +207,11 @@ fn described(settled: bool, outcome: DeliveryOutcome) -> Json {
     }
 }
 
-fn shown(delivery: &Delivery<Body<Value>>) -> Json {
-    let message = delivery.message();
+fn body_of(message: &Json) -> String {
+    format!("{}\n", text(&message["body"]))
+}
+
+fn shown(message: &Message<Body<Value>>) -> Json {
     let body = match &message.body {
         Body::Value(AmqpValue(value)) => to_json(value),
         Body::Data(parts) => {
@@ -221,3 +233,61 @@ fn shown(delivery: &Delivery<Body<Value>>) -> Json {
 }
 
 const MOST_CREDIT: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::golden::check;
+    use fe2o3_amqp::types::definitions::{self, AmqpError};
+    use fe2o3_amqp::types::messaging::{
+        Accepted, AmqpSequence, Modified, Properties, Rejected, Released,
+    };
+
+    #[test]
+    fn every_outcome_is_told() {
+        let why = definitions::Error::new(AmqpError::NotAllowed, "not today".to_owned(), None);
+        let modified = Modified {
+            delivery_failed: Some(true),
+            undeliverable_here: None,
+            message_annotations: None,
+        };
+        let told = [
+            described(false, DeliveryOutcome::Accepted(Accepted {})),
+            described(true, DeliveryOutcome::Accepted(Accepted {})),
+            described(false, DeliveryOutcome::Released(Released {})),
+            described(false, DeliveryOutcome::Modified(modified)),
+            described(
+                false,
+                DeliveryOutcome::Rejected(Rejected { error: Some(why) }),
+            ),
+        ];
+        let lines = told.iter().enumerate();
+        let lines = lines.map(|(index, outcome)| line_of(index + 1, outcome, false));
+        check("send.txt", &lines.collect::<String>());
+        check("send.json", &format!("{:#}\n", summary(&told)));
+    }
+
+    #[test]
+    fn every_kind_of_body_is_shown() {
+        let properties = Properties::builder()
+            .to("orders".to_owned())
+            .subject("new")
+            .build();
+        let value = Message::builder()
+            .properties(properties)
+            .body(Body::Value(AmqpValue(Value::from("a text"))))
+            .build();
+        let data = ["from ", "a file"].map(|part| Data(Binary::from(part.as_bytes())));
+        let data = Message::builder()
+            .body(Body::Data(data.to_vec().into()))
+            .build();
+        let sequence = AmqpSequence(vec![Value::from(7), Value::from("seven")]);
+        let sequence = Message::builder()
+            .body(Body::Sequence(vec![sequence].into()))
+            .build();
+        let messages: Vec<Json> = [value, data, sequence].iter().map(shown).collect();
+        let lines: String = messages.iter().map(body_of).collect();
+        check("recv.txt", &lines);
+        check("recv.json", &format!("{:#}\n", json!(messages)));
+    }
+}

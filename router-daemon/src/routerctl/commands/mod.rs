@@ -13,7 +13,7 @@ mod top;
 use clap::CommandFactory;
 
 use crate::client::{Agent, Client};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::options::{Command, Options};
 use crate::output::Output;
 use crate::report::Report;
@@ -32,6 +32,13 @@ pub(crate) async fn run(options: Options) -> Outcome {
     }
     let (connection, command) = (&options.connection, options.command);
     let limit = connection.timeout;
+    if matches!(command, Command::Send(_) | Command::Recv(_)) && options.target.is_elsewhere() {
+        return Err(Failure::Usage(
+            "messages go to addresses, not to routers: send and recv have no use for --router and \
+             --edge"
+                .into(),
+        ));
+    }
     match &command {
         Command::Send(send) => {
             let mut connected = connection.connect().await?;

@@ -165,6 +165,7 @@ const LINK_COUNTERS: &[&str] = &["deliveryCount"];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::golden::check;
 
     fn links(counts: &[(&str, u64)]) -> Rows {
         let row = |(id, count): &(&str, u64)| {
@@ -189,5 +190,48 @@ mod tests {
             .collect();
         let told: Vec<(&str, f64)> = told.iter().map(|(id, rate)| (id.as_str(), *rate)).collect();
         assert_eq!(told, [("4", 15.0), ("1", 5.0), ("3", 2.0), ("2", 0.0)]);
+    }
+
+    #[test]
+    fn a_page_fits_its_width() {
+        let counted = |addresses: [[u64; 3]; 2], deliveries: [u64; 2]| {
+            let keys = ["Morders", "Mnews/from/everywhere/and/of/all/kinds"];
+            let address = |(key, [ingress, egress, transit]): (&str, [u64; 3])| {
+                json!({
+                    "identity": key, "key": key, "deliveriesIngress": ingress,
+                    "deliveriesEgress": egress, "deliveriesTransit": transit,
+                })
+            };
+            let link = |(key, deliveries): (&str, u64)| {
+                json!({
+                    "identity": key.len().to_string(), "connectionId": "3", "linkDir": "in",
+                    "owningAddr": key, "deliveryCount": deliveries, "unsettledCount": 2,
+                })
+            };
+            let rows = |rows: Vec<Json>| Rows {
+                names: Vec::new(),
+                rows: rows
+                    .iter()
+                    .filter_map(|row| row.as_object().cloned())
+                    .collect(),
+            };
+            let addresses = keys.into_iter().zip(addresses).map(address).collect();
+            let links = keys.into_iter().zip(deliveries).map(link).collect();
+            (rows(addresses), rows(links))
+        };
+        let before = counted([[0, 0, 0], [5, 5, 5]], [1, 1]);
+        let now = counted([[10, 20, 0], [2005, 1005, 5]], [1, 4001]);
+        let addresses = rates(&before.0, &now.0, ADDRESS_COUNTERS, 2.0);
+        let links = rates(&before.1, &now.1, LINK_COUNTERS, 2.0);
+        for width in [40, 80] {
+            let style = Style {
+                width: Some(width),
+                colour: false,
+            };
+            let page = page(&addresses, &links, 20, style);
+            check(&format!("top.{width}.txt"), &page);
+        }
+        let document = format!("{:#}\n", document(&addresses, &links));
+        check("top.json", &document);
     }
 }

@@ -43,6 +43,32 @@ fn a_router_without_anything_has_all_reports_too() {
     }
 }
 
+#[test]
+fn a_query_shows_the_columns_that_say_something_or_are_wanted() {
+    let mut found = rows_of(Report::Addresses);
+    let rows = &mut found[0].rows;
+    for row in rows.iter_mut() {
+        row.insert("silent".into(), Json::Null);
+    }
+    let all: Vec<String> = rows[0].keys().cloned().collect();
+    for (name, width) in [("query.140.txt", 140), ("query.80.txt", 80)] {
+        let style = Style {
+            width: Some(width),
+            colour: false,
+        };
+        check(name, &super::of_query(&all, rows, false, style));
+    }
+    let style = Style {
+        width: None,
+        colour: false,
+    };
+    let wanted = ["key", "silent"].map(str::to_owned);
+    check(
+        "query.wanted.txt",
+        &super::of_query(&wanted, rows, true, style),
+    );
+}
+
 const REPORTS: &[(Report, &str)] = &[
     (Report::Status, "status"),
     (Report::Connections, "connections"),
