@@ -722,4 +722,4 @@ fn news_travels_fast() {
     }
 }
 
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
