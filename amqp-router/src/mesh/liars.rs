@@ -215,6 +215,19 @@ fn a_network_too_large_to_find_ways_through_is_the_liars_loss() {
     let told = victim.notices();
     let crowded = |notice: &&Notice| matches!(notice, Notice::TooManyPeers { .. });
     assert!(told.iter().filter(crowded).count() <= 1, "{told:?}");
+    // Who is no longer believed may be honest, and is asked again.
+    victim.hello("Liar");
+    let outputs = victim.pass(Duration::from_millis(1500));
+    let asks = |one: &Output| {
+        matches!(
+            one,
+            Output::Send {
+                to: To::Router(_, None),
+                ..
+            }
+        )
+    };
+    assert!(outputs.iter().any(asks));
     // Honest routers have little to say, and are heard.
     for honest in 0..20 {
         let peers = BTreeMap::from([to_liar.clone(), ("Another".to_owned(), 2)]);

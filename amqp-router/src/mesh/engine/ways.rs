@@ -30,8 +30,9 @@ impl Mesh {
                 return false;
             };
             connections -= node.peers.len();
-            // What it has said counts as said: it is not asked for again.
+            // It is asked again, and believed when there is room.
             node.peers.clear();
+            node.link_state.want();
             let id = Arc::clone(&node.id);
             self.notice_too_many_peers(&id);
             self.topology_changed(now);
