@@ -345,6 +345,21 @@ impl Scene {
         self.forwarder.transfer(&mut self.script, self.now, arrival);
     }
 
+    /// A whole message, as its sections are written.
+    fn message(&mut self, link: Slot, number: u32, sections: Vec<u8>) {
+        let arrival = Arrival {
+            link: link.index,
+            number,
+            first: Some(0),
+            settled: false,
+            state: None,
+            payload: sections.into(),
+            more: false,
+            aborted: false,
+        };
+        self.forwarder.transfer(&mut self.script, self.now, arrival);
+    }
+
     fn send(&mut self, link: Slot, number: u32, text: &str) {
         self.frame(link, number, true, text, false, false);
     }
@@ -703,19 +718,7 @@ fn a_delivery_that_outlived_its_time_is_released() {
     // A header with a time to live of 100 ms: list of three, the first two null.
     let mut payload = vec![0x00, 0x53, 0x70, 0xc0, 0x05, 0x03, 0x40, 0x40, 0x52, 100];
     payload.extend_from_slice(&[0x00, 0x53, 0x77, 0x40]);
-    let arrival = Arrival {
-        link: producer.index,
-        number: 1,
-        first: Some(0),
-        settled: false,
-        state: None,
-        payload: payload.into(),
-        more: false,
-        aborted: false,
-    };
-    scene
-        .forwarder
-        .transfer(&mut scene.script, scene.now, arrival);
+    scene.message(producer, 1, payload);
     scene.turn();
     scene.now += Duration::from_millis(101);
     scene.script.credit.insert(2, 1);

@@ -19,19 +19,7 @@ fn scene(addresses: &[(u32, Option<u8>)]) -> (Scene, Vec<Slot>) {
 fn send(scene: &mut Scene, link: Slot, number: u32, priority: u8, text: &str) {
     let header = [0x00, 0x53, 0x70, 0xc0, 0x04, 0x02, 0x42, 0x50, priority];
     let payload = [&header[..], BODY, text.as_bytes()].concat();
-    let arrival = Arrival {
-        link: link.index,
-        number,
-        first: Some(0),
-        settled: false,
-        state: None,
-        payload: payload.into(),
-        more: false,
-        aborted: false,
-    };
-    scene
-        .forwarder
-        .transfer(&mut scene.script, scene.now, arrival);
+    scene.message(link, number, payload);
 }
 
 /// The links that something has left by, in order.
