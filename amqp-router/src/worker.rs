@@ -4,6 +4,7 @@
 //! what other workers and the control plane sent, and the time; then ends the turn, writes what
 //! connections have to write, and sleeps until the next deadline.
 
+pub(crate) mod direct;
 pub(crate) mod flows;
 mod local;
 mod login;

@@ -34,6 +34,19 @@ impl Observed {
         self.unseen.push((speaker, octets.clone()));
     }
 
+    /// How many octets may pass next without being looked at.
+    pub(super) fn unseen(&self, speaker: Speaker) -> u64 {
+        match self.unseen.is_empty() {
+            true => self.observer.unseen(speaker),
+            false => 0,
+        }
+    }
+
+    /// Octets pass without being looked at.
+    pub(super) fn skip(&mut self, speaker: Speaker, octets: u64, now: Instant) {
+        self.observer.skip(speaker, octets, now);
+    }
+
     /// Looks at what has passed in this turn. `telling`: somebody wants to know what requests are.
     pub(crate) fn look(&mut self, telling: bool, service_ended: bool, now: Instant) {
         self.observer.set_telling(telling);

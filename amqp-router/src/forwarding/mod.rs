@@ -14,6 +14,7 @@ mod backlog;
 mod control_links;
 mod deliver;
 mod delivery;
+mod direct;
 mod finishing;
 mod forward;
 mod inspect;

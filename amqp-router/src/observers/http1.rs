@@ -140,12 +140,46 @@ impl Http1 {
     ) -> Result<Option<u64>, Over> {
         let here = left.min(octets.len() as u64);
         *octets = &octets[here as usize..];
+        self.count(from, here, exchanges)?;
+        Ok(Some(left - here).filter(|left| *left > 0))
+    }
+
+    /// Octets of a body pass.
+    fn count(&self, from: Speaker, octets: u64, exchanges: &mut Exchanges) -> Result<(), Over> {
         let of = match from {
             Speaker::Client => self.pending.back(),
             Speaker::Service => self.pending.front(),
         };
-        exchanges.passed(of.ok_or(Over)?.exchange, from, here);
-        Ok(Some(left - here).filter(|left| *left > 0))
+        exchanges.passed(of.ok_or(Over)?.exchange, from, octets);
+        Ok(())
+    }
+
+    /// Octets that follow, of a body and not its last.
+    pub(super) fn unseen(&self, from: Speaker) -> u64 {
+        match self.halves[from as usize].part {
+            Part::Body(left) | Part::Chunk(left) => left.saturating_sub(1),
+            Part::UntilEnd => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// So many octets pass without being seen.
+    ///
+    /// # Errors
+    /// There was something to see.
+    pub(super) fn skip(
+        &mut self,
+        from: Speaker,
+        octets: u64,
+        exchanges: &mut Exchanges,
+    ) -> Result<(), Over> {
+        let part = &mut self.halves[from as usize].part;
+        match part {
+            Part::Body(left) | Part::Chunk(left) if *left > octets => *left -= octets,
+            Part::UntilEnd => {}
+            _ => return Err(Over),
+        }
+        self.count(from, octets, exchanges)
     }
 
     /// Reads a head, as far as it is there; false if it is not all.

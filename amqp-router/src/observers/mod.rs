@@ -119,6 +119,27 @@ impl Observer {
         }
     }
 
+    /// How many octets may pass next without being observed, if they are [told of](Self::skip).
+    pub(crate) fn unseen(&self, from: Speaker) -> u64 {
+        match &self.state {
+            State::Undecided(..) | State::Http2(_) => 0,
+            State::Http1(http) => http.unseen(from),
+            State::Over => u64::MAX,
+        }
+    }
+
+    /// Octets pass without being observed, no more than there [may](Self::unseen).
+    pub(crate) fn skip(&mut self, from: Speaker, octets: u64, now: Instant) {
+        let skipped = match &mut self.state {
+            State::Undecided(..) | State::Http2(_) => Err(Over),
+            State::Http1(http) => http.skip(from, octets, &mut self.exchanges),
+            State::Over => Ok(()),
+        };
+        if skipped.is_err() {
+            self.finish(now);
+        }
+    }
+
     /// One direction has ended.
     pub(crate) fn ended(&mut self, from: Speaker, now: Instant) {
         if let State::Http1(http) = &mut self.state {

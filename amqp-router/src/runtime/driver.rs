@@ -5,11 +5,10 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -22,6 +21,7 @@ use crate::control::table::{ConnectorId, WorkerId};
 use crate::endpoint::Connection;
 use crate::forwarding::mailbox::Mail;
 use crate::runtime::ready::ReadyList;
+use crate::runtime::splice::Pipes;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
 use crate::runtime::trace::SocketTrace;
@@ -29,7 +29,9 @@ use crate::worker::tcp::{Dial, Dialled};
 use crate::worker::{ConnectionId, Worker, WorkerEvent};
 
 mod message;
+mod sockets;
 
+use self::sockets::{Socket, Sockets};
 pub(crate) use message::{LocalRequest, NewConnection, NewTcp, Socketed, ToWorker};
 
 /// How busy a worker is, for whoever places connections.
@@ -74,6 +76,7 @@ pub(crate) struct Driver {
     id: WorkerId,
     load: Arc<Load>,
     read_buffer: BytesMut,
+    pipes: Pipes,
     sleep: Pin<Box<Sleep>>,
     woken: Vec<u32>,
     shutting_down: Option<Instant>,
@@ -89,46 +92,6 @@ enum Turn {
     More,
     /// Nobody is left to work for.
     Closed,
-}
-
-/// Sockets by small numbers.
-#[derive(Debug, Default)]
-struct Sockets {
-    slots: Vec<Option<Socket>>,
-    count: usize,
-}
-
-impl Sockets {
-    fn insert(&mut self, number: u32, socket: Socket) {
-        let index = number as usize;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, || None);
-        }
-        self.slots[index] = Some(socket);
-        self.count += 1;
-    }
-
-    fn get_mut(&mut self, number: u32) -> Option<&mut Socket> {
-        self.slots.get_mut(number as usize)?.as_mut()
-    }
-
-    fn remove(&mut self, number: u32) -> Option<Socket> {
-        let socket = self.slots.get_mut(number as usize)?.take()?;
-        self.count -= 1;
-        Some(socket)
-    }
-}
-
-#[derive(Debug)]
-struct Socket {
-    stream: Stream,
-    /// Notes the connection's number when the socket is ready.
-    waker: Waker,
-    /// Nothing more will be read.
-    read_closed: bool,
-    /// TLS holds output that the socket did not take.
-    unflushed: bool,
-    trace: Option<Box<SocketTrace>>,
 }
 
 impl Driver {
@@ -153,6 +116,7 @@ impl Driver {
             id,
             load,
             read_buffer: BytesMut::new(),
+            pipes: Pipes::default(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             woken: Vec::new(),
             shutting_down: None,
@@ -189,7 +153,7 @@ impl Driver {
             }
         }
         while let Some(connection) = self.worker.poll_resumed() {
-            self.ready.waker(connection.0).wake();
+            self.ready.wake(connection.0);
         }
         self.send_mail();
         self.send_events();
@@ -352,6 +316,9 @@ impl Driver {
             waker,
             read_closed: false,
             unflushed: false,
+            streams: false,
+            fills: None,
+            pipe: None,
             trace,
         };
         self.sockets.insert(id.0, socket);
@@ -421,109 +388,6 @@ impl Driver {
                 self.worker.dialled(connection, id, Err(reason), now);
             }
         }
-    }
-
-    /// Reads what a socket has, within a share; true if it may have more.
-    fn read(&mut self, connection: ConnectionId, now: Instant) -> bool {
-        let Some(socket) = self.sockets.get_mut(connection.0) else {
-            return false;
-        };
-        if socket.read_closed {
-            return false;
-        }
-        let mut cx = Context::from_waker(&socket.waker);
-        for _ in 0..READS_PER_TURN {
-            if !self.worker.wants_input(connection) {
-                return false;
-            }
-            if self.read_buffer.capacity() - self.read_buffer.len() < READ_MINIMUM {
-                self.read_buffer.reserve(READ_BUFFER);
-            }
-            match socket.stream.poll_read(&mut cx, &mut self.read_buffer) {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(0)) => {
-                    socket.read_closed = true;
-                    if let Some(trace) = &socket.trace {
-                        trace.peer_ended();
-                    }
-                    self.worker.eof(connection, false, now);
-                    return false;
-                }
-                Poll::Ready(Err(error)) => {
-                    socket.read_closed = true;
-                    if let Some(trace) = &socket.trace {
-                        trace.peer_ended();
-                    }
-                    self.worker.socket_failed(connection, &error, now);
-                    return false;
-                }
-                Poll::Ready(Ok(_)) => {
-                    let input = self.read_buffer.split();
-                    if let Some(trace) = &mut socket.trace {
-                        trace.received(&input);
-                    }
-                    self.worker.input(connection, input, now);
-                }
-            }
-        }
-        socket.waker.wake_by_ref();
-        true
-    }
-
-    /// Writes what a connection has to write, as far as its socket takes it, and lets go of a
-    /// connection that is finished. True if links that waited for room can go on.
-    fn write(&mut self, connection: ConnectionId, now: Instant) -> bool {
-        let Some(socket) = self.sockets.get_mut(connection.0) else {
-            return false;
-        };
-        let waker = socket.waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        let reset = self.worker.is_reset(connection);
-        let outcome = match reset {
-            true => Ok(true),
-            false => write_all(&mut self.worker, connection, socket, &mut cx),
-        };
-        let mut told = false;
-        let over = match outcome {
-            Ok(all) => {
-                if all && self.worker.wants_shutdown(connection) {
-                    match socket.stream.poll_shutdown(&mut cx) {
-                        Poll::Ready(Ok(())) => {
-                            self.worker.was_shut_down(connection, now);
-                            told = true;
-                        }
-                        Poll::Ready(Err(error)) => {
-                            self.worker.socket_failed(connection, &error, now);
-                        }
-                        Poll::Pending => {}
-                    }
-                }
-                let over = all && self.worker.is_finished(connection);
-                if over && !reset {
-                    // Not waited for: the peer has said its last word, or will not hear ours.
-                    let _ = socket.stream.poll_shutdown(&mut cx);
-                }
-                over
-            }
-            Err(error) => {
-                self.worker.socket_failed(connection, &error, now);
-                true
-            }
-        };
-        if !over {
-            return self.worker.written(connection, now) || told;
-        }
-        if self.worker.is_reset(connection) {
-            socket.stream.reset_on_close();
-        }
-        self.worker.remove(connection, now);
-        if let Some(trace) = self.sockets.remove(connection.0).and_then(|s| s.trace) {
-            trace.ended();
-        }
-        self.ready.remove(connection.0);
-        self.load.connections.fetch_sub(1, Ordering::Relaxed);
-        // What it leaves behind may be for others to end.
-        true
     }
 
     fn send_mail(&mut self) {
@@ -619,50 +483,7 @@ impl Future for Driver {
     }
 }
 
-/// Writes until nothing is left (`true`) or the socket takes no more.
-fn write_all(
-    worker: &mut Worker,
-    connection: ConnectionId,
-    socket: &mut Socket,
-    cx: &mut Context<'_>,
-) -> io::Result<bool> {
-    let Some(out) = worker.output(connection) else {
-        return Ok(true);
-    };
-    while !out.is_empty() {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = out.iovecs(&mut slices);
-        match socket.stream.poll_write(cx, &slices[..count]) {
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(written)) => {
-                if let Some(trace) = &mut socket.trace {
-                    trace.sent(&slices[..count], written);
-                }
-                out.advance(written);
-                socket.unflushed = true;
-            }
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => return Ok(false),
-        }
-    }
-    if socket.unflushed {
-        match socket.stream.poll_flush(cx) {
-            Poll::Ready(Ok(())) => socket.unflushed = false,
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => return Ok(false),
-        }
-    }
-    Ok(true)
-}
-
 /// Messages taken from the inbox in one turn.
 const INBOX_BATCH: usize = 256;
-/// How often one socket is read in one turn: enough to be efficient, few enough to be fair.
-const READS_PER_TURN: usize = 2;
-/// Bytes of buffer that sockets are read into, shared by all of them.
-const READ_BUFFER: usize = 256 * 1024;
-/// Bytes of room that a reading needs to be worth a system call.
-const READ_MINIMUM: usize = 16 * 1024;
-const MAX_SLICES: usize = 64;
 /// How long peers are given to answer our close when the router stops.
 const SHUTDOWN_TIME_OUT: Duration = Duration::from_secs(5);

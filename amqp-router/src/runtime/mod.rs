@@ -40,6 +40,8 @@ pub(crate) mod secret;
 mod service;
 pub mod shutdown;
 mod sources;
+#[cfg_attr(not(target_os = "linux"), path = "no_splice.rs")]
+mod splice;
 mod stream;
 mod tcp;
 mod threads;

@@ -48,6 +48,13 @@ impl ReadyList {
         Waker::from(Arc::clone(waker))
     }
 
+    /// Has a connection looked at, if it is still there.
+    pub(super) fn wake(&self, connection: u32) {
+        if let Some(waker) = self.wakers.get(&connection) {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Forgets a connection; a late wake-up of its socket will name a number that has no
     /// connection, or wake its successor in vain.
     pub(super) fn remove(&mut self, connection: u32) {

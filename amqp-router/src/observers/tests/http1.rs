@@ -243,3 +243,33 @@ fn a_long_head_in_pieces_is_seen() {
     watched.say(Client, b"\r\n\r\nGET /2 HTTP/1.1\r\n\r\n");
     assert_eq!(watched.seen, ["0 GET HTTP/1.1", "1 GET HTTP/1.1"]);
 }
+
+#[test]
+fn bodies_need_not_be_seen() {
+    let mut watched = Watched::new(Watch::Auto);
+    assert_eq!(watched.observer.unseen(Client), 0);
+    watched.say(
+        Client,
+        b"POST / HTTP/1.1\r\ncontent-length: 100000\r\n\r\nab",
+    );
+    assert_eq!(watched.observer.unseen(Client), 99_997, "all but the last");
+    assert_eq!(watched.observer.unseen(Service), 0);
+    watched.observer.skip(Client, 99_997, watched.now);
+    assert_eq!(watched.observer.unseen(Client), 0);
+    watched.say(Client, b"z");
+    watched.say(Service, b"HTTP/1.1 200 OK\r\n\r\n");
+    assert_eq!(watched.observer.unseen(Service), u64::MAX);
+    watched.observer.skip(Service, 5, watched.now);
+    watched.note();
+    let seen = watched.end().join("; ");
+    let expected = "0 POST HTTP/1.1; 0 answered after 2; 0 200 OK; 0 ended 100000/5; end";
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn what_passes_unseen_though_it_should_be_seen_ends_the_looking() {
+    let mut watched = Watched::new(Watch::Auto);
+    watched.say(Client, b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n");
+    watched.observer.skip(Client, 9, watched.now);
+    assert!(watched.observer.is_over());
+}

@@ -11,12 +11,14 @@ use super::program::{Habit, Program};
 use super::telemetry::Told;
 use crate::adaptors::tcp::{KEPT_MAX, TcpService, WAITING_MAX};
 use crate::control::table::{ConnectorId, WorkerId};
+use crate::endpoint::OutBuf;
 use crate::observers::Watch;
 use crate::simulation::router::{Build, Place, Router};
 use crate::simulation::trunks::{OUT_MAX, Plan, Trunks};
 use crate::simulation::wire::Manner;
 use crate::vanflow::RecordId;
 use crate::worker::Worker;
+use crate::worker::direct::Direct;
 use crate::worker::flows::Wanted;
 use crate::worker::tcp::{Dial, Dialled, TcpClient};
 use crate::worker::{ConnectionId, WorkerEvent};
@@ -36,6 +38,8 @@ pub(super) struct Net {
     pub(super) sessions: Vec<Session>,
     dials: VecDeque<(Duration, usize, WorkerId, Dial)>,
     pub(super) tracing: bool,
+    /// Octets that have gone from socket to socket without a worker.
+    pub(super) direct: usize,
 }
 
 /// A TCP connection between a program and a router.
@@ -47,6 +51,10 @@ pub(super) struct Socket {
     pub(super) program: Program,
     /// The router reads no more.
     read_closed: bool,
+    /// What another program's socket has been read, and this one has not taken yet.
+    piped: OutBuf,
+    /// The socket whose octets may still be in another's pipe.
+    fills: Option<usize>,
 }
 
 /// A service that routers connect to.
@@ -84,6 +92,7 @@ impl Net {
             sessions: Vec::new(),
             dials: VecDeque::new(),
             tracing: false,
+            direct: 0,
         };
         for number in 0..routers + edges {
             let place = match number < routers {
@@ -248,6 +257,8 @@ impl Net {
             connection: Some(connection),
             program: Program::new(session, true, habits[0], manner, self.at),
             read_closed: false,
+            piped: OutBuf::default(),
+            fills: None,
         });
         self.sessions.push(Session {
             client: self.sockets.len() - 1,
@@ -312,23 +323,17 @@ impl Net {
         let Some(connection) = socket.connection else {
             return moved;
         };
-        let worker = self.routers[socket.router].worker(socket.worker);
-        let program = &mut socket.program;
-        if program.reset {
+        if socket.program.reset {
+            let worker = self.routers[socket.router].worker(socket.worker);
             worker.eof(connection, true, now);
         }
-        while !socket.read_closed && worker.wants_input(connection) {
-            if let Some(octets) = program.up.take(at, &mut self.rng) {
-                worker.input(connection, octets, now);
-                moved = true;
-            } else if program.up.is_at_end() {
-                socket.read_closed = true;
-                worker.eof(connection, false, now);
-                moved = true;
-            } else {
-                break;
-            }
+        while self.read_socket(number, connection) {
+            moved = true;
         }
+        moved |= self.empty_pipe(number);
+        let socket = &mut self.sockets[number];
+        let worker = self.routers[socket.router].worker(socket.worker);
+        let program = &mut socket.program;
         let held = worker.held(connection);
         let most = [KEPT_MAX, WAITING_MAX].map(|most| most + READING_MAX);
         assert!(held[0] <= most[0] && held[1] <= most[1], "{held:?} wait");
@@ -338,10 +343,11 @@ impl Net {
                 "{} octets wait for a socket",
                 out.len()
             );
-            if !out.is_empty() && program.down.carry(out, at, &mut self.rng) {
+            let piped = !socket.piped.is_empty();
+            if !out.is_empty() && !piped && program.down.carry(out, at, &mut self.rng) {
                 moved = true;
             }
-            let empty = out.is_empty();
+            let empty = out.is_empty() && !piped;
             worker.written(connection, now);
             if empty && worker.wants_shutdown(connection) {
                 program.down.finish();
@@ -360,6 +366,70 @@ impl Net {
             moved = true;
         }
         moved
+    }
+
+    /// Reads what a socket has; true if it may have more.
+    fn read_socket(&mut self, number: usize, connection: ConnectionId) -> bool {
+        let (now, at) = (self.now(), self.at);
+        let fills = self.sockets[number].fills;
+        if fills.is_some_and(|other| !self.sockets[other].piped.is_empty()) {
+            return false;
+        }
+        let socket = &mut self.sockets[number];
+        let worker = self.routers[socket.router].worker(socket.worker);
+        if socket.read_closed || !worker.wants_input(connection) {
+            return false;
+        }
+        let Some(octets) = socket.program.up.take(at, &mut self.rng) else {
+            if socket.program.up.is_at_end() {
+                socket.read_closed = true;
+                worker.eof(connection, false, now);
+            }
+            return socket.read_closed;
+        };
+        // A driver may as well give octets to the worker.
+        let way = worker.direct(connection).filter(|_| self.rng.random());
+        let Some(Direct { to, .. }) = way.filter(|way| way.most >= octets.len() as u64) else {
+            worker.input(connection, octets, now);
+            return true;
+        };
+        self.direct += octets.len();
+        let (router, hub) = (socket.router, socket.worker);
+        let is_taker = |other: &Socket| {
+            (other.router, other.worker, other.connection) == (router, hub, Some(to))
+        };
+        let taker = self.sockets.iter().position(is_taker);
+        let taker = taker.expect("a connection that octets go to has a socket");
+        assert!(
+            self.sockets[taker].piped.is_empty(),
+            "a pipe has one writer"
+        );
+        self.sockets[taker].piped.push_payload(octets.freeze());
+        self.sockets[number].fills = Some(taker);
+        self.empty_pipe(taker);
+        true
+    }
+
+    /// Gives a program what has gone by its router's worker.
+    fn empty_pipe(&mut self, number: usize) -> bool {
+        let (now, at) = (self.now(), self.at);
+        let from = self.sockets.iter().find(|one| one.fills == Some(number));
+        let from = from.and_then(|one| one.connection);
+        let socket = &mut self.sockets[number];
+        let Some(to) = socket.connection else {
+            socket.piped = OutBuf::default();
+            return false;
+        };
+        let before = socket.piped.len();
+        let down = &mut socket.program.down;
+        if before == 0 || !down.carry(&mut socket.piped, at, &mut self.rng) {
+            return false;
+        }
+        let octets = (before - socket.piped.len()) as u64;
+        let worker = self.routers[socket.router].worker(socket.worker);
+        // Whoever sent them may be gone.
+        worker.moved(from.unwrap_or(to), to, octets, now);
+        true
     }
 
     fn pump_router(&mut self, number: usize) -> bool {
@@ -430,6 +500,8 @@ impl Net {
                     connection: Some(dial.connection),
                     program: Program::new(session, false, habit, manner, at),
                     read_closed: false,
+                    piped: OutBuf::default(),
+                    fills: None,
                 });
                 self.sessions[session].server = Some(self.sockets.len() - 1);
             }

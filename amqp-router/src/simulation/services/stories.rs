@@ -22,16 +22,20 @@ fn streams_through_networks_break_no_law() {
         }
         _ => 0..60,
     };
+    let is_many = seeds.end - seeds.start > 20;
+    let mut direct = 0;
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| play(seed));
-        assert!(
-            outcome.is_ok(),
-            "seed {seed}: replay it with SIM_SEED={seed}"
-        );
+        direct += outcome.unwrap_or_else(|_| panic!("seed {seed}: replay it with SIM_SEED={seed}"));
     }
+    assert!(
+        direct > 0 || !is_many,
+        "no octets went from socket to socket"
+    );
 }
 
-fn play(seed: u64) {
+/// Says how many octets no worker has seen.
+fn play(seed: u64) -> usize {
     let mut net = random_net(seed);
     if std::env::var("SIM_SEED").is_ok() {
         net.tracing = true;
@@ -79,6 +83,7 @@ fn play(seed: u64) {
         check(&net, session, disturbed);
     }
     net.check_empty();
+    net.direct
 }
 
 /// What must have come of a session.
