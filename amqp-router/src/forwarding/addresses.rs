@@ -269,17 +269,29 @@ impl Addresses {
         id: AddressId,
         tried: &[Arc<LinkLoad>],
     ) -> Option<(ConnectorId, Arc<LinkLoad>)> {
-        let destinations = &self.row(id)?.entry.destinations;
-        let others = destinations.iter().filter_map(|one| match one.outlet {
+        let others = self.other_connectors(id, tried);
+        let (id, load) = others.min_by_key(|(_, load)| load.get())?;
+        load.add();
+        Some((id, Arc::clone(load)))
+    }
+
+    pub(super) fn has_other_connector(&self, id: AddressId, tried: &[Arc<LinkLoad>]) -> bool {
+        self.other_connectors(id, tried).next().is_some()
+    }
+
+    fn other_connectors<'a>(
+        &'a self,
+        id: AddressId,
+        tried: &'a [Arc<LinkLoad>],
+    ) -> impl Iterator<Item = (ConnectorId, &'a Arc<LinkLoad>)> {
+        let rows = self.row(id).into_iter();
+        let destinations = rows.flat_map(|row| &row.entry.destinations);
+        let connectors = destinations.filter_map(|one| match one.outlet {
             Outlet::Connector(id) => Some((id, &one.load)),
             Outlet::Link { .. } => None,
         });
-        let (id, load) = others
-            .filter(|(_, load)| !load.is_failing())
-            .filter(|(_, load)| !tried.iter().any(|one| Arc::ptr_eq(one, load)))
-            .min_by_key(|(_, load)| load.get())?;
-        load.add();
-        Some((id, Arc::clone(load)))
+        let is_tried = |load| tried.iter().any(|one| Arc::ptr_eq(one, load));
+        connectors.filter(move |(_, load)| !load.is_failing() && !is_tried(load))
     }
 
     pub(super) fn count_ingress(&mut self, id: AddressId, from: Party) {

@@ -34,6 +34,14 @@ impl Forwarder {
         }
     }
 
+    /// Whether there would be a [`next_connector`](Self::next_connector).
+    pub(crate) fn has_other_connector(&self, delivery: u32, tried: &[Arc<LinkLoad>]) -> bool {
+        let envelope = &self.outbound[delivery].envelope;
+        let mut tried = tried.to_vec();
+        tried.extend(envelope.load.clone());
+        self.addresses.has_other_connector(envelope.address, &tried)
+    }
+
     /// The destination that an outgoing half is counted on has failed before anything was done:
     /// finds another TCP service of the address for it. `tried` are those that have failed it
     /// before, and gets this one.

@@ -348,6 +348,7 @@ impl Driver {
             id,
             connector,
             alpn,
+            patience,
         } = dial;
         let inbox = self.workers[self.id.index()].clone();
         let answer = move |result| {
@@ -364,7 +365,7 @@ impl Driver {
             Some(connector) => {
                 let connector = Arc::clone(connector);
                 tokio::spawn(async move {
-                    answer(connector.dial(alpn).await.map(Box::new));
+                    answer(connector.dial(alpn, patience).await.map(Box::new));
                 });
             }
         }

@@ -45,6 +45,8 @@ pub(crate) struct Dial {
     pub(crate) connector: ConnectorId,
     /// The protocol to offer in TLS.
     pub(crate) alpn: Option<String>,
+    /// How long to try: less than one might, as another service may take the connection.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// A stream that was rejected, as it is not what TCP services exchange.
@@ -151,18 +153,43 @@ impl Worker {
         true
     }
 
+    /// Has the service connected to that a stream is for.
+    fn dial(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(tcp) = self.connections.tcp(connection.0) else {
+            return;
+        };
+        let Side::Server {
+            connector,
+            alpn,
+            tried,
+            ..
+        } = &tcp.side
+        else {
+            return;
+        };
+        let token = tcp.sink.token;
+        let others = token.is_some_and(|token| self.forwarder.has_other_connector(token, tried));
+        let dial = Dial {
+            connection,
+            id: tcp.id,
+            connector: *connector,
+            alpn: alpn.clone(),
+            patience: others.then_some(HURRY),
+        };
+        tcp.stage = Stage::Dialling;
+        tcp.since = Some(now);
+        self.events.push_back(WorkerEvent::Dial(dial));
+    }
+
     /// A connection could not be made: tries another service of the address, or gives the stream
     /// back.
     fn dial_another(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
         let Some(tcp) = self.connections.tcp(connection.0) else {
             return;
         };
-        let (id, token) = (tcp.id, tcp.sink.token);
+        let token = tcp.sink.token;
         let Side::Server {
-            connector,
-            alpn,
-            tried,
-            ..
+            connector, tried, ..
         } = &mut tcp.side
         else {
             return;
@@ -171,14 +198,7 @@ impl Worker {
         match next {
             Some(next) => {
                 *connector = next;
-                let alpn = alpn.clone();
-                tcp.since = Some(now);
-                self.events.push_back(WorkerEvent::Dial(Dial {
-                    connection,
-                    id,
-                    connector: next,
-                    alpn,
-                }));
+                self.dial(connection, now);
             }
             None => {
                 let error = format!("connection-failed ({reason})");
@@ -478,7 +498,6 @@ impl Worker {
         let Some(tcp) = self.connections.tcp(connection.0) else {
             return;
         };
-        let id = tcp.id;
         let bad = match (news, &mut tcp.side) {
             (Err(error), _) => error,
             (Ok(head), Side::Client { answered, .. }) if head.is_stream => {
@@ -495,7 +514,6 @@ impl Worker {
             (
                 Ok(head),
                 Side::Server {
-                    connector,
                     reply_to,
                     alpn,
                     trace,
@@ -505,17 +523,9 @@ impl Worker {
                 Some(to) => {
                     *reply_to = Some(to.clone());
                     alpn.clone_from(&head.alpn);
-                    let (connector, trace) = (*connector, trace.take());
-                    tcp.stage = Stage::Dialling;
-                    tcp.since = Some(now);
+                    let trace = trace.take();
                     self.join_flow(connection.0, &head, trace, now);
-                    self.events.push_back(WorkerEvent::Dial(Dial {
-                        connection,
-                        id,
-                        connector,
-                        alpn: head.alpn,
-                    }));
-                    return;
+                    return self.dial(connection, now);
                 }
                 None => Error::new("amqp:invalid-field", "a TCP stream needs a reply-to"),
             },
@@ -651,6 +661,9 @@ impl Worker {
     }
 }
 
+/// How long a service is tried that is not the only one: time for a second packet, and its answer,
+/// where the first was lost.
+const HURRY: Duration = Duration::from_secs(3);
 /// How often everything is tried anew for a stream that nobody has taken. (Routers on the way learn
 /// from each attempt who fails, but not from one alone.)
 const ROUNDS: u8 = 2;

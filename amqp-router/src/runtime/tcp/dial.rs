@@ -71,12 +71,17 @@ impl TcpConnector {
         }
     }
 
-    /// Connects, within [`TIME_OUT`], and secures the connection if it is to be.
+    /// Connects, within [`TIME_OUT`] or what there is of `patience`, and secures the connection if it is to be.
     ///
     /// # Errors
     /// What went wrong, as a sentence; it has been logged if it is news.
-    pub(crate) async fn dial(&self, alpn: Option<String>) -> Result<(Stream, Dialled), String> {
-        let dialled = tokio::time::timeout(TIME_OUT, self.connect(alpn)).await;
+    pub(crate) async fn dial(
+        &self,
+        alpn: Option<String>,
+        patience: Option<Duration>,
+    ) -> Result<(Stream, Dialled), String> {
+        let limit = patience.unwrap_or(TIME_OUT);
+        let dialled = tokio::time::timeout(limit, self.connect(alpn)).await;
         let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let mut trouble = lock(&self.trouble);
         match dialled {

@@ -36,7 +36,7 @@ pub(super) struct Net {
     pub(super) services: Vec<Service>,
     /// What each session's client and service do, and whether a service was found.
     pub(super) sessions: Vec<Session>,
-    dials: VecDeque<(Duration, usize, WorkerId, Dial)>,
+    dials: VecDeque<Dialling>,
     pub(super) tracing: bool,
     /// Octets that have gone from socket to socket without a worker.
     pub(super) direct: usize,
@@ -55,6 +55,16 @@ pub(super) struct Socket {
     piped: OutBuf,
     /// The socket whose octets may still be in another's pipe.
     fills: Option<usize>,
+}
+
+/// A service is being connected to.
+struct Dialling {
+    due: Duration,
+    router: usize,
+    worker: WorkerId,
+    dial: Dial,
+    /// It takes too long.
+    gives_up: bool,
 }
 
 /// A service that routers connect to.
@@ -291,7 +301,7 @@ impl Net {
         routers
             .chain(self.trunks.next_due())
             .chain(programs.flatten())
-            .chain(self.dials.iter().map(|(due, ..)| *due))
+            .chain(self.dials.iter().map(|one| one.due))
             .filter(|due| *due > self.at)
             .min()
     }
@@ -445,8 +455,17 @@ impl Net {
                         service.dialled += 1;
                         service.dial_takes
                     });
-                    let due = at + takes.mul_f64(self.rng.random());
-                    self.dials.push_back((due, number, worker, dial));
+                    let takes = takes.mul_f64(self.rng.random());
+                    let patience = dial.patience.unwrap_or(Duration::MAX);
+                    let due = at + takes.min(patience);
+                    let gives_up = takes > patience;
+                    self.dials.push_back(Dialling {
+                        due,
+                        router: number,
+                        worker,
+                        dial,
+                        gives_up,
+                    });
                 }
                 Some(WorkerEvent::Flows(events)) => self.told[number].hear(events),
                 _ => {}
@@ -466,16 +485,23 @@ impl Net {
     fn answer_dials(&mut self) -> bool {
         let (now, at) = (self.now(), self.at);
         let due: Vec<_> = {
-            let (due, later) = self.dials.drain(..).partition(|(due, ..)| *due <= at);
+            let (due, later) = self.dials.drain(..).partition(|one| one.due <= at);
             self.dials = later;
             let due: VecDeque<_> = due;
             due.into_iter().collect()
         };
         let moved = !due.is_empty();
-        for (_, router, worker, dial) in due {
+        for Dialling {
+            router,
+            worker,
+            dial,
+            gives_up,
+            ..
+        } in due
+        {
             let mut services = self.services.iter();
             let service = services.find(|s| s.is_at(router, dial.connector));
-            let service = service.filter(|service| !service.refuses);
+            let service = service.filter(|service| !service.refuses && !gives_up);
             let result = service.map(|service| Dialled {
                 service: Arc::clone(&service.service),
                 host: "service".into(),

@@ -360,6 +360,28 @@ fn a_service_that_fails_slowly_is_not_waited_for_again_and_again() {
 }
 
 #[test]
+fn a_service_that_does_not_answer_is_not_waited_for_while_there_is_another() {
+    let mut net = line(1);
+    let silent = net.serve(0, "svc", true);
+    net.services[silent].dial_takes = Duration::from_secs(3600);
+    net.pass(Duration::from_secs(3));
+    let alone = calm(&mut net, 0, [10, 10]);
+    net.pass(Duration::from_secs(8));
+    assert!(
+        !net.sockets[net.sessions[alone].client].program.reset,
+        "the only one is waited for"
+    );
+    let other = net.serve(0, "svc", false);
+    net.pass(Duration::from_secs(1));
+    for _ in 0..4 {
+        let session = calm(&mut net, 0, [10, 10]);
+        net.pass(Duration::from_secs(5));
+        check(&net, session, false);
+    }
+    assert_eq!(net.services[other].dialled, 4);
+}
+
+#[test]
 fn what_a_client_says_early_is_kept_for_the_service_that_takes_it() {
     for (bad, good) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
         let mut net = line(3);
