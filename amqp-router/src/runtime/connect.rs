@@ -17,10 +17,10 @@ use crate::runtime::listener::{AddressFamily, port_number};
 use crate::runtime::proxy::Proxy;
 use crate::runtime::reconnect::{Reconnect, Server, Status};
 use crate::runtime::scram::client::Credentials;
-use crate::runtime::service::Workers;
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::LiveConnector;
 use crate::runtime::tls::{TlsInfo, explained};
+use crate::runtime::workers::Workers;
 
 /// A connector entity made ready to work.
 pub(crate) struct ConnectorPlan {

@@ -13,9 +13,10 @@ use crate::forwarding::stats::{AddressCounts, Backlog, LATENCY_BOUNDS, Pool, Wor
 use crate::management::{Config, Exposition, Metric};
 use crate::policy::PolicyCounts;
 use crate::runtime::manage::{Manager, VERSION};
-use crate::runtime::service::{Service, WorkerHandle};
+use crate::runtime::service::Service;
 use crate::runtime::sources::SourceCounts;
 use crate::runtime::tls::expiry::Expiry;
+use crate::runtime::workers::WorkerHandle;
 
 /// A router's totals, as management and metrics show them.
 #[derive(Debug, Default)]

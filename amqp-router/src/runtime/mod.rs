@@ -52,3 +52,4 @@ mod unstalled;
 pub mod users;
 mod vanflow;
 mod websocket;
+mod workers;

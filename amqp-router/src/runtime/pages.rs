@@ -11,7 +11,7 @@ use crate::runtime::http::{Answer, Pages};
 use crate::runtime::plan::HttpPlan;
 use crate::runtime::router::Request;
 use crate::runtime::scrapes::Scrapes;
-use crate::runtime::service::Workers;
+use crate::runtime::workers::Workers;
 
 /// The pages of one listener.
 pub(crate) struct RouterPages {

@@ -35,10 +35,11 @@ use crate::runtime::policies::{Governance, load_policy_dir};
 use crate::runtime::reload::{self, Reloaded};
 use crate::runtime::sasl::SharedLogins;
 use crate::runtime::scrapes::Overview;
-use crate::runtime::service::{Inputs, Service, Workers};
+use crate::runtime::service::{Inputs, Service};
 use crate::runtime::threads::{Failures, Shared, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::Telemetry;
+use crate::runtime::workers::Workers;
 use crate::worker::WorkerStatus;
 
 /// Why a router did not start.

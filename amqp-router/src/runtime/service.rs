@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::{
     Receiver, UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel,
 };
@@ -27,9 +26,9 @@ use crate::mesh::Notice;
 use crate::runtime::budget::Budget;
 use crate::runtime::connect::{Connected, ConnectorState};
 use crate::runtime::connectors::Connector;
-use crate::runtime::driver::{Load, NewConnection, ToWorker};
+use crate::runtime::driver::{NewConnection, ToWorker};
 use crate::runtime::http::HttpListener;
-use crate::runtime::listen::{Accepted, ListenerTls, Placement, accept};
+use crate::runtime::listen::{Accepted, ListenerTls, accept};
 use crate::runtime::listener::{BindAddress, BindError};
 use crate::runtime::login::Login;
 use crate::runtime::manage::Profile;
@@ -48,60 +47,9 @@ use crate::runtime::tls::live::Profiles;
 use crate::runtime::told::Few;
 use crate::runtime::vanflow::{Heard, Telemetry};
 use crate::runtime::websocket::Upgrades;
+use crate::runtime::workers::Workers;
 use crate::vanflow::RecordId;
 use crate::worker::{Fault, WorkerEvent, WorkerStatus};
-
-/// One worker, seen from outside its thread.
-#[derive(Clone, Debug)]
-pub(crate) struct WorkerHandle {
-    pub(crate) inbox: UnboundedSender<ToWorker>,
-    pub(crate) load: Arc<Load>,
-    pub(crate) runtime: Handle,
-}
-
-/// The workers of a router, and which of them is to have the next connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Workers(Arc<[WorkerHandle]>);
-
-impl Workers {
-    pub(crate) fn new(workers: Vec<WorkerHandle>) -> Self {
-        Self(workers.into())
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &WorkerHandle> {
-        self.0.iter()
-    }
-
-    /// A worker by any number.
-    pub(crate) fn nth(&self, number: usize) -> (usize, Handle) {
-        let worker = number % self.0.len();
-        (worker, self.0[worker].runtime.clone())
-    }
-
-    pub(crate) fn get(&self, worker: usize) -> &WorkerHandle {
-        &self.0[worker]
-    }
-}
-
-impl Placement for Workers {
-    /// The first worker that has time to spare, so that what is forwarded stays on one thread
-    /// while one thread is enough; when none has, the one with the fewest connections.
-    fn place(&self) -> (usize, Handle) {
-        let idle = self
-            .0
-            .iter()
-            .position(|worker| worker.load.busy_permille() < BUSY);
-        let worker = idle.unwrap_or_else(|| {
-            let fewest = self
-                .0
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, w)| w.load.connections());
-            fewest.map_or(0, |(worker, _)| worker)
-        });
-        (worker, self.0[worker].runtime.clone())
-    }
-}
 
 /// A listener entity made ready to work.
 pub(crate) struct ListenerPlan {
@@ -847,10 +795,6 @@ fn news_of(status: &ConnectionStatus) -> String {
 pub(super) fn forced(text: &str) -> Error {
     Error::new("amqp:connection:forced", text)
 }
-
-/// Thousandths of its time that a worker may be working and still be given connections that
-/// others could have.
-const BUSY: u32 = 700;
 
 fn log_notice(notice: &Notice) {
     match notice.is_trouble() {

@@ -31,11 +31,11 @@ use crate::control::table::ConnectorId;
 use crate::observers::Watch;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindAddress;
-use crate::runtime::service::Workers;
 use crate::runtime::sources::Sources;
 use crate::runtime::tls::TlsInfo;
 use crate::runtime::told::Told;
 use crate::runtime::vanflow::{TcpEntity, Telemetry};
+use crate::runtime::workers::Workers;
 use crate::vanflow::RecordId;
 use crate::worker::tcp::{BadStream, BadStreamTo};
 

@@ -18,7 +18,7 @@ use crate::forwarding::Settings;
 use crate::forwarding::replies::Replies;
 use crate::forwarding::stats::Patience;
 use crate::runtime::driver::{Driver, Load, ToWorker};
-use crate::runtime::service::{WorkerHandle, Workers};
+use crate::runtime::workers::{WorkerHandle, Workers};
 use crate::vanflow::Origin;
 use crate::worker::{Worker, WorkerEvent};
 

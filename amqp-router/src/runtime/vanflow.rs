@@ -24,9 +24,10 @@ use crate::runtime::connect::ConnectorPlan;
 use crate::runtime::driver::ToWorker;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::{Entry, Level, Log, Module};
-use crate::runtime::service::{ConnectionRow, Service, Workers};
+use crate::runtime::service::{ConnectionRow, Service};
 use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::TlsInfo;
+use crate::runtime::workers::Workers;
 use crate::vanflow::{
     Addresses, Attribute, FlowEvent, LogLine, Origin, Output, RecordId, RecordType, Settings,
     Source, Update, VanFlow, Watched, subject, updates,

@@ -15,12 +15,12 @@ use super::{lock, prepare, secured_by};
 use crate::adaptors::tcp::{Seat, TcpService, TcpTls};
 use crate::runtime::driver::{NewTcp, Socketed, ToWorker};
 use crate::runtime::listen::Placement;
-use crate::runtime::service::Workers;
 use crate::runtime::sources::{HandshakeFailure, Sources};
 use crate::runtime::stream::Stream;
 use crate::runtime::tls::live::LiveAcceptor;
 use crate::runtime::tls::{TlsInfo, explained};
 use crate::runtime::told::Told;
+use crate::runtime::workers::Workers;
 use crate::worker::tcp::TcpClient;
 
 /// What the sockets of one listener share.
