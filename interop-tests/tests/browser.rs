@@ -62,6 +62,19 @@ fn the_site_is_served_and_what_is_beside_it_is_not() {
     }
 }
 
+#[test]
+fn a_site_of_skupper_has_health_and_metrics_and_no_files() {
+    if !Router::is_ours_to_configure() {
+        return;
+    }
+    let listener = json!({"httpRootDir": "disabled", "healthz": true, "metrics": true});
+    let router = RouterBuilder::plain().listener("web", listener).start();
+    let page = |path: &str| get(&router, "web", path);
+    assert_eq!(page("/healthz"), (200, "OK\n".to_owned()));
+    assert_eq!(page("/metrics").0, 200);
+    assert_eq!(page("/").0, 404);
+}
+
 /// A browser that shows one page, without a window.
 struct Browser(Child);
 

@@ -268,7 +268,7 @@ impl Entity {
         }
         let shown = self.schema.attributes.iter().zip(&self.values);
         let pairs = shown
-            .filter(|(attribute, value)| !attribute.hidden && !value.is_null())
+            .filter(|(attribute, value)| attribute.may_show(value) && !value.is_null())
             .map(|(attribute, value)| (Value::from(attribute.name), attribute.width.of(value)));
         Value::Map(pairs.collect())
     }
@@ -276,7 +276,7 @@ impl Entity {
     /// The value of an attribute as it may be shown.
     pub(crate) fn shown(&self, attribute: &str) -> Value {
         match self.schema.position(attribute) {
-            Some(position) if !self.schema.attributes[position].hidden => {
+            Some(position) if self.schema.attributes[position].may_show(&self.values[position]) => {
                 let width = self.schema.attributes[position].width;
                 width.of(&self.values[position])
             }
@@ -292,7 +292,9 @@ impl fmt::Debug for Entity {
         for (attribute, value) in self.schema.attributes.iter().zip(&self.values) {
             match value {
                 Value::Null => continue,
-                _ if attribute.hidden => map.entry(&attribute.name, &format_args!("******")),
+                value if !attribute.may_show(value) => {
+                    map.entry(&attribute.name, &format_args!("******"))
+                }
                 value => map.entry(&attribute.name, value),
             };
         }
@@ -525,6 +527,25 @@ mod tests {
                 let shown = entity.to_map();
                 assert_eq!(shown.get(attribute.name).is_some(), !attribute.hidden);
             }
+        }
+    }
+
+    #[test]
+    fn where_a_secret_is_may_be_shown_but_not_the_secret() {
+        let shown = |password: &str| {
+            let given = [("name", "p".into()), ("password", password.into())];
+            let profile = create("sslProfile", &given).expect("valid");
+            assert_eq!(
+                format!("{profile:?}").contains(password),
+                profile.to_map().get("password").is_some()
+            );
+            profile.to_map().get("password").cloned()
+        };
+        for place in ["file:/run/secrets/key", "env:KEY_PASSWORD"] {
+            assert_eq!(shown(place), Some(place.into()));
+        }
+        for secret in ["pass:s3cret", "literal:file:x", "s3cret", "files3cret"] {
+            assert_eq!(shown(secret), None);
         }
     }
 

@@ -276,7 +276,7 @@ fn entry(name: &str, schema: &Schema, attribute: &Attribute, width: usize) -> St
     facts.extend(default(attribute).map(|default| format!("{default} by default")));
     facts.push(setting(schema, attribute).into());
     if attribute.hidden {
-        facts.push("never shown".into());
+        facts.push("secret".into());
     }
     let mut text = String::new();
     let facts = format!("{name}: {}", facts.join("; "));
@@ -352,7 +352,7 @@ mod tests {
         for name in schema.attribute_names() {
             assert!(text.contains(&format!("\n{name}: ")), "{name}: {text}");
         }
-        assert!(text.contains("\npassword: text; changeable at run time; never shown\n"));
+        assert!(text.contains("\npassword: text; changeable at run time; secret\n"));
         assert!(explained("link").starts_with("router.link\n"));
         assert!(explained("io.skupper.router.management").starts_with("management\n"));
     }

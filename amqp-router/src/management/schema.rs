@@ -37,7 +37,7 @@ pub(crate) struct Attribute {
     /// Whether configuration and CREATE may set it.
     pub(crate) create: bool,
     pub(crate) update: bool,
-    /// It is a secret, and never shown.
+    /// It is a secret, and shown only where it names the place of one.
     pub(crate) hidden: bool,
     /// As what an integer goes to clients.
     pub(crate) width: Width,
@@ -263,6 +263,13 @@ fn attribute(entity: &'static str, source: &'static str) -> Attribute {
 }
 
 impl Attribute {
+    /// Whether anybody may see this value of it. Where a password is to be had is no secret, and
+    /// who compares what there is with what is wanted has to see it.
+    pub(crate) fn may_show(&self, value: &Value) -> bool {
+        let is_place = |text: &str| text.starts_with("env:") || text.starts_with("file:");
+        !self.hidden || value.as_str().is_some_and(is_place)
+    }
+
     /// The value it has if nobody sets it.
     pub(crate) fn default_value(&self) -> Value {
         let Some(default) = self.default else {

@@ -166,6 +166,7 @@ impl<'a> Planner<'a> {
         let root = entity.word("httpRootDir");
         // Files to serve imply HTTP.
         if entity.flag("http") || root.is_some() {
+            let root = root.filter(|root| *root != NO_FILES);
             let files = root.map(|root| Files::new(root.as_ref())).transpose();
             let files = files.map_err(|error| {
                 let problem = format!(
@@ -712,6 +713,8 @@ pub(crate) fn wrong(entity: &Entity, problem: String) -> Invalid {
     }
 }
 
+/// The `httpRootDir` of who wants none: Skupper has it in the configuration of every site.
+const NO_FILES: &str = "disabled";
 /// Octets that a session of a client may have on their way through the router.
 const NORMAL_WINDOW: u32 = 8 * 1024 * 1024;
 /// The same between routers.

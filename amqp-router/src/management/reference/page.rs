@@ -49,7 +49,7 @@ fn section(schema: &Schema) -> String {
             set.push_str("; required");
         }
         if attribute.hidden {
-            set.push_str("; never shown");
+            set.push_str("; secret");
         }
         let cells = [
             format!("`{}`", attribute.name),
