@@ -20,7 +20,7 @@ fn streams_through_networks_break_no_law() {
             let parse = |text: &str| text.parse().expect("SIM_SEEDS is like 0..1000");
             parse(start)..parse(end)
         }
-        _ => 0..60,
+        _ => 0..40,
     };
     let is_many = seeds.end - seeds.start > 20;
     let mut direct = 0;
