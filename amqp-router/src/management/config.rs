@@ -8,7 +8,7 @@ use rand::distr::SampleString;
 
 use crate::codec::Value;
 use crate::management::entities::{Entities, Unique, special};
-use crate::management::entity::{Entity, Invalid, closest};
+use crate::management::entity::{Entity, Invalid, camel_case, closest, label};
 use crate::management::schema::Schema;
 use crate::management::syntax::{self, Section};
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub(crate) source: Option<PathBuf>,
     /// Housekeeping periods are short.
     pub(crate) hurried: bool,
+    /// What the file says and only the router can say: entities and attributes, in words.
+    pub(crate) ignored: Vec<String>,
 }
 
 /// How messages to an address are distributed among its receivers.
@@ -144,19 +146,25 @@ impl Config {
         }
         let mut entities = Vec::new();
         let mut errors = Vec::new();
+        let mut ignored = Vec::new();
+        let mut is_router_wrong = false;
         for Section {
             kind,
-            attributes,
+            mut attributes,
             line,
         } in sections
         {
             match Schema::find(&kind).filter(|schema| schema.is_configurable()) {
-                Some(schema) => match Entity::create(schema, attributes) {
-                    Ok(entity) => entities.push((line, entity)),
-                    Err(invalid) => {
-                        errors.extend(invalid.into_iter().map(|i| fail(line, i.to_string())));
+                Some(schema) => {
+                    ignored.extend(ignore(schema, &mut attributes));
+                    match Entity::create(schema, attributes) {
+                        Ok(entity) => entities.push((line, entity)),
+                        Err(invalid) => {
+                            is_router_wrong |= schema.name == "router";
+                            errors.extend(invalid.into_iter().map(|i| fail(line, i.to_string())));
+                        }
                     }
-                },
+                }
                 None => errors.push(fail(line, unknown(&kind))),
             }
         }
@@ -165,6 +173,7 @@ impl Config {
             generated_id: false,
             hurried: false,
             source: None,
+            ignored: Vec::new(),
         };
         for (line, entity) in entities {
             match config.admits(&entity) {
@@ -172,13 +181,13 @@ impl Config {
                 Err(invalid) => errors.push(fail(line, invalid.to_string())),
             }
         }
+        config.ignored = ignored;
         config.complete(random);
-        errors.extend(
-            config
-                .conflicts()
-                .into_iter()
-                .map(|i| fail(None, i.to_string())),
-        );
+        if !is_router_wrong {
+            // Of what was meant to be its mode nothing is known otherwise.
+            let conflicts = config.conflicts().into_iter();
+            errors.extend(conflicts.map(|conflict| fail(None, conflict.to_string())));
+        }
         if errors.is_empty() {
             Ok(config)
         } else {
@@ -196,6 +205,7 @@ impl Config {
             generated_id: false,
             hurried: false,
             source: None,
+            ignored: Vec::new(),
         };
         config.insert("router", &[("id", id.into())]);
         config.complete(String::new);
@@ -460,6 +470,20 @@ impl Config {
 /// 15 characters that nobody else will come up with.
 pub(crate) fn discriminator() -> String {
     rand::distr::Alphanumeric.sample_string(&mut rand::rng(), 15)
+}
+
+/// Takes away what only the router can say of an entity, as skrouterd does; says what that was.
+fn ignore(schema: &Schema, attributes: &mut Vec<(String, Value)>) -> Vec<String> {
+    let name = attributes.iter().find(|(key, _)| key == "name");
+    let label = label(schema, name.and_then(|(_, name)| name.as_str()));
+    let is_read_only = |(key, _): &mut (String, Value)| {
+        let position = schema.position(&camel_case(key));
+        position.is_some_and(|position| !schema.attributes[position].create)
+    };
+    let taken = attributes.extract_if(.., is_read_only);
+    taken
+        .map(|(key, _)| format!("{label}: the attribute '{key}'"))
+        .collect()
 }
 
 fn unknown(kind: &str) -> String {

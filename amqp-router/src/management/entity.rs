@@ -404,7 +404,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn label(schema: &Schema, name: Option<&str>) -> String {
+pub(crate) fn label(schema: &Schema, name: Option<&str>) -> String {
     let short = schema.short_name();
     match name.filter(|name| !name.is_empty()) {
         Some(name) => format!("{short} '{name}'"),

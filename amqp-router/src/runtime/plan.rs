@@ -98,8 +98,11 @@ impl<'a> Planner<'a> {
         tenant.or_else(|| self.config.singleton("router").word("vanId"))
     }
 
-    /// Tells the log of attributes that go by another name now.
-    pub(crate) fn warn_of_former_names(&self) {
+    /// Tells the log of attributes that have no effect, or go by another name now.
+    pub(crate) fn warn_of_what_is_odd(&self) {
+        for ignored in &self.config.ignored {
+            warn!(target: "ROUTER", "{ignored} is the router's to say: what the file says of it has no effect");
+        }
         if self.config.singleton("router").word("vanId").is_none() {
             return;
         }
@@ -432,7 +435,7 @@ impl Config {
     pub fn check(&self) -> Result<(), StartError> {
         let complete = self.examine()?;
         Governance::new(&complete)?.warn_of_unknown_settings();
-        Planner::new(self, &Profiles::default(), &SharedLogins::default()).warn_of_former_names();
+        Planner::new(self, &Profiles::default(), &SharedLogins::default()).warn_of_what_is_odd();
         Ok(())
     }
 

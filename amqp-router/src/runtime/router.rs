@@ -389,7 +389,7 @@ impl ControlPlane {
         let planner = self.service.planner(&self.config);
         planner.users()?;
         planner.load_profiles()?;
-        planner.warn_of_former_names();
+        planner.warn_of_what_is_odd();
         self.service.governance.warn_of_unknown_settings();
         planner.announce_data_connections();
         for entity in self.config.of("connector") {

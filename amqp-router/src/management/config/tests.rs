@@ -178,11 +178,6 @@ fn every_rule_has_its_words() {
         ),
         (
             "connector",
-            " connectionStatus: up",
-            "connector: Cannot set attribute 'connectionStatus' in CREATE: it is the router's to say",
-        ),
-        (
-            "connector",
             " proxyProfile: p",
             "connector 'connector/127.0.0.1:amqp': proxyProfile 'p' not found: see the attribute 'proxyProfile'",
         ),
@@ -505,4 +500,26 @@ proptest! {
         let _ = Config::parse("r.conf", &text, || "x".into());
         let _ = Config::parse("r.json", &text, || "x".into());
     }
+}
+
+#[test]
+fn what_only_the_router_can_say_has_no_effect_in_a_file() {
+    let text = "router {\n id: R\n mode: interior\n area: A\n}\n\
+                connector {\n name: c\n role: inter-router\n connection-status: up\n}\n";
+    let config = Config::parse("r.conf", text, String::new).expect("skrouterd takes it");
+    assert_eq!(
+        config.ignored,
+        [
+            "router: the attribute 'area'",
+            "connector 'c': the attribute 'connectionStatus'"
+        ]
+    );
+    assert!(config.singleton("router").get("area").is_null());
+}
+
+#[test]
+fn a_router_that_is_wrong_makes_nothing_else_wrong() {
+    let text = "router {\n id: R\n mode: interiour\n}\nlistener {\n role: inter-router\n}\n";
+    let errors = Config::parse("r.conf", text, String::new).expect_err("a mistake");
+    assert_eq!(errors.0.len(), 1, "{errors}");
 }

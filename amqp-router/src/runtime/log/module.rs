@@ -132,10 +132,13 @@ impl Level {
         }
     }
 
+    /// The level of a name, or of its beginning: `warn`.
     fn from_name(name: &str) -> Option<Self> {
         match name {
             "trace" => Some(Self::Debug),
-            _ => Self::ALL.into_iter().find(|level| level.as_str() == name),
+            _ => Self::ALL
+                .into_iter()
+                .find(|level| level.as_str().starts_with(name)),
         }
     }
 }
@@ -149,7 +152,8 @@ impl fmt::Display for Level {
 /// A set of levels: the `enable` attribute of a `log` entity.
 ///
 /// Read from a list such as `info+` or `debug, error+`, separated by blanks, `,`, `;` or `:`,
-/// where `+` adds the levels above and `none` stands for no level. By default `info+`.
+/// where `+` adds the levels above and `none` stands for no level; a name's first letters do, as in
+/// `warn+`. By default `info+`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels(u8);
 

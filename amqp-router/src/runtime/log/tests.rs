@@ -191,6 +191,7 @@ fn enable_is_a_list_of_levels() {
         ("trace+", &[Debug, Info, Warning, Error, Critical]),
         ("none", &[]),
         ("critical+", &[Critical]),
+        ("warn+", &[Warning, Error, Critical]),
     ] {
         let levels: Levels = text.parse().unwrap();
         let all = [Debug, Info, Warning, Error, Critical];
