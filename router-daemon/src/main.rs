@@ -1,6 +1,7 @@
 //! The AMQP 1.0 router as a process: `router-daemon` takes skrouterd's command line.
 
 mod detach;
+mod environment;
 mod explain;
 mod serve;
 mod users;
@@ -13,7 +14,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// An AMQP 1.0 router.
 ///
-/// Without a configuration file it is a standalone router on 127.0.0.1:5672.
+/// Without a configuration file it is what QDROUTERD_CONF says, as in a container of skupper-router,
+/// or else a standalone router on 127.0.0.1:5672.
 #[derive(Debug, Parser)]
 #[command(name = "router-daemon", version, disable_version_flag = true)]
 #[command(args_conflicts_with_subcommands = true)]

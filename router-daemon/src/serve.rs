@@ -7,14 +7,33 @@ use amqp_router::runtime::shutdown::{Asked, Signals};
 use amqp_router::{Config, ConfigError, ConfigErrors, Router};
 use tracing::{error, info, warn};
 
+use crate::environment::{FromEnvironment, variable};
 use crate::{LogFormat, Options, detach};
 
 /// What a router starts from.
 pub(crate) struct Startup {
-    config: Option<PathBuf>,
+    config: Source,
     log_format: Format,
     /// Housekeeping periods are to be short.
     test_hooks: bool,
+}
+
+/// Where its configuration is.
+enum Source {
+    File(PathBuf),
+    Environment(FromEnvironment),
+    BuiltIn,
+}
+
+impl Source {
+    /// Reads it; again, if that is possible.
+    fn load(&self) -> Result<Config, String> {
+        match self {
+            Self::File(file) => load(file),
+            Self::Environment(found) => found.load(&variable),
+            Self::BuiltIn => Ok(Config::built_in()),
+        }
+    }
 }
 
 impl Startup {
@@ -23,11 +42,10 @@ impl Startup {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         };
-        let config = options
-            .config
-            .as_deref()
-            .map(detach::absolute)
-            .transpose()?;
+        let config = match &options.config {
+            Some(file) => Source::File(detach::absolute(file)?),
+            None => FromEnvironment::find(&variable).map_or(Source::BuiltIn, Source::Environment),
+        };
         Ok(Self {
             config,
             log_format,
@@ -82,10 +100,7 @@ async fn serve(
     ready: impl FnOnce() -> Result<(), String>,
 ) -> Result<(), String> {
     let mut signals = Signals::install().map_err(|error| format!("signals: {error}"))?;
-    let mut config = match &startup.config {
-        Some(file) => load(file)?,
-        None => Config::built_in(),
-    };
+    let mut config = startup.config.load()?;
     if startup.test_hooks {
         config.shorten_housekeeping();
     }
@@ -97,7 +112,7 @@ async fn serve(
         target: "SERVER",
         "Operational, {workers} Threads Running (process ID {process})"
     );
-    if startup.config.is_none() {
+    if matches!(startup.config, Source::BuiltIn) {
         welcome(&router);
     }
     ready()?;
@@ -117,19 +132,26 @@ async fn serve(
                 router.stop().await;
                 return Ok(());
             }
-            Asked::Reload => reload(&router, startup.config.as_deref()).await,
+            Asked::Reload => reload(&router, &startup.config).await,
         }
     }
 }
 
 /// The log says what became of it.
-async fn reload(router: &Router, file: Option<&Path>) {
-    let Some(file) = file else {
-        warn!(target: "ROUTER", "SIGHUP: the router has no configuration file to read again");
-        return;
-    };
-    info!(target: "ROUTER", "SIGHUP: reading {} again", file.display());
-    let outcome = match load(file) {
+async fn reload(router: &Router, source: &Source) {
+    match source {
+        Source::BuiltIn => {
+            warn!(target: "ROUTER", "SIGHUP: the router has no configuration file to read again");
+            return;
+        }
+        Source::Environment(_) => {
+            info!(target: "ROUTER", "SIGHUP: reading what QDROUTERD_CONF names again");
+        }
+        Source::File(file) => {
+            info!(target: "ROUTER", "SIGHUP: reading {} again", file.display());
+        }
+    }
+    let outcome = match source.load() {
         Ok(config) => router.reload(config).await.map_err(|e| e.to_string()),
         Err(error) => Err(error),
     };
@@ -139,19 +161,19 @@ async fn reload(router: &Router, file: Option<&Path>) {
 }
 
 fn load(file: &Path) -> Result<Config, String> {
-    let fault = |errors: ConfigErrors| {
-        let mistakes: Vec<_> = errors.0.iter().map(ConfigError::within_file).collect();
-        let text = match &mistakes[..] {
-            [one] => format!(" {one}"),
-            many => many.iter().map(|one| format!("\n  {one}")).collect(),
-        };
-        if let Some(fault) = errors.0.iter().find_map(ConfigError::of_kind) {
-            return fault;
-        }
-        let name = file.display();
-        format!("Exception: Cannot load configuration file {name}:{text}")
+    let name = file.display().to_string();
+    Config::from_file(file).map_err(|errors| fault(&name, &errors))
+}
+
+/// What is wrong with a configuration, in skrouterd's words.
+pub(crate) fn fault(name: &str, errors: &ConfigErrors) -> String {
+    let mistakes: Vec<_> = errors.0.iter().map(ConfigError::within_file).collect();
+    let text = match &mistakes[..] {
+        [one] => format!(" {one}"),
+        many => many.iter().map(|one| format!("\n  {one}")).collect(),
     };
-    Config::from_file(file).map_err(fault)
+    let of_kind = errors.0.iter().find_map(ConfigError::of_kind);
+    of_kind.unwrap_or_else(|| format!("Exception: Cannot load configuration file {name}:{text}"))
 }
 
 /// Tells someone who has just started a router without configuring it what they have got.

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -126,6 +126,28 @@ fn hangup_has_the_router_read_its_file_again() {
     signal_it(&router, Signal::SIGHUP);
     logged("The configuration stays as it is");
     logged("Unknown attribute 'colour'");
+    signal_it(&router, Signal::SIGTERM);
+    assert_eq!(wait(&mut router).code(), Some(0));
+}
+
+#[test]
+fn a_container_of_skupper_is_configured_by_its_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("skrouterd.json");
+    let text = r#"[["router", {"id": "west-${HOSTNAME}", "helloMaxAgeSeconds": "3"}],
+                   ["listener", {"name": "amqp", "host": "127.0.0.1", "port": 0}]]"#;
+    fs::write(&file, text).unwrap();
+    let mut command = command(&[]);
+    command.env("QDROUTERD_CONF", &file);
+    command.env("QDROUTERD_CONF_TYPE", "json");
+    command.env("HOSTNAME", "pod-1").stderr(Stdio::piped());
+    let mut router = command.spawn().unwrap();
+    let log = BufReader::new(router.stderr.take().unwrap());
+    let is_up = |line: &String| line.contains("Operational");
+    let lines = log.lines().map(Result::unwrap);
+    let mut before: Vec<_> = lines.take_while(|line| !is_up(line)).collect();
+    before.retain(|line| line.contains("Router west-pod-1 starting"));
+    assert_eq!(before.len(), 1);
     signal_it(&router, Signal::SIGTERM);
     assert_eq!(wait(&mut router).code(), Some(0));
 }
