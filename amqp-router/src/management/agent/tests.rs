@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod descriptions;
+mod queries;
+mod refusals;
+
 /// A router with three addresses and nothing else; and what it has heard of refusals.
 #[derive(Default)]
 struct Fake(Vec<Entity>, Vec<String>);
@@ -133,38 +137,6 @@ fn an_answer_goes_where_it_was_asked_from() {
 }
 
 #[test]
-fn a_query_is_paged() {
-    let mut backend = Fake::with_addresses();
-    let rows = |backend: &mut Fake, offset: u32, count: u32| {
-        let answer = ask(
-            backend,
-            &[
-                ("operation", "QUERY".into()),
-                (
-                    "entityType",
-                    "io.skupper.router.router.config.address".into(),
-                ),
-                ("offset", offset.into()),
-                ("count", count.into()),
-            ],
-            Value::Map(vec![(
-                "attributeNames".into(),
-                Value::List(vec!["prefix".into()]),
-            )]),
-        );
-        assert_eq!(status(&answer), 200);
-        body(&answer).get("results").cloned().expect("always there")
-    };
-    let row = |name: &str| Value::List(vec![name.into()]);
-    assert_eq!(
-        rows(&mut backend, 0, 2),
-        Value::List(vec![row("a"), row("b")])
-    );
-    assert_eq!(rows(&mut backend, 2, 2), Value::List(vec![row("c")]));
-    assert_eq!(rows(&mut backend, 5, 2), Value::List(vec![]));
-}
-
-#[test]
 fn an_entity_is_made_read_changed_and_deleted() {
     let mut backend = Fake::default();
     let kind = ("type", Value::from("sslProfile"));
@@ -184,78 +156,6 @@ fn an_entity_is_made_read_changed_and_deleted() {
     let delete = [("operation", "DELETE".into()), kind, name];
     assert_eq!(status(&ask(&mut backend, &delete, Value::Null)), 204);
     assert_eq!(status(&ask(&mut backend, &delete, Value::Null)), 404);
-}
-
-#[test]
-fn what_makes_no_sense_is_said_so() {
-    let mut backend = Fake::with_addresses();
-    let cases: &[(&[(&str, &str)], i64)] = &[
-        (&[], 400),
-        (&[("operation", "FLY")], 501),
-        (&[("operation", "FLY"), ("type", "address")], 400),
-        (&[("operation", "FLY"), ("name", "z")], 404),
-        (&[("operation", "QUERY"), ("entityType", "nonsense")], 400),
-        (&[("operation", "CREATE")], 400),
-        (&[("operation", "CREATE"), ("type", "router.node")], 501),
-        // Nobody may, whether or not there is one.
-        (&[("operation", "CREATE"), ("type", "connection")], 403),
-        (&[("operation", "DELETE"), ("type", "connection")], 403),
-        (
-            &[
-                ("operation", "DELETE"),
-                ("type", "connection"),
-                ("identity", "1"),
-            ],
-            403,
-        ),
-        (&[("operation", "CREATE"), ("type", "router.link")], 403),
-        (&[("operation", "UPDATE"), ("type", "router.link")], 403),
-        (&[("operation", "DELETE"), ("type", "router.link")], 403),
-        (&[("operation", "READ"), ("type", "routerMetrics")], 403),
-        (
-            &[
-                ("operation", "READ"),
-                ("type", "routerMetrics"),
-                ("name", "1"),
-            ],
-            403,
-        ),
-        (&[("operation", "CREATE"), ("type", "routerMetrics")], 403),
-        (&[("operation", "UPDATE"), ("type", "routerMetrics")], 403),
-        (&[("operation", "DELETE"), ("type", "routerMetrics")], 403),
-        (
-            &[("operation", "QUERY"), ("entityType", "routerMetrics")],
-            200,
-        ),
-        (
-            &[
-                ("operation", "UPDATE"),
-                ("type", "connection"),
-                ("identity", "9"),
-            ],
-            400,
-        ),
-        (&[("operation", "READ"), ("type", "address")], 400),
-        (
-            &[("operation", "READ"), ("type", "address"), ("name", "z")],
-            404,
-        ),
-        (
-            &[("operation", "UPDATE"), ("type", "address"), ("name", "a")],
-            501,
-        ),
-    ];
-    for (properties, code) in cases {
-        let properties: Vec<(&str, Value)> = properties
-            .iter()
-            .map(|(key, value)| (*key, Value::from(*value)))
-            .collect();
-        assert_eq!(
-            status(&ask(&mut backend, &properties, Value::Null)),
-            *code,
-            "{properties:?}"
-        );
-    }
 }
 
 fn description(message: &Message) -> &str {
@@ -289,26 +189,6 @@ fn strings(properties: &[(&'static str, &str)]) -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn the_owner_hears_of_changes_that_are_refused() {
-    let mut backend = Fake::with_addresses();
-    for operation in ["READ", "UPDATE", "DELETE"] {
-        let properties = [
-            ("operation", Value::from(operation)),
-            ("type", "address".into()),
-            ("name", "z".into()),
-        ];
-        let answer = ask(&mut backend, &properties, Value::Map(Vec::new()));
-        assert_eq!(answer.application_properties[0].1, Value::Int(404));
-    }
-    let names: Vec<_> = backend
-        .1
-        .iter()
-        .map(|text| text.split(':').next())
-        .collect();
-    assert_eq!(names, [Some("UPDATE"), Some("DELETE")], "{:?}", backend.1);
-}
-
-#[test]
 fn every_form_of_correlation_id_comes_back() {
     let ids = [
         MessageId::Ulong(7),
@@ -334,162 +214,6 @@ fn every_form_of_correlation_id_comes_back() {
             assert_eq!(answer.properties.expect("always there").correlation_id, id);
         }
     }
-}
-
-/// Application properties of a request, and the answer's status and description.
-type Case = (&'static [(&'static str, &'static str)], i64, &'static str);
-
-#[test]
-fn the_refusals_have_their_words() {
-    let mut backend = Fake::with_addresses();
-    backend
-        .0
-        .push(entity("sslProfile", &[("name", "p".into())]));
-    let cases: &[Case] = &[
-        (&[], 400, "No 'operation' property"),
-        (
-            &[("operation", "FLY")],
-            501,
-            "Operation 'FLY' not implemented for 'io.skupper.router.management' ['GET-SCHEMA', \
-             'GET-JSON-SCHEMA', 'GET-LOG', 'PROFILE', 'RELOAD', 'QUERY', 'GET-TYPES', \
-             'GET-ANNOTATIONS', 'GET-OPERATIONS', 'GET-ATTRIBUTES', 'GET-MGMT-NODES', 'READ']",
-        ),
-        (
-            &[("operation", "QUERY"), ("entityType", "listner")],
-            400,
-            "No such entity type 'listner'; did you mean 'listener'?",
-        ),
-        (
-            &[("operation", "QUERY"), ("offset", "-1")],
-            400,
-            "the application-property 'offset' must be a number, and not negative",
-        ),
-        (
-            &[("operation", "CREATE")],
-            400,
-            "No 'type' attribute in the body, nor a 'type' property",
-        ),
-        (
-            &[("operation", "CREATE"), ("type", "router")],
-            501,
-            "Operation 'CREATE' not implemented for 'io.skupper.router.router' ['READ']",
-        ),
-        (
-            &[("operation", "CREATE"), ("type", "autoLink"), ("name", "a")],
-            400,
-            "direction field is mandatory (autoLink 'a')",
-        ),
-        (
-            &[("operation", "READ"), ("type", "address")],
-            400,
-            "io.skupper.router.router.config.address: No name or identity provided",
-        ),
-        (
-            &[("operation", "READ"), ("name", "z")],
-            404,
-            "No entity with name=z",
-        ),
-        (
-            &[("operation", "READ"), ("type", "address"), ("name", "z")],
-            404,
-            "Not Found: no address with name=z",
-        ),
-        (
-            &[("operation", "READ"), ("name", "p"), ("identity", "2")],
-            400,
-            "Conflicting name=p identity=2",
-        ),
-        // The name comes first.
-        (
-            &[("operation", "READ"), ("name", "q"), ("identity", "self")],
-            404,
-            "No entity with name=q identity=self",
-        ),
-        (
-            &[
-                ("operation", "READ"),
-                ("type", "sslProfile"),
-                ("name", "self"),
-            ],
-            400,
-            "Entity type 'io.skupper.router.management' does not extend requested type \
-             'io.skupper.router.sslProfile'",
-        ),
-        // Who names no type does not mean one of the core's.
-        (
-            &[("operation", "READ"), ("name", "a")],
-            404,
-            "No entity with name=a",
-        ),
-        (
-            &[("operation", "DELETE"), ("type", "connection")],
-            403,
-            "Forbidden: DELETE is not for io.skupper.router.connection; UPDATE with \
-             'adminStatus' deleted closes one",
-        ),
-        (
-            &[
-                ("operation", "UPDATE"),
-                ("type", "sslProfile"),
-                ("name", "p"),
-            ],
-            200,
-            "OK",
-        ),
-        (
-            &[("operation", "DELETE"), ("type", "log"), ("name", "p")],
-            400,
-            "Entity type 'io.skupper.router.sslProfile' does not extend requested type \
-             'io.skupper.router.log'",
-        ),
-    ];
-    for (properties, code, text) in cases {
-        let answer = ask(&mut backend, &strings(properties), Value::Null);
-        assert_eq!((status(&answer), description(&answer)), (*code, *text));
-        if *code >= 300 {
-            assert_eq!(body(&answer), &Value::Map(vec![]));
-        }
-    }
-}
-
-#[test]
-fn a_malformed_request_is_refused() {
-    let mut backend = Fake::default();
-    let list = |value: Value| Value::Map(vec![("attributeNames".into(), value)]);
-    let query = strings(&[("operation", "QUERY"), ("entityType", "listener")]);
-    let bodies = [
-        (Value::from("x"), "the body must be a map"),
-        (list(5u32.into()), "'attributeNames' must be a list"),
-        (
-            list(Value::List(vec![5u32.into()])),
-            "'attributeNames' must be strings",
-        ),
-        (
-            names(["prot", "host"]),
-            "Unknown attributes ['prot'] for type io.skupper.router.listener.",
-        ),
-        (
-            list(words(["host"; 200])),
-            "'attributeNames' has more names than there are attributes",
-        ),
-    ];
-    for (body, text) in bodies {
-        assert_eq!(description(&ask(&mut backend, &query, body)), text);
-    }
-    let create = [
-        ("operation", "CREATE".into()),
-        ("type", "listener".into()),
-        ("name", Value::from(5u32)),
-    ];
-    assert_eq!(
-        description(&ask(&mut backend, &create, Value::Null)),
-        "the application-property 'name' must be a string"
-    );
-    let body = Value::Map(vec![(5u32.into(), 6u32.into())]);
-    assert_eq!(
-        description(&ask(&mut backend, &create[..2], body)),
-        "the keys of the body must be strings"
-    );
 }
 
 #[test]
@@ -527,93 +251,6 @@ fn create_takes_name_and_type_from_where_they_are() {
         description(&ask(&mut backend, &create, own)),
         "Cannot set attribute 'identity' in CREATE: it is the router's to say (listener)"
     );
-}
-
-#[test]
-fn pages_go_on_over_types() {
-    let mut backend = Fake::with_addresses();
-    for (kind, name) in [("listener", "l"), ("sslProfile", "p"), ("sslProfile", "q")] {
-        backend.0.push(entity(kind, &[("name", name.into())]));
-    }
-    let mut seen = Vec::new();
-    for offset in 0..6u32 {
-        let page = [
-            ("operation", "QUERY".into()),
-            ("offset", offset.into()),
-            ("count", 1u32.into()),
-        ];
-        let answer = ask(&mut backend, &page, names(["name"]));
-        let rows = body(&answer)
-            .get("results")
-            .and_then(Value::as_list)
-            .expect("rows");
-        seen.extend(
-            rows.iter()
-                .map(|row| row.as_list().expect("a row")[0].clone()),
-        );
-    }
-    // Those of the core are only there for who names their type.
-    assert_eq!(Value::List(seen), words(["l", "p", "q", "self"]));
-    let none = [("operation", "QUERY".into()), ("count", 0u32.into())];
-    let answer = ask(&mut backend, &none, Value::Null);
-    assert_eq!(body(&answer).get("results"), Some(&Value::List(vec![])));
-}
-
-#[test]
-fn a_query_of_all_types_shows_only_those_that_know_the_attribute() {
-    let mut backend = Fake::with_addresses();
-    backend.0.push(entity(
-        "sslProfile",
-        &[("name", "p".into()), ("certFile", "c".into())],
-    ));
-    backend
-        .0
-        .push(entity("sslProfile", &[("name", "q".into())]));
-    let query = strings(&[
-        ("operation", "QUERY"),
-        ("entityType", "io.skupper.router.sslProfile"),
-    ]);
-    let answer = ask(&mut backend, &query, names(["certFile"]));
-    assert_eq!(
-        body(&answer).get("results"),
-        Some(&Value::List(vec![words(["c"])]))
-    );
-    let answer = ask(&mut backend, &query[..1], names(["certFil"]));
-    assert_eq!(status(&answer), 404);
-    // As in skrouterd's core.
-    let query = strings(&[("operation", "QUERY"), ("entityType", "address")]);
-    let answer = ask(&mut backend, &query, names(["prefix", "phase"]));
-    let row = |name: &str| Value::List(vec![name.into(), Value::Null]);
-    let rows = Value::List(vec![row("a"), row("b"), row("c")]);
-    assert_eq!(body(&answer).get("results"), Some(&rows));
-}
-
-#[test]
-fn a_type_stands_for_those_that_refine_it() {
-    let mut backend = Fake::with_addresses();
-    backend.0.push(entity("listener", &[("name", "l".into())]));
-    let mut query = |kind: &str| {
-        let query = strings(&[("operation", "QUERY"), ("entityType", kind)]);
-        let answer = ask(&mut backend, &query, names(["name"]));
-        assert_eq!(status(&answer), 200, "{kind}");
-        body(&answer).get("results").cloned().expect("always there")
-    };
-    let rows = |names: &[&str]| {
-        let row = |name: &&str| Value::List(vec![Value::from(*name)]);
-        Value::List(names.iter().map(row).collect())
-    };
-    assert_eq!(query("entity"), rows(&["l", "self"]));
-    assert_eq!(query("configurationEntity"), rows(&["l"]));
-    assert_eq!(query("operationalEntity"), rows(&["self"]));
-    assert_eq!(query("org.amqp.management"), rows(&["self"]));
-    assert_eq!(query("dummy"), rows(&[]));
-    let read = strings(&[
-        ("operation", "READ"),
-        ("type", "configurationEntity"),
-        ("name", "l"),
-    ]);
-    let answer = ask(&mut backend, &read, Value::Null);
-    assert_eq!(body(&answer).get("cost"), Some(&Value::Int(1)));
 }
 
 #[test]
@@ -665,34 +302,6 @@ fn profiling_starts_and_stops() {
 }
 
 #[test]
-fn the_core_shows_what_is_not_set() {
-    let mut backend = Fake::with_addresses();
-    let read = strings(&[("operation", "READ"), ("type", "address"), ("name", "a")]);
-    let answer = ask(&mut backend, &read, Value::Null);
-    assert_eq!(body(&answer).get("pattern"), Some(&Value::Null));
-    backend.0.push(entity("listener", &[("name", "l".into())]));
-    let read = strings(&[("operation", "READ"), ("type", "listener"), ("name", "l")]);
-    let answer = ask(&mut backend, &read, Value::Null);
-    assert_eq!(body(&answer).get("sslProfile"), None);
-}
-
-#[test]
-fn columns_stand_in_the_order_of_the_schema() {
-    let query = strings(&[("operation", "QUERY"), ("entityType", "address")]);
-    let answer = ask(&mut Fake::with_addresses(), &query, Value::Map(vec![]));
-    let columns = [
-        "name",
-        "identity",
-        "type",
-        "prefix",
-        "distribution",
-        "pattern",
-        "priority",
-    ];
-    assert_eq!(body(&answer).get("attributeNames"), Some(&words(columns)));
-}
-
-#[test]
 fn secrets_never_leave() {
     let mut backend = Fake::default();
     let create = strings(&[
@@ -728,38 +337,6 @@ fn secrets_never_leave() {
 }
 
 #[test]
-fn an_ambiguous_name_is_no_name() {
-    let mut backend = Fake::default();
-    for host in ["a", "b"] {
-        let mut connection = Entity::new(Schema::find("connection").expect("known"));
-        connection.set("name", "same");
-        connection.set("identity", host);
-        backend.0.push(connection);
-    }
-    let update = strings(&[
-        ("operation", "UPDATE"),
-        ("type", "connection"),
-        ("name", "same"),
-    ]);
-    let deleted = Value::Map(vec![("adminStatus".into(), "deleted".into())]);
-    let answer = ask(&mut backend, &update, deleted.clone());
-    assert_eq!(status(&answer), 400);
-    assert!(description(&answer).starts_with("2 entities have name=same"));
-    let update = strings(&[
-        ("operation", "UPDATE"),
-        ("type", "connection"),
-        ("identity", "b"),
-    ]);
-    let answer = ask(&mut backend, &update, deleted);
-    assert_eq!(body(&answer).get("adminStatus"), Some(&"deleted".into()));
-    for nothing in [vec![], vec![("adminStatus".into(), Value::Null)]] {
-        let answer = ask(&mut backend, &update, Value::Map(nothing));
-        assert_eq!(status(&answer), 400);
-        assert!(description(&answer).starts_with("Bad Request"));
-    }
-}
-
-#[test]
 fn the_agent_is_an_entity_too() {
     let mut backend = Fake::default();
     for subject in [
@@ -775,81 +352,6 @@ fn the_agent_is_an_entity_too() {
             Some(&"io.skupper.router.management".into())
         );
     }
-}
-
-#[test]
-fn types_describe_themselves() {
-    let mut backend = Fake::default();
-    let mut about = |operation, kind: &str| {
-        let request = strings(&[("operation", operation), ("entityType", kind)]);
-        let answer = ask(&mut backend, &request, Value::Null);
-        assert_eq!((status(&answer), description(&answer)), (200, "OK"));
-        body(&answer).clone()
-    };
-    let bases = words([
-        "io.skupper.router.configurationEntity",
-        "io.skupper.router.entity",
-    ]);
-    assert_eq!(
-        about("GET-TYPES", "site").get("io.skupper.router.site"),
-        Some(&bases)
-    );
-    let management = about("GET-TYPES", "org.amqp.management");
-    let bases = words([
-        "io.skupper.router.org.amqp.management",
-        "io.skupper.router.operationalEntity",
-        "io.skupper.router.entity",
-    ]);
-    assert_eq!(management.get("io.skupper.router.management"), Some(&bases));
-    let own = about("GET-ATTRIBUTES", "network");
-    let attributes = words(["networkId", "tenantId", "name", "identity", "type"]);
-    assert_eq!(own.get("io.skupper.router.network"), Some(&attributes));
-    let own = about("GET-OPERATIONS", "sslProfile");
-    let operations = words(["CREATE", "UPDATE", "DELETE", "READ"]);
-    assert_eq!(own.get("io.skupper.router.sslProfile"), Some(&operations));
-    let own = about("GET-OPERATIONS", "entity");
-    assert_eq!(own.get("io.skupper.router.entity"), Some(&words([])));
-    let own = about("GET-ATTRIBUTES", "address");
-    let attributes = words([
-        "prefix",
-        "pattern",
-        "distribution",
-        "priority",
-        "name",
-        "identity",
-        "type",
-    ]);
-    let full = "io.skupper.router.router.config.address";
-    assert_eq!(own.get(full), Some(&attributes));
-    assert_eq!(
-        about("GET-TYPES", "").as_map().map(<[_]>::len),
-        Some(Schema::all().len())
-    );
-    assert_eq!(about("GET-ANNOTATIONS", "site"), Value::Map(vec![]));
-    let schema = about("GET-SCHEMA", "");
-    let role = schema
-        .get("entityTypes")
-        .and_then(|types| types.get("listener")?.get("attributes")?.get("role"));
-    let role = role.expect("a listener has a role");
-    assert_eq!(role.get("default"), Some(&"normal".into()));
-    assert_eq!(role.get("create"), Some(&true.into()));
-    let described = |schema: &Value| {
-        let text = schema.get("description").and_then(Value::as_str);
-        text.map(str::to_owned).expect("a description")
-    };
-    assert!(described(role).starts_with("Who is at the other end"));
-    let site = schema
-        .get("entityTypes")
-        .and_then(|types| types.get("site"));
-    assert!(described(site.expect("there are sites")).starts_with("The site that"));
-    let text = about("GET-JSON-SCHEMA", "");
-    let json: serde_json::Value =
-        serde_json::from_str(text.as_str().expect("a text")).expect("JSON");
-    assert_eq!(json["prefix"], "io.skupper.router");
-    assert_eq!(
-        json["entityTypes"]["listener"]["attributes"]["cost"]["default"],
-        1
-    );
 }
 
 proptest! {
