@@ -10,6 +10,7 @@ mod local;
 mod login;
 mod readers;
 mod requests;
+mod status;
 pub(crate) mod tcp;
 mod trouble;
 mod trunk;
@@ -25,20 +26,20 @@ use bytes::{Bytes, BytesMut};
 use crate::adaptors::amqp::{AmqpConnection, ConnectionSettings, ConnectionStatus, PeerInfo};
 use crate::adaptors::connections::{Connections, NO_LINK, Peer, link_of, token_of};
 use crate::adaptors::local::{LocalEvent, LocalLinkId};
-use crate::adaptors::tcp::{Census, TcpStatus, WindowPool};
+use crate::adaptors::tcp::WindowPool;
 use crate::codec::{
     Attach, Error, ReceiverSettleMode, Role, RouterAnnotations, SenderSettleMode, Target,
 };
 use crate::control::links::{AttachRequest, Command, LeadsTo, Loss, Termini};
 use crate::control::role::Role as ConnectionRole;
-use crate::control::table::{AddressId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
+use crate::control::table::{Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use crate::control::uplink::TRACKING;
 use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
 use crate::forwarding::limits::Limits;
-use crate::forwarding::links::{IncomingTraits, LinkStatus, OutgoingTraits, Target as Destination};
+use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target as Destination};
 use crate::forwarding::mailbox::Mail;
-use crate::forwarding::stats::{AddressCounts, Backlog, Party, Pool, Trouble, Waits, WorkerCounts};
+use crate::forwarding::stats::{Party, Trouble, Waits};
 use crate::forwarding::wire::Terminal;
 use crate::forwarding::{Arrival, Forwarder, Settings};
 use crate::policy::Grant;
@@ -46,6 +47,7 @@ use crate::vanflow::FlowEvent;
 use crate::worker::flows::Flows;
 use crate::worker::tcp::{BadStream, Dial};
 pub(crate) use login::{Authentication, LoginStep};
+pub(crate) use status::{Question, WorkerFigures, WorkerStatus, WorkerTotals};
 pub(crate) use trouble::{Denial, Fault};
 
 /// A connection's number in its worker.
@@ -151,33 +153,6 @@ pub(crate) enum WorkerEvent {
         connection: ConnectionId,
         event: LocalEvent,
     },
-}
-
-/// What a worker can report of itself.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerStatus {
-    pub(crate) connections: Vec<ConnectionStatus>,
-    pub(crate) tcp: Vec<TcpStatus>,
-    pub(crate) links: Vec<(LinkRef, LinkStatus)>,
-    pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
-    pub(crate) counts: WorkerCounts,
-    pub(crate) backlog: Backlog,
-    pub(crate) pools: Vec<Pool>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
-    pub(crate) in_flight: usize,
-}
-
-/// What a worker tells for metrics: little, however many links and connections it has.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerFigures {
-    pub(crate) addresses: Vec<(AddressId, AddressCounts)>,
-    pub(crate) counts: WorkerCounts,
-    pub(crate) backlog: Backlog,
-    /// TCP connections that are open.
-    pub(crate) tcp: Census,
-    /// AMQP peers that were cut off because they did not read.
-    pub(crate) cut_off: u64,
-    pub(crate) pools: Vec<Pool>,
 }
 
 impl Worker {
@@ -468,67 +443,6 @@ impl Worker {
             self.count_octets(now);
         }
         self.hand_over_flows(now);
-    }
-
-    pub(crate) fn status(&self, now: Instant) -> WorkerStatus {
-        let connections = self.connections.iter().filter_map(|(_, peer)| match peer {
-            Peer::Amqp(amqp) => Some(amqp.status()),
-            Peer::Local(_) | Peer::Tcp(_) => None,
-        });
-        let tcp = self.connections.iter().filter_map(|(_, peer)| match peer {
-            Peer::Tcp(tcp) if tcp.opened.is_some() => Some(tcp.status()),
-            _ => None,
-        });
-        WorkerStatus {
-            connections: connections.collect(),
-            tcp: tcp.collect(),
-            links: self
-                .forwarder
-                .link_statuses(&self.connections, self.id, now),
-            addresses: self.forwarder.address_counts().collect(),
-            counts: self.counts(),
-            backlog: self.backlog(now),
-            pools: self.pools(),
-            in_flight: self.forwarder.in_flight(),
-        }
-    }
-
-    fn pools(&self) -> Vec<Pool> {
-        let connections = [self.connections.pool()];
-        let pools = connections.into_iter().chain(self.forwarder.pools());
-        pools.collect()
-    }
-
-    fn counts(&self) -> WorkerCounts {
-        WorkerCounts {
-            waits: self.waits,
-            ..self.forwarder.counts()
-        }
-    }
-
-    pub(crate) fn figures(&self, now: Instant) -> WorkerFigures {
-        let mut open = Census::default();
-        for (_, peer) in self.connections.iter() {
-            if let Peer::Tcp(tcp) = peer
-                && tcp.opened.is_some()
-            {
-                open.count(tcp.protocol());
-            }
-        }
-        WorkerFigures {
-            addresses: self.forwarder.address_counts().collect(),
-            counts: self.counts(),
-            backlog: self.backlog(now),
-            tcp: open,
-            cut_off: self.cut_off,
-            pools: self.pools(),
-        }
-    }
-
-    /// What waits on links, but for TCP connections': theirs wait by their nature.
-    fn backlog(&self, now: Instant) -> Backlog {
-        let is_tcp = |number| matches!(self.connections.get(number), Some(Peer::Tcp(_)));
-        self.forwarder.backlog(now, |number| !is_tcp(number))
     }
 
     /// Handles everything that a connection's endpoint has to say.

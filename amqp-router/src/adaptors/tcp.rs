@@ -211,7 +211,6 @@ pub(crate) struct TcpStatus {
     pub(crate) opened: Option<Instant>,
     pub(crate) octets_in: u64,
     pub(crate) octets_out: u64,
-    pub(crate) protocol: Option<Protocol>,
     /// It is over, but what it has to write has not been taken.
     pub(crate) closing: bool,
 }
@@ -542,7 +541,6 @@ impl TcpConnection {
             opened: self.opened,
             octets_in: self.source.octets,
             octets_out: self.written(),
-            protocol: self.protocol(),
             closing: self.is_over(),
         }
     }

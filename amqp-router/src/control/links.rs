@@ -353,6 +353,11 @@ impl Control {
         self.addresses.get(id.index())
     }
 
+    /// The address of a key.
+    pub(crate) fn address_of(&self, key: &str) -> Option<&Address> {
+        self.address(*self.by_key.get(key)?)
+    }
+
     /// Whether a link was accepted and is still attached.
     pub(crate) fn has_link(&self, link: &LinkRef) -> bool {
         self.link_ids.contains_key(link)

@@ -319,6 +319,10 @@ impl Addresses {
             .map(|row| (row.entry.id, row.counts))
     }
 
+    pub(super) fn counts_of(&self, id: AddressId) -> Option<AddressCounts> {
+        self.row(id).map(|row| row.counts)
+    }
+
     pub(super) fn add_producer(&mut self, id: AddressId, link: u32) {
         if let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) {
             row.producers.push(link);

@@ -1,6 +1,6 @@
 //! From an incoming link to the address's outgoing links.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -191,7 +191,16 @@ impl Forwarder {
         self.addresses.counts()
     }
 
+    pub(crate) fn counts_of(
+        &self,
+        addresses: &HashSet<AddressId>,
+    ) -> Vec<(AddressId, AddressCounts)> {
+        let counts = |id: &AddressId| Some((*id, self.addresses.counts_of(*id)?));
+        addresses.iter().filter_map(counts).collect()
+    }
+
     /// Deliveries on their way through this worker.
+    #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {
         self.inbound.len() + self.outbound.len()
     }

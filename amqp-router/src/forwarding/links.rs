@@ -1,6 +1,6 @@
 //! The forwarding half of links, and how they come and go.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -446,38 +446,48 @@ impl Forwarder {
         }
     }
 
-    /// What every link has done and has yet to do.
+    /// What some links of this worker have done and have yet to do.
     pub(crate) fn link_statuses<W: Wire>(
         &self,
         wire: &W,
         worker: WorkerId,
+        links: &HashSet<LinkRef>,
         now: Instant,
     ) -> Vec<(LinkRef, LinkStatus)> {
-        let late = self.stuck(now);
-        let late_in = late.incoming;
-        let incoming = self.incoming.iter().map(move |(index, incoming)| {
-            let slot = self.incoming.slot(index);
-            (
-                LinkRef {
-                    worker,
-                    direction: Direction::Incoming,
-                    slot,
-                },
-                incoming.status(wire, now, late_in.get(&index).copied().unwrap_or(0)),
-            )
-        });
-        let stuck = late.outgoing;
-        let outgoing = self.outgoing.iter().map(|(index, outgoing)| {
-            let slot = self.outgoing.slot(index);
-            (
-                LinkRef {
-                    worker,
-                    direction: Direction::Outgoing,
-                    slot,
-                },
-                outgoing.status(wire, stuck.get(&index).copied().unwrap_or(0)),
-            )
-        });
+        let mut own = links.iter().filter(|link| link.worker == worker).peekable();
+        if own.peek().is_none() {
+            return Vec::new();
+        }
+        let stuck = self.stuck(now);
+        let status = |link: &LinkRef| {
+            let late = |stuck: &HashMap<u32, u32>| stuck.get(&link.slot.index).copied();
+            match link.direction {
+                Direction::Incoming => {
+                    let late = late(&stuck.incoming).unwrap_or(0);
+                    Some(self.incoming.get(link.slot)?.status(wire, now, late))
+                }
+                Direction::Outgoing => {
+                    let late = late(&stuck.outgoing).unwrap_or(0);
+                    Some(self.outgoing.get(link.slot)?.status(wire, late))
+                }
+            }
+        };
+        own.filter_map(|link| Some((*link, status(link)?)))
+            .collect()
+    }
+
+    /// All links of this worker.
+    #[cfg(test)]
+    pub(crate) fn links(&self, worker: WorkerId) -> HashSet<LinkRef> {
+        let of = move |direction, slot| LinkRef {
+            worker,
+            direction,
+            slot,
+        };
+        let incoming = self.incoming.iter();
+        let incoming = incoming.map(|(link, _)| of(Direction::Incoming, self.incoming.slot(link)));
+        let outgoing = self.outgoing.iter();
+        let outgoing = outgoing.map(|(link, _)| of(Direction::Outgoing, self.outgoing.slot(link)));
         incoming.chain(outgoing).collect()
     }
 

@@ -102,6 +102,7 @@ impl<T> Table<T> {
         self.slots.remove(index as usize).value
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

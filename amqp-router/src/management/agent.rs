@@ -5,6 +5,7 @@
 //! workers know. Every request that says where to answer is answered, once.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use crate::codec::{Body, Message, MessageId, Properties, Value};
 use crate::management::entity::{Entity, Invalid};
@@ -109,13 +110,26 @@ pub(crate) struct Refusal {
     text: String,
 }
 
+/// Looks at entities one after the other until it has seen enough. What there is to show of one is
+/// worked out when it is asked for: a page of many costs little more than a page of few.
+pub(crate) type See<'a> = dyn FnMut(&dyn Fn() -> Entity) -> ControlFlow<()> + 'a;
+
+/// Has the entities of these rows looked at.
+pub(crate) fn see_each<T>(
+    rows: impl IntoIterator<Item = T>,
+    see: &mut See<'_>,
+    show: impl Fn(&T) -> Entity,
+) -> ControlFlow<()> {
+    rows.into_iter().try_for_each(|row| see(&|| show(&row)))
+}
+
 /// The router, as its management agent sees it.
 pub(crate) trait Backend {
-    /// The entities of one type, as they are now.
-    fn entities(&mut self, schema: &'static Schema) -> Vec<Entity>;
+    /// Has the entities of one type looked at, as they are now and in an order that stays.
+    fn entities(&mut self, schema: &'static Schema, see: &mut See<'_>) -> ControlFlow<()>;
 
     /// The entities of one type that may be the one that is meant: at least all that have its name
-    /// or its identity.
+    /// or its identity, each once.
     fn candidates(&mut self, schema: &'static Schema, subject: &Subject) -> Vec<Entity>;
 
     /// Puts an entity to work; returns it with its identity.
@@ -167,6 +181,33 @@ pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Box<Message>> 
             name,
         })),
         Err(refusal) => Err(Box::new(reply.refuse(refusal))),
+    }
+}
+
+/// Looks at what carrying the request out would look at, for its owner to see what that is.
+pub(crate) fn look(request: &Request, backend: &mut dyn Backend) {
+    match &request.operation {
+        Operation::Query {
+            schema,
+            names,
+            offset,
+            count,
+        } => {
+            let _ = query(*schema, names.clone(), *offset, *count, backend);
+        }
+        Operation::Read(subject)
+        | Operation::Delete(subject)
+        | Operation::Update { subject, .. }
+        | Operation::Call { subject, .. }
+        | Operation::Unknown { subject, .. }
+        | Operation::Profile { subject, .. } => {
+            let _ = find(subject, backend);
+        }
+        Operation::Create { .. }
+        | Operation::Describe { .. }
+        | Operation::Nodes
+        | Operation::Log { .. }
+        | Operation::Reload => {}
     }
 }
 
@@ -272,23 +313,31 @@ fn query(
     let names = columns(schema, names)?;
     let mut results = Vec::new();
     let mut skip = offset;
+    let always_there = |name: &String| Schema::is_common(name);
     for schema in family(schema) {
-        for entity in entities(schema, backend) {
-            if results.len() == count {
-                break;
-            }
-            // Of many types, only those count that have something to say.
-            let says = |name: &String| !entity.shown(name).is_null();
-            if !schema.is_core() && !names.iter().any(says) {
-                continue;
-            }
-            if skip > 0 {
-                skip -= 1;
-                continue;
-            }
-            let row = names.iter().map(|name| entity.shown(name));
-            results.push(Value::List(row.collect()));
+        if results.len() == count {
+            break;
         }
+        // Only those count that have something to say, which the core's always have.
+        let each_counts = schema.is_core() || names.iter().any(always_there);
+        let _ = entities(schema, backend, &mut |show| {
+            if skip > 0 && each_counts {
+                skip -= 1;
+                return ControlFlow::Continue(());
+            }
+            let entity = show();
+            let row: Vec<Value> = names.iter().map(|name| entity.shown(name)).collect();
+            if each_counts || row.iter().any(|value| !value.is_null()) {
+                match skip {
+                    0 => results.push(Value::List(row)),
+                    _ => skip -= 1,
+                }
+            }
+            match results.len() < count {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
     }
     let names = names.into_iter().map(Value::from).collect();
     Ok(Value::Map(vec![
@@ -415,10 +464,14 @@ fn family(of: Option<&'static Schema>) -> impl Iterator<Item = &'static Schema> 
     Schema::all().iter().filter(is_in)
 }
 
-fn entities(schema: &'static Schema, backend: &mut dyn Backend) -> Vec<Entity> {
+fn entities(
+    schema: &'static Schema,
+    backend: &mut dyn Backend,
+    see: &mut See<'_>,
+) -> ControlFlow<()> {
     match schema.name {
-        "management" => agent_itself(schema),
-        _ => backend.entities(schema),
+        "management" => see(&|| agent_itself(schema)),
+        _ => backend.entities(schema, see),
     }
 }
 
@@ -428,16 +481,16 @@ fn candidates(
     backend: &mut dyn Backend,
 ) -> Vec<Entity> {
     match schema.name {
-        "management" => agent_itself(schema),
+        "management" => vec![agent_itself(schema)],
         _ => backend.candidates(schema, subject),
     }
 }
 
-fn agent_itself(schema: &'static Schema) -> Vec<Entity> {
+fn agent_itself(schema: &'static Schema) -> Entity {
     let mut agent = Entity::new(schema);
     agent.set("name", SELF);
     agent.set("identity", SELF);
-    vec![agent]
+    agent
 }
 
 fn allowed(schema: &Schema, operation: &str) -> Result<(), Refusal> {

@@ -111,6 +111,14 @@ impl Schema {
         self.alias.unwrap_or(self.name)
     }
 
+    /// Whether every entity of whatever type has this attribute, and a value for it.
+    pub(crate) fn is_common(attribute: &str) -> bool {
+        COMMON.iter().any(|common| {
+            let (name, _) = common.split_once(':').unwrap_or((common, ""));
+            name == attribute
+        })
+    }
+
     /// The attributes, those of all types last.
     pub(crate) fn own_attributes_first(&self) -> impl Iterator<Item = &Attribute> {
         let (common, own) = self.attributes.split_at(COMMON.len());

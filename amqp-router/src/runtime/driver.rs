@@ -197,9 +197,9 @@ impl Driver {
             ToWorker::Ping(reply) => {
                 let _ = reply.send(());
             }
-            ToWorker::Status(reply) => {
+            ToWorker::Status(question, reply) => {
                 // Whoever asked may have given up meanwhile.
-                let _ = reply.send(self.worker.status(now));
+                let _ = reply.send(self.worker.status(&question, now));
             }
             ToWorker::Figures(reply) => {
                 let _ = reply.send(self.worker.figures(now));

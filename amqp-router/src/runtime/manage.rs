@@ -2,6 +2,7 @@
 //! are about.
 
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info};
 
 use crate::codec::{Error, Message, Value};
-use crate::management::agent::{self, Backend, ProfileStep, Refusal, Subject};
+use crate::management::agent::{self, Backend, ProfileStep, Refusal, See, Subject, see_each};
 use crate::management::{Config, Entity, Schema, Unique};
 use crate::policy::Grant;
 use crate::runtime::driver::ToWorker;
@@ -19,15 +20,16 @@ use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::{Level, Levels, Log, Module};
 use crate::runtime::router::Request;
 use crate::runtime::service::Service;
-use crate::worker::WorkerStatus;
 
 mod apply;
 mod change;
 mod profile;
+mod reports;
 mod rows;
 
 pub(crate) use change::scope;
 pub(crate) use profile::Profile;
+pub(crate) use reports::Reports;
 pub(crate) use rows::{plain, show_closing};
 
 /// Receives requests, one after another, until the router stops; whatever ends its links, it
@@ -109,7 +111,7 @@ pub(crate) struct Manager<'a> {
     pub(crate) service: &'a mut Service,
     pub(crate) config: &'a mut Config,
     pub(crate) log: Option<&'a Log>,
-    pub(crate) statuses: Vec<WorkerStatus>,
+    pub(crate) reports: Reports,
     pub(crate) myself: &'a WeakUnboundedSender<Request>,
     /// See [`Asked`].
     pub(crate) barred: Option<Arc<Grant>>,
@@ -172,6 +174,19 @@ impl Manager<'_> {
             .collect()
     }
 
+    /// All entities of a type of which there are [few](is_few).
+    fn few(&self, schema: &Schema) -> Vec<Entity> {
+        match schema.name {
+            "router.node" => self.routers(),
+            "routerMetrics" => vec![self.metrics()],
+            "log" => self.logs(),
+            "allocator" => self.pools(),
+            "logStats" => self.log_stats(),
+            "vhostStats" => self.service.vhost_stats(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A configured entity with what it has to show of itself at work.
     fn at_work(&self, entity: &Entity) -> Entity {
         let mut entity = entity.clone();
@@ -213,27 +228,25 @@ impl Manager<'_> {
 }
 
 impl Backend for Manager<'_> {
-    fn entities(&mut self, schema: &'static Schema) -> Vec<Entity> {
+    fn entities(&mut self, schema: &'static Schema, see: &mut See<'_>) -> ControlFlow<()> {
         match schema.name {
-            "connection" => self.connections(),
-            "router.link" => self.links(),
-            "router.address" => self.addresses(),
-            "router.node" => self.routers(),
-            "routerMetrics" => vec![self.metrics()],
-            "log" => self.logs(),
-            "allocator" => self.pools(),
-            "logStats" => self.log_stats(),
-            "vhostStats" => self.service.vhost_stats(),
-            _ => {
-                let configured = self.config.of(schema.name);
-                configured.map(|entity| self.at_work(entity)).collect()
-            }
+            "connection" => self.connections(see),
+            "router.link" => self.links(see),
+            "router.address" => self.addresses(see),
+            _ if is_few(schema) => see_each(self.few(schema), see, Entity::clone),
+            _ => see_each(self.config.of(schema.name), see, |entity| {
+                self.at_work(entity)
+            }),
         }
     }
 
     fn candidates(&mut self, schema: &'static Schema, subject: &Subject) -> Vec<Entity> {
-        if schema.operational || schema.name == "log" {
-            return self.entities(schema);
+        match schema.name {
+            "connection" => return self.connections_meant(subject),
+            "router.link" => return self.links_meant(subject),
+            "router.address" => return self.addresses_meant(subject),
+            _ if is_few(schema) => return self.few(schema),
+            _ => {}
         }
         let find = |what, value: &Option<String>| {
             let value = value.as_deref()?;
@@ -320,6 +333,11 @@ impl Backend for Manager<'_> {
             })
             .collect()
     }
+}
+
+/// Whether what there is of this type shows the router at work, and never grows with what passes.
+fn is_few(schema: &Schema) -> bool {
+    schema.operational || schema.name == "log"
 }
 
 /// What every module goes by of which nobody has said otherwise.

@@ -70,12 +70,10 @@ impl Totals {
 impl Manager<'_> {
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::of(self.service);
-        for status in &self.statuses {
-            totals.counts.add(&status.counts);
-            totals.backlog.add(&status.backlog);
-            for connection in &status.tcp {
-                totals.tcp.count(connection.protocol);
-            }
+        for worker in self.reports.totals() {
+            totals.counts.add(&worker.counts);
+            totals.backlog.add(&worker.backlog);
+            totals.tcp.add(worker.tcp);
         }
         totals
     }

@@ -19,6 +19,7 @@ use crate::codec::Message;
 use crate::control::links::Control;
 use crate::control::table::AddressId;
 use crate::forwarding::stats::Patience;
+use crate::management::agent;
 use crate::management::{self, Config, Invalid};
 use crate::mesh::Mesh;
 use crate::runtime::budget::MEGABYTE;
@@ -26,7 +27,7 @@ use crate::runtime::driver::ToWorker;
 use crate::runtime::listener::BindError;
 use crate::runtime::local::{LinkError, Receiver, Sender};
 use crate::runtime::log::Log;
-use crate::runtime::manage::{self, Asked, Manager, scope};
+use crate::runtime::manage::{self, Asked, Manager, Reports, scope};
 use crate::runtime::metrics::Figures;
 use crate::runtime::plan::{
     self, Planner, address_rule, auto_link, log_settings, time_format, treatment,
@@ -40,7 +41,7 @@ use crate::runtime::threads::{Failures, Shared, start_workers, watched};
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::Telemetry;
 use crate::runtime::workers::Workers;
-use crate::worker::WorkerStatus;
+use crate::worker::{Question, WorkerStatus};
 
 /// Why a router did not start.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +101,7 @@ pub(crate) enum Request {
     /// The same, with what workers have reported for it.
     Answer {
         asked: Box<Asked>,
-        statuses: Vec<WorkerStatus>,
+        reports: Box<Reports>,
         reply: oneshot::Sender<Message>,
     },
     /// Become what a configuration says that has been checked.
@@ -477,16 +478,10 @@ impl ControlPlane {
                     tokio::spawn(reload::on_request(asked.request, source, myself, reply));
                 }
             }
-            Request::Manage { asked, reply } => {
-                if !asked.request.needs_figures() {
-                    return self.manage(*asked, Vec::new(), reply);
-                }
-                self.with_statuses(|statuses| Request::Answer {
-                    asked,
-                    statuses,
-                    reply,
-                });
-            }
+            Request::Manage { asked, reply } => match asked.request.needs_figures() {
+                true => self.consider(asked, Box::default(), reply),
+                false => self.manage(*asked, Reports::default(), reply),
+            },
             Request::Missing(reply) => {
                 let mut missing = self.service.missing(self.config.of("listener"));
                 if self.ready.is_some() {
@@ -506,18 +501,46 @@ impl ControlPlane {
             }
             Request::Answer {
                 asked,
-                statuses,
+                reports,
                 reply,
-            } => self.manage(*asked, statuses, reply),
+            } => self.consider(asked, reports, reply),
             Request::Stop(_) | Request::Apply { .. } => {
                 unreachable!("the loop above takes them")
             }
         }
     }
 
+    /// Carries a request out once workers have told what it takes.
+    fn consider(
+        &mut self,
+        asked: Box<Asked>,
+        mut reports: Box<Reports>,
+        reply: oneshot::Sender<Message>,
+    ) {
+        let mut manager = self.manager(std::mem::take(&mut *reports));
+        agent::look(&asked.request, &mut manager);
+        *reports = manager.reports;
+        let Some(question) = reports.question() else {
+            return self.manage(*asked, *reports, reply);
+        };
+        self.ask(question, |question, statuses| {
+            reports.learn(question, statuses);
+            Request::Answer {
+                asked,
+                reports,
+                reply,
+            }
+        });
+    }
+
     /// Asks all workers, and itself again with what they say.
-    fn with_statuses(&self, request: impl FnOnce(Vec<WorkerStatus>) -> Request + Send + 'static) {
-        let answers = self.service.ask_workers();
+    fn ask(
+        &self,
+        question: Question,
+        request: impl FnOnce(&Question, Vec<WorkerStatus>) -> Request + Send + 'static,
+    ) {
+        let question = Arc::new(question);
+        let answers = self.service.ask_workers(&question);
         let Some(myself) = self.myself.upgrade() else {
             return;
         };
@@ -528,14 +551,14 @@ impl ControlPlane {
                 statuses.extend(answer.await);
             }
             // An error means that the router is stopping.
-            let _ = myself.send(request(statuses));
+            let _ = myself.send(request(&question, statuses));
         });
     }
 
     /// Becomes what a configuration says, as far as that is possible now.
     async fn apply(&mut self, config: &Config) -> Reloaded {
         let plan = management::reload::plan(&self.said, config, &self.config);
-        let (reloaded, failed) = self.manager(Vec::new()).apply(&plan).await;
+        let (reloaded, failed) = self.manager(Reports::default()).apply(&plan).await;
         self.service.send_commands();
         reloaded.report();
         self.said = plan.reached(&self.said, &failed);
@@ -545,24 +568,19 @@ impl ControlPlane {
         reloaded
     }
 
-    fn manager(&mut self, statuses: Vec<WorkerStatus>) -> Manager<'_> {
+    fn manager(&mut self, reports: Reports) -> Manager<'_> {
         Manager {
             service: &mut self.service,
             config: &mut self.config,
             log: self.log.as_ref(),
-            statuses,
+            reports,
             myself: &self.myself,
             barred: None,
         }
     }
 
-    fn manage(
-        &mut self,
-        asked: Asked,
-        statuses: Vec<WorkerStatus>,
-        reply: oneshot::Sender<Message>,
-    ) {
-        let mut manager = self.manager(statuses);
+    fn manage(&mut self, asked: Asked, reports: Reports, reply: oneshot::Sender<Message>) {
+        let mut manager = self.manager(reports);
         manager.barred = asked.barred;
         let answer = manager.answer(asked.request);
         // An error means that the agent has ended: the router is stopping.

@@ -121,11 +121,11 @@ fn busiest(workers: Vec<WorkerFigures>) -> Total {
     let mut total = Total::default();
     let mut addresses: HashMap<AddressId, AddressCounts> = HashMap::new();
     for worker in workers {
-        total.counts.add(&worker.counts);
-        total.backlog.add(&worker.backlog);
-        total.tcp.add(worker.tcp);
-        total.cut_off += worker.cut_off;
-        Pool::add_all(&mut total.pools, &worker.pools);
+        total.counts.add(&worker.totals.counts);
+        total.backlog.add(&worker.totals.backlog);
+        total.tcp.add(worker.totals.tcp);
+        total.cut_off += worker.totals.cut_off;
+        Pool::add_all(&mut total.pools, &worker.totals.pools);
         for (id, counts) in worker.addresses {
             if counts != AddressCounts::default() {
                 addresses.entry(id).or_default().add(&counts);
@@ -208,8 +208,8 @@ mod tests {
                 addresses,
                 ..WorkerFigures::default()
             };
-            figures.counts.ingress = (0..1000).sum::<u64>() + 7;
-            figures.counts.egress = 1000;
+            figures.totals.counts.ingress = (0..1000).sum::<u64>() + 7;
+            figures.totals.counts.egress = 1000;
             figures
         };
         let total = busiest(vec![worker(), worker()]);

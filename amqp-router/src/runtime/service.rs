@@ -31,7 +31,7 @@ use crate::runtime::tcp::TcpServices;
 use crate::runtime::tls::live::Profiles;
 use crate::runtime::vanflow::{Heard, Telemetry};
 use crate::runtime::workers::Workers;
-use crate::worker::{WorkerEvent, WorkerStatus};
+use crate::worker::{Question, WorkerEvent, WorkerStatus};
 
 mod connections;
 mod listening;
@@ -281,14 +281,18 @@ impl Service {
         missing
     }
 
-    /// Asks every worker to report itself; whoever awaits the answers need not be this task.
-    pub(crate) fn ask_workers(&self) -> Vec<oneshot::Receiver<WorkerStatus>> {
+    /// Asks every worker something; whoever awaits the answers need not be this task.
+    pub(crate) fn ask_workers(
+        &self,
+        question: &Arc<Question>,
+    ) -> Vec<oneshot::Receiver<WorkerStatus>> {
         self.workers
             .iter()
             .map(|worker| {
                 let (reply, status) = oneshot::channel();
                 // A worker that is gone drops the question, which is an answer.
-                let _ = worker.inbox.send(ToWorker::Status(reply));
+                let question = Arc::clone(question);
+                let _ = worker.inbox.send(ToWorker::Status(question, reply));
                 status
             })
             .collect()

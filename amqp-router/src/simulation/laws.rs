@@ -75,7 +75,7 @@ impl World {
         let links = router.control.links().count() + 1;
         let mut held = 0;
         for hub in &router.hubs {
-            let status = hub.worker.status(self.now());
+            let status = hub.worker.whole_status(self.now());
             held += status.in_flight;
             for (link, status) in status.links {
                 if link.direction == Direction::Incoming {
@@ -100,7 +100,7 @@ impl World {
     pub(super) fn check_rest(&self) {
         for (number, router) in self.routers.iter().enumerate() {
             for hub in &router.hubs {
-                let status = hub.worker.status(self.now());
+                let status = hub.worker.whole_status(self.now());
                 let held = || hub.worker.describe_deliveries();
                 assert_eq!(status.in_flight, 0, "R{number} holds {}", held());
                 for (link, status) in status.links {
@@ -159,7 +159,7 @@ impl World {
     pub(super) fn check_empty(&self) {
         for (number, router) in self.routers.iter().enumerate() {
             for hub in &router.hubs {
-                let status = hub.worker.status(self.now());
+                let status = hub.worker.whole_status(self.now());
                 let connections = hub.worker.connection_count();
                 assert_eq!(connections, 0, "R{number} has connections");
                 assert_eq!(status.in_flight, 0, "R{number} holds deliveries");

@@ -291,7 +291,7 @@ impl Router {
     /// Deliveries on their way through.
     pub(super) fn in_flight(&self, now: Instant) -> usize {
         let hubs = self.hubs.iter();
-        hubs.map(|hub| hub.worker.status(now).in_flight).sum()
+        hubs.map(|hub| hub.worker.whole_status(now).in_flight).sum()
     }
 }
 

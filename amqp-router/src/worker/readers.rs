@@ -78,7 +78,7 @@ mod tests {
         worker.handle_timeout(start + Duration::from_secs(12));
         assert!(worker.is_reset(id));
         assert_eq!(waiting(&mut worker), 0);
-        assert_eq!(worker.figures(start).cut_off, 1);
+        assert_eq!(worker.figures(start).totals.cut_off, 1);
     }
 
     #[test]

@@ -49,12 +49,15 @@ fn an_outcome_that_is_late_is_late_on_both_links() {
         wait(&mut scene, seconds);
         scene.outcome(0, DeliveryState::Accepted);
         scene.turn();
-        let links = scene
-            .forwarder
-            .link_statuses(&scene.script, WORKER, scene.now);
-        for (link, status) in links {
+        let links = scene.forwarder.links(WORKER);
+        assert_eq!(links.len(), 2);
+        let statuses = (scene.forwarder).link_statuses(&scene.script, WORKER, &links, scene.now);
+        for (link, status) in statuses {
             let late = [status.counts.delayed_1s, status.counts.delayed_10s];
             assert_eq!(late, expected, "after {seconds} s: {link:?}");
+            let one = [link].into();
+            let alone = (scene.forwarder).link_statuses(&scene.script, WORKER, &one, scene.now);
+            assert_eq!(alone.len(), 1, "of the one that is asked for");
         }
     }
 }

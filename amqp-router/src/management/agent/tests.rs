@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -6,9 +8,10 @@ mod descriptions;
 mod queries;
 mod refusals;
 
-/// A router with three addresses and nothing else; and what it has heard of refusals.
+/// A router with three addresses and nothing else; what it has heard of refusals, and how often it
+/// has shown an entity.
 #[derive(Default)]
-struct Fake(Vec<Entity>, Vec<String>);
+struct Fake(Vec<Entity>, Vec<String>, Cell<usize>);
 
 impl Fake {
     fn with_addresses() -> Self {
@@ -27,16 +30,19 @@ impl Fake {
 }
 
 impl Backend for Fake {
-    fn entities(&mut self, schema: &'static Schema) -> Vec<Entity> {
-        self.0
-            .iter()
-            .filter(|entity| entity.schema().name == schema.name)
-            .cloned()
-            .collect()
+    fn entities(&mut self, schema: &'static Schema, see: &mut See<'_>) -> ControlFlow<()> {
+        let rows = self.0.iter();
+        let rows = rows.filter(|entity| entity.schema().name == schema.name);
+        see_each(rows, see, |entity| {
+            self.2.set(self.2.get() + 1);
+            (*entity).clone()
+        })
     }
 
     fn candidates(&mut self, schema: &'static Schema, _subject: &Subject) -> Vec<Entity> {
-        self.entities(schema)
+        let rows = self.0.iter();
+        let rows = rows.filter(|entity| entity.schema().name == schema.name);
+        rows.cloned().collect()
     }
 
     fn create(&mut self, mut entity: Entity) -> Result<Entity, Refusal> {

@@ -19,7 +19,7 @@ use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
 use crate::worker::flows::Wanted;
 use crate::worker::tcp::{Dialled, TcpClient};
-use crate::worker::{Authentication, ConnectionId, WorkerFigures, WorkerStatus};
+use crate::worker::{Authentication, ConnectionId, Question, WorkerFigures, WorkerStatus};
 
 /// What a worker is sent.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub(crate) enum ToWorker {
     },
     /// Say that you live.
     Ping(oneshot::Sender<()>),
-    /// Report yourself.
-    Status(oneshot::Sender<WorkerStatus>),
+    /// Report this of yourself.
+    Status(Arc<Question>, oneshot::Sender<WorkerStatus>),
     /// Report your totals.
     Figures(oneshot::Sender<WorkerFigures>),
     /// Tell this of TCP connections.

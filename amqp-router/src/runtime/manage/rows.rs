@@ -1,14 +1,16 @@
 //! The router at work as entities show it: connections, links, routers, addresses, totals.
 
-use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Manager, VERSION, of_type};
 use crate::adaptors::amqp::ConnectionStatus;
+use crate::adaptors::tcp::TcpStatus;
 use crate::codec::{Fields, Value};
-use crate::control::table::{AddressId, Direction, LinkRef};
-use crate::forwarding::links::LinkStatus;
-use crate::forwarding::stats::{AddressCounts, DeliveryCounts, Pool};
+use crate::control::links::{Address, Link};
+use crate::control::table::Direction;
+use crate::forwarding::stats::{DeliveryCounts, Pool};
+use crate::management::agent::{See, Subject, see_each};
 use crate::management::{Entity, Width};
 use crate::mesh::RouterStatus;
 use crate::runtime::metrics::Memory;
@@ -17,67 +19,100 @@ use crate::runtime::tcp::show_connection;
 
 impl Manager<'_> {
     /// The connections of AMQP peers, then those of TCP clients and services.
-    pub(super) fn connections(&self) -> Vec<Entity> {
-        let statuses = self.statuses.iter().flat_map(|status| &status.connections);
-        let statuses: HashMap<u64, &ConnectionStatus> =
-            statuses.map(|status| (status.id, status)).collect();
-        let rows = self.service.connections.iter();
-        let rows = rows.map(|(id, row)| {
-            let mut entity = connection(*id, row, statuses.get(id).copied());
-            self.set_way(&mut entity, *id);
-            entity
-        });
-        let tcp = self.statuses.iter().flat_map(|status| &status.tcp);
-        let now = Instant::now();
-        rows.chain(tcp.map(|status| {
-            let mut entity = of_type("connection");
-            show_connection(&mut entity, status, now);
-            entity
-        }))
-        .collect()
+    pub(super) fn connections(&self, see: &mut See<'_>) -> ControlFlow<()> {
+        see_each(&self.service.connections, see, |(id, row)| {
+            self.connection(**id, row)
+        })?;
+        see_each(self.reports.tcp_numbers(), see, |id| {
+            tcp_connection(*id, self.reports.tcp(*id))
+        })
     }
 
-    pub(super) fn links(&self) -> Vec<Entity> {
-        let statuses = self.statuses.iter().flat_map(|status| &status.links);
-        let statuses: HashMap<LinkRef, LinkStatus> = statuses.copied().collect();
-        self.service
-            .control
-            .links()
-            // The router's own links are no business of its clients, as in skrouterd.
-            .filter(|link| link.connection != 0)
-            .map(|link| {
-                let status = statuses.get(&link.reference);
-                let status = status.copied().unwrap_or_default();
-                let address = link.address.and_then(|id| self.service.control.address(id));
-                let mut entity = of_type("router.link");
-                entity.set("name", link.name.as_str());
-                entity.set("identity", link.id.to_string());
-                entity.set("operStatus", "up");
-                entity.set("linkName", link.name.as_str());
-                entity.set("linkType", link.kind.as_str());
-                let direction = match link.reference.direction {
-                    Direction::Incoming => "in",
-                    Direction::Outgoing => "out",
-                };
-                entity.set("linkDir", direction);
-                entity.set(
-                    "owningAddr",
-                    address.map(|address| address.entry.key.to_string()),
-                );
-                entity.set("capacity", i64::from(link.capacity));
-                entity.set("connectionId", link.connection.to_string());
-                entity.set("priority", i64::from(link.priority));
-                entity.set("undeliveredCount", i64::from(status.undelivered));
-                entity.set("unsettledCount", i64::from(status.unsettled));
-                entity.set("creditAvailable", i64::from(status.credit));
-                entity.set("zeroCreditSeconds", i64::from(status.zero_credit_seconds));
-                entity.set("settleRate", i64::from(status.settle_rate));
-                set_link_counts(&mut entity, &status.counts);
-                entity.set("deliveriesStuck", i64::from(status.stuck));
-                entity.set("openMovedStreams", 0i64);
-                entity
-            })
-            .collect()
+    /// Those that have the identity or the name.
+    pub(super) fn connections_meant(&self, subject: &Subject) -> Vec<Entity> {
+        let rows = &self.service.connections;
+        let identity = subject.identity.as_deref();
+        let number = identity.and_then(|identity| identity.parse().ok());
+        let mut meant: Vec<Entity> = Vec::new();
+        if let Some(id) = number {
+            match rows.get(&id) {
+                Some(row) => meant.push(self.connection(id, row)),
+                None => meant.extend(
+                    self.reports
+                        .tcp(id)
+                        .map(|tcp| tcp_connection(id, Some(tcp))),
+                ),
+            }
+        }
+        let name = subject.name.as_deref();
+        let Some(host) = name.and_then(|name| name.strip_prefix(CONNECTION)) else {
+            return meant;
+        };
+        let is_other = |id: &u64| Some(*id) != number;
+        let named = rows.iter();
+        let named = named.filter(|(id, row)| is_other(id) && row.host == host);
+        meant.extend(named.map(|(id, row)| self.connection(*id, row)));
+        let tcp = self.reports.tcp_at(host);
+        let tcp = tcp.filter(|status| is_other(&status.id));
+        meant.extend(tcp.map(|status| tcp_connection(status.id, Some(status))));
+        meant
+    }
+
+    fn connection(&self, id: u64, row: &ConnectionRow) -> Entity {
+        let mut entity = connection(id, row, self.reports.connection(id));
+        self.set_way(&mut entity, id);
+        entity
+    }
+
+    /// But for the router's own, which are no business of its clients, as in skrouterd.
+    pub(super) fn links(&self, see: &mut See<'_>) -> ControlFlow<()> {
+        let links = self.service.control.links();
+        let links = links.filter(|link| link.connection != 0);
+        see_each(links, see, |link| self.link(link))
+    }
+
+    /// Those that have the identity or the name.
+    pub(super) fn links_meant(&self, subject: &Subject) -> Vec<Entity> {
+        let identity = subject.identity.as_deref();
+        let number: Option<u64> = identity.and_then(|identity| identity.parse().ok());
+        let is_meant = |link: &&Link| {
+            link.connection != 0
+                && (number == Some(link.id) || subject.name.as_ref() == Some(&link.name))
+        };
+        let links = self.service.control.links().filter(is_meant);
+        links.map(|link| self.link(link)).collect()
+    }
+
+    fn link(&self, link: &Link) -> Entity {
+        let status = self.reports.link(link.reference);
+        let address = link.address.and_then(|id| self.service.control.address(id));
+        let mut entity = of_type("router.link");
+        entity.set("name", link.name.as_str());
+        entity.set("identity", link.id.to_string());
+        entity.set("operStatus", "up");
+        entity.set("linkName", link.name.as_str());
+        entity.set("linkType", link.kind.as_str());
+        let direction = match link.reference.direction {
+            Direction::Incoming => "in",
+            Direction::Outgoing => "out",
+        };
+        entity.set("linkDir", direction);
+        entity.set(
+            "owningAddr",
+            address.map(|address| address.entry.key.to_string()),
+        );
+        entity.set("capacity", i64::from(link.capacity));
+        entity.set("connectionId", link.connection.to_string());
+        entity.set("priority", i64::from(link.priority));
+        entity.set("undeliveredCount", i64::from(status.undelivered));
+        entity.set("unsettledCount", i64::from(status.unsettled));
+        entity.set("creditAvailable", i64::from(status.credit));
+        entity.set("zeroCreditSeconds", i64::from(status.zero_credit_seconds));
+        entity.set("settleRate", i64::from(status.settle_rate));
+        set_link_counts(&mut entity, &status.counts);
+        entity.set("deliveriesStuck", i64::from(status.stuck));
+        entity.set("openMovedStreams", 0i64);
+        entity
     }
 
     /// The routers of the network, this one first; none if it stands alone.
@@ -123,69 +158,76 @@ impl Manager<'_> {
         control.routers().into_iter().map(node).collect()
     }
 
-    pub(super) fn addresses(&self) -> Vec<Entity> {
-        let mut counted: HashMap<AddressId, AddressCounts> = HashMap::new();
-        for (id, of_worker) in self.statuses.iter().flat_map(|status| &status.addresses) {
-            counted.entry(*id).or_default().add(of_worker);
-        }
-        self.service
-            .control
-            .addresses()
-            .map(|address| {
-                let entry = &address.entry;
-                let counts = counted.get(&entry.id).copied().unwrap_or_default();
-                let mut entity = of_type("router.address");
-                for attribute in ["name", "identity", "key"] {
-                    entity.set(attribute, entry.key.as_str());
-                }
-                entity.set("distribution", entry.treatment.as_str());
-                let text = entry.key.text();
-                let own = text == "$management" || self.service.telemetry.receives_from(text);
-                let own = usize::from(own).min(address.consumers());
-                entity.set("inProcess", own as i64);
-                entity.set("subscriberCount", (address.consumers() - own) as i64);
-                entity.set("priority", entry.priority.map_or(-1, i64::from));
-                // What programs send and receive is counted apart.
-                let (programs, containers) = (counts.programs, counts.containers);
-                let (ingress, egress) = (counts.ingress, counts.egress);
-                for (attribute, count) in [
-                    ("deliveriesIngress", ingress - programs.ingress),
-                    ("deliveriesEgress", egress - programs.egress),
-                    ("deliveriesFromContainer", programs.ingress),
-                    ("deliveriesToContainer", programs.egress),
-                    ("deliveriesIngressRouteContainer", containers.ingress),
-                    ("deliveriesEgressRouteContainer", containers.egress),
-                ] {
-                    entity.set(attribute, integer(count));
-                }
-                entity.set("deliveriesTransit", integer(counts.transit));
-                let watched = self.service.control.is_watched(&entry.key);
-                entity.set("watch", watched);
-                let remotes = entry.remotes.iter();
-                let remotes =
-                    remotes.filter_map(|remote| self.service.control.router(remote.router));
-                let remotes: Vec<Value> = remotes.map(Value::from).collect();
-                entity.set("remoteCount", remotes.len() as i64);
-                entity.set("remoteHostRouters", Value::List(remotes));
-                for attribute in [
-                    "containerCount",
-                    "deliveriesIngressInterNetwork",
-                    "deliveriesEgressInterNetwork",
-                    "trackedDeliveries",
-                ] {
-                    entity.set(attribute, 0i64);
-                }
-                entity
-            })
+    pub(super) fn addresses(&self, see: &mut See<'_>) -> ControlFlow<()> {
+        let addresses = self.service.control.addresses();
+        see_each(addresses, see, |address| self.address(address))
+    }
+
+    /// That which has the identity, and that which has the name, which both are the key.
+    pub(super) fn addresses_meant(&self, subject: &Subject) -> Vec<Entity> {
+        let keys = [&subject.identity, &subject.name].into_iter().flatten();
+        let addresses = keys.filter_map(|key| self.service.control.address_of(key));
+        let mut addresses: Vec<&Address> = addresses.collect();
+        addresses.dedup_by_key(|address| address.entry.id);
+        addresses
+            .into_iter()
+            .map(|address| self.address(address))
             .collect()
+    }
+
+    fn address(&self, address: &Address) -> Entity {
+        let entry = &address.entry;
+        let counts = self.reports.address(entry.id);
+        let mut entity = of_type("router.address");
+        for attribute in ["name", "identity", "key"] {
+            entity.set(attribute, entry.key.as_str());
+        }
+        entity.set("distribution", entry.treatment.as_str());
+        let text = entry.key.text();
+        let own = text == "$management" || self.service.telemetry.receives_from(text);
+        let own = usize::from(own).min(address.consumers());
+        entity.set("inProcess", own as i64);
+        entity.set("subscriberCount", (address.consumers() - own) as i64);
+        entity.set("priority", entry.priority.map_or(-1, i64::from));
+        // What programs send and receive is counted apart.
+        let (programs, containers) = (counts.programs, counts.containers);
+        let (ingress, egress) = (counts.ingress, counts.egress);
+        for (attribute, count) in [
+            ("deliveriesIngress", ingress - programs.ingress),
+            ("deliveriesEgress", egress - programs.egress),
+            ("deliveriesFromContainer", programs.ingress),
+            ("deliveriesToContainer", programs.egress),
+            ("deliveriesIngressRouteContainer", containers.ingress),
+            ("deliveriesEgressRouteContainer", containers.egress),
+        ] {
+            entity.set(attribute, integer(count));
+        }
+        entity.set("deliveriesTransit", integer(counts.transit));
+        let watched = self.service.control.is_watched(&entry.key);
+        entity.set("watch", watched);
+        let remotes = entry.remotes.iter();
+        let remotes = remotes.filter_map(|remote| self.service.control.router(remote.router));
+        let remotes: Vec<Value> = remotes.map(Value::from).collect();
+        entity.set("remoteCount", remotes.len() as i64);
+        entity.set("remoteHostRouters", Value::List(remotes));
+        for attribute in [
+            "containerCount",
+            "deliveriesIngressInterNetwork",
+            "deliveriesEgressInterNetwork",
+            "trackedDeliveries",
+        ] {
+            entity.set(attribute, 0i64);
+        }
+        entity
     }
 
     /// The memory of what there are many of, all workers together. It is kept for those to come:
     /// none goes back while the router runs.
     pub(super) fn pools(&self) -> Vec<Entity> {
         let mut pools: Vec<Pool> = Vec::new();
-        let of_workers = self.statuses.iter().flat_map(|status| &status.pools);
-        Pool::add_all(&mut pools, of_workers);
+        for worker in self.reports.totals() {
+            Pool::add_all(&mut pools, &worker.pools);
+        }
         let entity = |pool: Pool| {
             let mut entity = of_type("allocator");
             entity.set("typeName", pool.kind);
@@ -306,7 +348,7 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     let now = Instant::now();
     let status = status.or(row.status.as_deref());
     let mut entity = of_type("connection");
-    entity.set("name", format!("connection/{}", row.host));
+    entity.set("name", format!("{CONNECTION}{}", row.host));
     entity.set("identity", id.to_string());
     show_closing(&mut entity, status.is_some_and(|status| status.closing));
     entity.set("protocol", "amqp");
@@ -345,6 +387,19 @@ fn connection(id: u64, row: &ConnectionRow, status: Option<&ConnectionStatus>) -
     entity
 }
 
+/// Of a TCP connection that its worker does not know any more, there is little to say.
+fn tcp_connection(id: u64, status: Option<&TcpStatus>) -> Entity {
+    let mut entity = of_type("connection");
+    match status {
+        Some(status) => show_connection(&mut entity, status, Instant::now()),
+        None => {
+            entity.set("name", format!("{CONNECTION}{id}"));
+            entity.set("identity", id.to_string());
+        }
+    }
+    entity
+}
+
 /// What skrouterd shows of a connection that is being closed.
 pub(crate) fn show_closing(entity: &mut Entity, closing: bool) {
     let (admin, oper) = match closing {
@@ -380,6 +435,9 @@ fn set_link_counts(entity: &mut Entity, counts: &DeliveryCounts) {
     entity.set("deliveriesDelayed1Sec", integer(counts.delayed_1s));
     entity.set("deliveriesDelayed10Sec", integer(counts.delayed_10s));
 }
+
+/// What the names of connections begin with.
+const CONNECTION: &str = "connection/";
 
 fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

@@ -193,7 +193,7 @@ impl World {
             router.check_forgotten(number);
             let mut links = 0;
             for hub in &router.hubs {
-                let status = hub.worker.status(now);
+                let status = hub.worker.whole_status(now);
                 assert_eq!(status.in_flight, 0, "R{number} holds deliveries");
                 for (link, status) in &status.links {
                     let held = (status.unsettled, status.undelivered);

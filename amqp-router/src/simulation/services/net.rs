@@ -539,7 +539,7 @@ impl Net {
     pub(super) fn check_empty(&self) {
         for (number, router) in self.routers.iter().enumerate() {
             for hub in &router.hubs {
-                let status = hub.worker.status(self.now());
+                let status = hub.worker.whole_status(self.now());
                 assert!(status.tcp.is_empty(), "{number} has {:?}", status.tcp);
                 assert_eq!(status.in_flight, 0, "router {number} holds deliveries");
             }

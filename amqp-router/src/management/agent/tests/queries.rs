@@ -148,3 +148,35 @@ fn columns_stand_in_the_order_of_the_schema() {
     ];
     assert_eq!(body(&answer).get("attributeNames"), Some(&words(columns)));
 }
+
+#[test]
+fn a_page_costs_what_is_on_it() {
+    let mut backend = Fake::default();
+    for number in 0..1000 {
+        let name = format!("p{number}");
+        backend
+            .0
+            .push(entity("sslProfile", &[("name", name.into())]));
+    }
+    let mut page = |columns: &[&str], offset: u32, count: u32| {
+        let query = [
+            ("operation", "QUERY".into()),
+            ("entityType", "sslProfile".into()),
+            ("offset", offset.into()),
+            ("count", count.into()),
+        ];
+        backend.2.set(0);
+        let columns = columns.iter().map(|name| Value::from(*name)).collect();
+        let columns = Value::Map(vec![("attributeNames".into(), Value::List(columns))]);
+        let answer = ask(&mut backend, &query, columns);
+        let rows = body(&answer).get("results").and_then(Value::as_list);
+        (rows.expect("rows").len(), backend.2.get())
+    };
+    assert_eq!(page(&[], 0, 10), (10, 10));
+    assert_eq!(page(&["name"], 500, 10), (10, 10));
+    assert_eq!(page(&["name"], 995, 10), (5, 5));
+    assert_eq!(page(&["name"], 2000, 10), (0, 0));
+    assert_eq!(page(&[], 0, 0), (0, 0));
+    // Whether it has a row at all must be seen of each.
+    assert_eq!(page(&["certFile"], 0, 10), (0, 1000));
+}
