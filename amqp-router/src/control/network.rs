@@ -20,7 +20,9 @@ use crate::control::guard::NeighbourDenial;
 use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind, Recipient};
 use crate::control::recent::Recent;
 use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
-use crate::control::table::{LinkLoad, LinkRef, Remote, Side, TableUpdate, Treatment, WorkerId};
+use crate::control::table::{
+    AddressEntry, LinkLoad, LinkRef, Remote, Side, TableUpdate, Treatment, WorkerId,
+};
 use crate::control::topology::{
     Hop, Ingress, NeighbourIndex, RouterIndex, RouterRow, RouterSet, Topology,
 };
@@ -546,6 +548,12 @@ impl Control {
     pub(crate) fn routers(&self) -> Vec<RouterStatus> {
         let network = self.network.as_ref();
         network.map_or_else(Vec::new, |network| network.mesh.routers().collect())
+    }
+
+    /// Deliveries to an address that are on their way to other routers, by neighbour.
+    pub(crate) fn outstanding(&self, entry: &AddressEntry) -> Vec<u64> {
+        let network = self.network.as_ref();
+        network.map_or_else(Vec::new, |network| network.topology.outstanding(entry))
     }
 
     /// The id of a router.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::control::edge_mesh::MeshId;
-use crate::control::table::{Slot, WorkerId};
+use crate::control::table::{AddressEntry, Slot, WorkerId};
 
 /// Another router of the network, by a small number of this router's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,6 +97,23 @@ impl Topology {
         row.hop.filter(|_| valid)
     }
 
+    /// Deliveries to an address that are on their way to other routers, by the number of the
+    /// neighbour that they go by.
+    pub(crate) fn outstanding(&self, entry: &AddressEntry) -> Vec<u64> {
+        let mut outstanding = Vec::new();
+        for remote in &entry.remotes {
+            let Some(hop) = self.hop(remote.router, Ingress::Here) else {
+                continue;
+            };
+            let neighbour = hop.neighbour.0 as usize;
+            if outstanding.len() <= neighbour {
+                outstanding.resize(neighbour + 1, 0);
+            }
+            outstanding[neighbour] += u64::from(remote.load.get());
+        }
+        outstanding
+    }
+
     pub(crate) fn neighbour(&self, index: NeighbourIndex) -> Option<&NeighbourRow> {
         self.neighbours.get(index.0 as usize)?.as_ref()
     }
@@ -164,6 +181,8 @@ fn place(router: RouterIndex) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::address::AddressKey;
+    use crate::control::table::{AddressId, LinkLoad, Remote, Side, Treatment};
 
     fn row(origins: &[u32]) -> Option<RouterRow> {
         Some(RouterRow {
@@ -194,5 +213,40 @@ mod tests {
         assert!(topology.hop(b, topology.ingress(Some("0/C"))).is_some());
         assert!(topology.hop(c, topology.ingress(Some("0/B"))).is_none());
         assert!(topology.hop(c, Ingress::Router(RouterIndex(70))).is_some());
+    }
+
+    #[test]
+    fn what_is_under_way_to_an_address_is_told_by_neighbour() {
+        let way = |neighbour| {
+            let mut row = row(&[])?;
+            row.hop = Some(Hop {
+                neighbour: NeighbourIndex(neighbour?),
+                cost: 1,
+            });
+            Some(row)
+        };
+        let topology = Topology {
+            routers: vec![way(Some(2)), way(Some(0)), way(Some(2)), way(None)],
+            ..Topology::default()
+        };
+        let remote = |router, deliveries| {
+            let load = Arc::new(LinkLoad::default());
+            (0..deliveries).for_each(|_| load.add());
+            Remote {
+                router: RouterIndex(router),
+                side: Side::NONE,
+                prompt: false,
+                load,
+            }
+        };
+        let entry = AddressEntry {
+            id: AddressId(0),
+            key: AddressKey::mobile("a"),
+            treatment: Treatment::Balanced,
+            priority: None,
+            destinations: Vec::new(),
+            remotes: vec![remote(0, 3), remote(1, 1), remote(2, 4), remote(3, 5)],
+        };
+        assert_eq!(topology.outstanding(&entry), [1, 0, 7]);
     }
 }

@@ -63,6 +63,18 @@ impl Forwarder {
         stuck
     }
 
+    /// How many deliveries that were for a link go by one of their own.
+    pub(super) fn elsewhere(&self) -> HashMap<u32, u32> {
+        let mut elsewhere = HashMap::new();
+        for (_, outbound) in self.outbound.iter() {
+            let home = outbound.home.filter(|home| home.index != outbound.link);
+            if let Some(home) = home.filter(|home| self.outgoing.get(*home).is_some()) {
+                *elsewhere.entry(home.index).or_default() += 1;
+            }
+        }
+        elsewhere
+    }
+
     /// Seconds for which an incoming link's sender has had no credit, if they are too many.
     fn blocked_in(&self, incoming: &Incoming, now: Instant) -> Option<u64> {
         let dry = now.duration_since(incoming.dry_since?);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::codec::DeliveryState;
 use crate::control::table::{AddressId, Slot};
+use crate::control::topology::Ingress;
 use crate::forwarding::delivery::Origin;
 use crate::forwarding::mailbox::Envelope;
 use crate::forwarding::wire::Wire;
@@ -69,6 +70,7 @@ impl Forwarder {
             expires: None,
             state: None,
             passage: None,
+            ingress: Ingress::Here,
             load: None,
             barred: None,
         };

@@ -379,6 +379,7 @@ impl Forwarder {
             outgoing.counts.presettled += 1;
         }
         if settled_by_sender || outgoing.presettle {
+            outgoing.note_entered(outbound.envelope.ingress);
             self.remove_outbound(delivery);
             self.chunk_through(wire, origin, octets);
             if settled_by_sender {

@@ -373,6 +373,7 @@ impl Forwarder {
             expires: time_to_live.and_then(|ttl| now.checked_add(ttl)),
             state: fresh.state.take(),
             passage: None,
+            ingress: Ingress::Here,
             load: None,
             barred: incoming.limited.barred(),
         }
@@ -397,6 +398,7 @@ impl Forwarder {
             // On its way to a router that takes it, anybody may pass it on.
             prompt: prompt && self.addresses.is_mobile(envelope.address),
         };
+        envelope.ingress = journey.ingress;
         let address = envelope.address;
         let lane = Lane {
             priority: envelope.priority,

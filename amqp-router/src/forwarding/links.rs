@@ -11,10 +11,11 @@ use crate::control::address::AddressKey;
 use crate::control::table::{
     AddressId, Direction, LinkLoad, LinkRef, Side, Slot, TableUpdate, WorkerId,
 };
+use crate::control::topology::Ingress;
 use crate::forwarding::Forwarder;
 use crate::forwarding::limits::Limited;
 use crate::forwarding::passage::{Course, Passage};
-use crate::forwarding::stats::{DeliveryCounts, Party, Rate, ToldOf};
+use crate::forwarding::stats::{DeliveryCounts, Entered, Party, Rate, ToldOf};
 use crate::forwarding::table::Chain;
 use crate::forwarding::wire::{Terminal, Wire};
 
@@ -134,6 +135,8 @@ pub(crate) struct Outgoing {
     pub(super) dry_ticks: u32,
     pub(super) told_of: ToldOf,
     pub(super) counts: DeliveryCounts,
+    /// If it leads to no router.
+    pub(super) entered: Entered,
     pub(super) rate: Rate,
 }
 
@@ -162,7 +165,7 @@ pub(crate) struct OutgoingTraits {
 }
 
 /// What management shows of a link's traffic.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct LinkStatus {
     pub(crate) counts: DeliveryCounts,
     pub(crate) undelivered: u32,
@@ -172,6 +175,10 @@ pub(crate) struct LinkStatus {
     pub(crate) zero_credit_seconds: u32,
     /// Deliveries that have been here for long; streams take the time they take.
     pub(crate) stuck: u32,
+    /// Deliveries that were for this link and go by one of their own, as they take long.
+    pub(crate) elsewhere: u32,
+    /// Of an outgoing link that leads to no router.
+    pub(crate) entered: Option<Entered>,
 }
 
 impl Incoming {
@@ -187,12 +194,21 @@ impl Incoming {
             settle_rate: self.rate.per_second(),
             zero_credit_seconds: u32::try_from(dry).unwrap_or(u32::MAX),
             stuck,
+            elsewhere: 0,
+            entered: None,
         }
     }
 }
 
 impl Outgoing {
-    fn status<W: Wire>(&self, wire: &W, stuck: u32) -> LinkStatus {
+    #[inline]
+    pub(super) fn note_entered(&mut self, ingress: Ingress) {
+        if !self.to_router {
+            self.entered.note(ingress);
+        }
+    }
+
+    fn status<W: Wire>(&self, wire: &W, stuck: u32, elsewhere: u32) -> LinkStatus {
         LinkStatus {
             counts: self.counts,
             undelivered: self.queue.len() as u32,
@@ -201,6 +217,8 @@ impl Outgoing {
             settle_rate: self.rate.per_second(),
             zero_credit_seconds: self.dry_ticks,
             stuck,
+            elsewhere,
+            entered: (!self.to_router).then(|| self.entered.clone()),
         }
     }
 }
@@ -307,6 +325,7 @@ impl Forwarder {
             dry_ticks: 0,
             told_of: ToldOf::default(),
             counts: DeliveryCounts::default(),
+            entered: Entered::default(),
             rate: Rate::default(),
         });
         (slot, load)
@@ -459,16 +478,18 @@ impl Forwarder {
             return Vec::new();
         }
         let stuck = self.stuck(now);
+        let elsewhere = self.elsewhere();
         let status = |link: &LinkRef| {
-            let late = |stuck: &HashMap<u32, u32>| stuck.get(&link.slot.index).copied();
+            let of = |counts: &HashMap<u32, u32>| counts.get(&link.slot.index).copied();
             match link.direction {
                 Direction::Incoming => {
-                    let late = late(&stuck.incoming).unwrap_or(0);
+                    let late = of(&stuck.incoming).unwrap_or(0);
                     Some(self.incoming.get(link.slot)?.status(wire, now, late))
                 }
                 Direction::Outgoing => {
-                    let late = late(&stuck.outgoing).unwrap_or(0);
-                    Some(self.outgoing.get(link.slot)?.status(wire, late))
+                    let late = of(&stuck.outgoing).unwrap_or(0);
+                    let elsewhere = of(&elsewhere).unwrap_or(0);
+                    Some(self.outgoing.get(link.slot)?.status(wire, late, elsewhere))
                 }
             }
         };

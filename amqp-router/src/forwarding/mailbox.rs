@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::codec::DeliveryState;
 use crate::control::table::{AddressId, LinkLoad, Slot, WorkerId};
+use crate::control::topology::Ingress;
 use crate::forwarding::passage::Passage;
 use crate::policy::Grant;
 
@@ -42,6 +43,8 @@ pub(crate) struct Envelope {
     pub(crate) state: Option<DeliveryState>,
     /// What is to be written ahead of it, if it goes to a router.
     pub(crate) passage: Option<Arc<Passage>>,
+    /// Where it entered the network.
+    pub(crate) ingress: Ingress,
     /// What counts it until it is settled, if not its outgoing link.
     pub(crate) load: Option<Arc<LinkLoad>>,
     /// Of a sender that policy does not let close connections by management.

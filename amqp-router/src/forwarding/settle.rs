@@ -28,7 +28,10 @@ impl Forwarder {
         if settled {
             let age = outbound.age(now);
             let counted = age.unwrap_or_default();
-            self.outgoing[link].counts.settled(state.as_ref(), counted);
+            let ingress = outbound.envelope.ingress;
+            let outgoing = &mut self.outgoing[link];
+            outgoing.counts.settled(state.as_ref(), counted);
+            outgoing.note_entered(ingress);
             self.counts.outcomes.settled(state.as_ref(), counted);
             if let Some(age) = age {
                 self.counts.latency.note(age);

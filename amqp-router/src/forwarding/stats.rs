@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::codec::DeliveryState;
+use crate::control::topology::Ingress;
 
 /// What became of deliveries, on a link or on a whole worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,30 @@ impl DeliveryCounts {
     /// Deliveries that are done with.
     pub(crate) fn finished(&self) -> u64 {
         self.presettled + self.accepted + self.rejected + self.released + self.modified
+    }
+}
+
+/// Where the deliveries that are done with on a link entered the network: here first, then at each
+/// other router by its number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entered(Vec<u64>);
+
+impl Entered {
+    #[inline]
+    pub(crate) fn note(&mut self, ingress: Ingress) {
+        let router = match ingress {
+            Ingress::Here => 0,
+            Ingress::Router(router) => router.0 as usize + 1,
+            Ingress::Unknown => return,
+        };
+        if self.0.len() <= router {
+            self.0.resize(router + 1, 0);
+        }
+        self.0[router] += 1;
+    }
+
+    pub(crate) fn counts(&self) -> &[u64] {
+        &self.0
     }
 }
 

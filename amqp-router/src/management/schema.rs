@@ -465,7 +465,7 @@ const ENTITIES: &[(&str, &str, &str)] = &[
          deliveriesFromContainer:ul~ deliveriesIngressRouteContainer:ul~ \
          deliveriesEgressRouteContainer:ul~ deliveriesIngressInterNetwork:ul~ \
          deliveriesEgressInterNetwork:ul~ key:s~ remoteHostRouters:list~ transitOutstanding:list~ \
-         trackedDeliveries:ul~ priority:i~ watch:b~",
+         trackedDeliveries:l~ priority:i~ watch:b~",
     ),
     (
         "router.node",

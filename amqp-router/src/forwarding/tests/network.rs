@@ -1,5 +1,7 @@
 //! Deliveries to and from other routers.
 
+mod figures;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

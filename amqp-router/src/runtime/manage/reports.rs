@@ -111,7 +111,7 @@ impl Reports {
         if !self.asked.links.contains(&link) {
             self.lacking.borrow_mut().links.insert(link);
         }
-        self.links.get(&link).copied().unwrap_or_default()
+        self.links.get(&link).cloned().unwrap_or_default()
     }
 
     /// Of all workers together.

@@ -8,7 +8,7 @@ use crate::adaptors::amqp::ConnectionStatus;
 use crate::adaptors::tcp::TcpStatus;
 use crate::codec::{Fields, Value};
 use crate::control::links::{Address, Link};
-use crate::control::table::Direction;
+use crate::control::table::{Direction, Treatment};
 use crate::forwarding::stats::{DeliveryCounts, Pool};
 use crate::management::agent::{See, Subject, see_each};
 use crate::management::{Entity, Width};
@@ -111,7 +111,13 @@ impl Manager<'_> {
         entity.set("settleRate", i64::from(status.settle_rate));
         set_link_counts(&mut entity, &status.counts);
         entity.set("deliveriesStuck", i64::from(status.stuck));
-        entity.set("openMovedStreams", 0i64);
+        entity.set("openMovedStreams", i64::from(status.elsewhere));
+        let entered = status.entered.as_ref();
+        let entered = entered.map(|entered| {
+            let counts = entered.counts().iter().copied();
+            Value::List(counts.map(Value::Ulong).collect())
+        });
+        entity.set("ingressHistogram", entered);
         entity
     }
 
@@ -214,9 +220,17 @@ impl Manager<'_> {
             "containerCount",
             "deliveriesIngressInterNetwork",
             "deliveriesEgressInterNetwork",
-            "trackedDeliveries",
         ] {
             entity.set(attribute, 0i64);
+        }
+        let outstanding = match entry.treatment {
+            Treatment::Balanced => self.service.control.outstanding(entry),
+            _ => Vec::new(),
+        };
+        entity.set("trackedDeliveries", integer(outstanding.iter().sum()));
+        if !outstanding.is_empty() {
+            let outstanding = outstanding.iter().map(|count| Value::Long(integer(*count)));
+            entity.set("transitOutstanding", Value::List(outstanding.collect()));
         }
         entity
     }
