@@ -39,6 +39,8 @@ pub(crate) struct Attribute {
     pub(crate) update: bool,
     /// It is a secret, and shown only where it names the place of one.
     pub(crate) hidden: bool,
+    /// It is worth drawing over time.
+    pub(crate) graph: bool,
     /// As what an integer goes to clients.
     pub(crate) width: Width,
 }
@@ -231,13 +233,13 @@ impl Schema {
 }
 
 /// Reads an attribute of `entity`: `name:kind`, where `l`, `ui` and `ul` are integers that go as `long`, `uint` and `ulong`,
-/// then `!` required, `^` updatable too, `~` read-only, `#` secret, then `=default`.
+/// then `!` required, `^` updatable too, `~` read-only, `*` worth drawing over time, `#` secret, then `=default`.
 fn attribute(entity: &'static str, source: &'static str) -> Attribute {
     let (head, default) = match source.split_once('=') {
         Some((head, default)) => (head, Some(default)),
         None => (source, None),
     };
-    let flags_at = head.find(['!', '^', '~', '#']).unwrap_or(head.len());
+    let flags_at = head.find(['!', '^', '~', '*', '#']).unwrap_or(head.len());
     let (head, flags) = head.split_at(flags_at);
     let (name, kind) = head
         .split_once(':')
@@ -266,6 +268,7 @@ fn attribute(entity: &'static str, source: &'static str) -> Attribute {
         create: !flags.contains('~'),
         update: flags.contains('^'),
         hidden: flags.contains('#'),
+        graph: flags.contains('*'),
         width,
     }
 }
@@ -302,11 +305,11 @@ macro_rules! roles {
 
 macro_rules! deliveries {
     () => {
-        "presettledDeliveries:ul~ droppedPresettledDeliveries:ul~ acceptedDeliveries:ul~ \
-         rejectedDeliveries:ul~ releasedDeliveries:ul~ modifiedDeliveries:ul~ deliveriesIngress:ul~ \
-         deliveriesEgress:ul~ deliveriesTransit:ul~ deliveriesIngressRouteContainer:ul~ \
-         deliveriesEgressRouteContainer:ul~ deliveriesIngressInterNetwork:ul~ \
-         deliveriesEgressInterNetwork:ul~"
+        "presettledDeliveries:ul~* droppedPresettledDeliveries:ul~* acceptedDeliveries:ul~* \
+         rejectedDeliveries:ul~* releasedDeliveries:ul~* modifiedDeliveries:ul~* deliveriesIngress:ul~* \
+         deliveriesEgress:ul~* deliveriesTransit:ul~* deliveriesIngressRouteContainer:ul~* \
+         deliveriesEgressRouteContainer:ul~* deliveriesIngressInterNetwork:ul~* \
+         deliveriesEgressInterNetwork:ul~*"
     };
 }
 
@@ -397,15 +400,15 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "tcpListener",
         "QUERY CREATE UPDATE DELETE",
         "address:s^ host:s^= backlog:i=0 port:s^ multiAddressStrategy:{none|priority|weighted}=none \
-         siteId:s connectionsOpened:i~ connectionsClosed:i~ bytesIn:i~ bytesOut:i~ sslProfile:s^ \
+         siteId:s connectionsOpened:i~* connectionsClosed:i~* bytesIn:i~* bytesOut:i~* sslProfile:s^ \
          authenticatePeer:b^=false operStatus:{up|down}~ connectionMsg:s~ \
          observer:{none|auto|http1|http2}^=auto maxConnections:i^=0",
     ),
     (
         "tcpConnector",
         "QUERY CREATE UPDATE DELETE",
-        "address:s^ host:s^=127.0.0.1 port:s^ siteId:s processId:s^ connectionsOpened:i~ \
-         connectionsClosed:i~ bytesIn:i~ bytesOut:i~ sslProfile:s^ verifyHostname:b^=true \
+        "address:s^ host:s^=127.0.0.1 port:s^ siteId:s processId:s^ connectionsOpened:i~* \
+         connectionsClosed:i~* bytesIn:i~* bytesOut:i~* sslProfile:s^ verifyHostname:b^=true \
          operStatus:{up|down}~ connectionMsg:s~",
     ),
     (
@@ -426,8 +429,8 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "singleton QUERY",
         "maxConnections:i=65535 maxMessageSize:i=0 enableVhostPolicy:b=false \
          enableVhostNamePatterns:b=false policyDir:path= defaultVhost:s=$default \
-         connectionsProcessed:i~ connectionsDenied:i~ connectionsCurrent:i~ linksDenied:i~ \
-         maxMessageSizeDenied:i~ totalDenials:i~ maxConnectionsPerHost:i=0",
+         connectionsProcessed:i~* connectionsDenied:i~* connectionsCurrent:i~* linksDenied:i~* \
+         maxMessageSizeDenied:i~* totalDenials:i~* maxConnectionsPerHost:i=0",
     ),
     (
         "vhost",
@@ -440,31 +443,31 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "routerMetrics",
         "operational singleton QUERY",
         concat!(
-            "id:s~ version:s~ addrCount:ul~ linkCount:ul~ nodeCount:ul~ autoLinkCount:ul~ \
-             connectionCount:ul~ ",
+            "id:s~ version:s~ addrCount:ul~* linkCount:ul~* nodeCount:ul~* autoLinkCount:ul~* \
+             connectionCount:ul~* ",
             deliveries!(),
-            " residentMemoryUsage:ul~ memoryUsage:ul~ uptimeSeconds:ui~ deliveriesStuck:ul~ linksBlocked:ui~ \
-             deliveriesDelayed10Sec:ul~ deliveriesDelayed1Sec:ul~ connectionCounters:map~"
+            " residentMemoryUsage:ul~* memoryUsage:ul~* uptimeSeconds:ui~* deliveriesStuck:ul~* linksBlocked:ui~* \
+             deliveriesDelayed10Sec:ul~* deliveriesDelayed1Sec:ul~* connectionCounters:map~"
         ),
     ),
     (
         "router.link",
         "operational QUERY",
         "operStatus:{up|down|quiescing|idle}~ linkName:s~ linkType:{endpoint|router-control|inter-router|inter-edge}~ linkDir:{in|out}~ \
-         owningAddr:s~ capacity:ui~ undeliveredCount:ul~ unsettledCount:ul~ deliveryCount:ul~ \
-         connectionId:s~ presettledCount:ul~ droppedPresettledCount:ul~ acceptedCount:ul~ \
-         rejectedCount:ul~ releasedCount:ul~ modifiedCount:ul~ deliveriesDelayed1Sec:ul~ \
-         deliveriesDelayed10Sec:ul~ deliveriesStuck:ul~ openMovedStreams:ul~ creditAvailable:ui~ \
-         zeroCreditSeconds:ui~ settleRate:ui~ ingressHistogram:list~ priority:ui~",
+         owningAddr:s~ capacity:ui~ undeliveredCount:ul~* unsettledCount:ul~* deliveryCount:ul~* \
+         connectionId:s~ presettledCount:ul~* droppedPresettledCount:ul~* acceptedCount:ul~* \
+         rejectedCount:ul~* releasedCount:ul~* modifiedCount:ul~* deliveriesDelayed1Sec:ul~* \
+         deliveriesDelayed10Sec:ul~* deliveriesStuck:ul~* openMovedStreams:ul~* creditAvailable:ui~* \
+         zeroCreditSeconds:ui~ settleRate:ui~* ingressHistogram:list~ priority:ui~",
     ),
     (
         "router.address",
         "operational QUERY",
-        "distribution:{flood|multicast|closest|balanced|linkBalanced|unavailable}~ inProcess:ui~ subscriberCount:ui~ remoteCount:ui~ containerCount:ui~ \
-         deliveriesIngress:ul~ deliveriesEgress:ul~ deliveriesTransit:ul~ deliveriesToContainer:ul~ \
-         deliveriesFromContainer:ul~ deliveriesIngressRouteContainer:ul~ \
-         deliveriesEgressRouteContainer:ul~ deliveriesIngressInterNetwork:ul~ \
-         deliveriesEgressInterNetwork:ul~ key:s~ remoteHostRouters:list~ transitOutstanding:list~ \
+        "distribution:{flood|multicast|closest|balanced|linkBalanced|unavailable}~ inProcess:ui~ subscriberCount:ui~* remoteCount:ui~* containerCount:ui~* \
+         deliveriesIngress:ul~* deliveriesEgress:ul~* deliveriesTransit:ul~* deliveriesToContainer:ul~* \
+         deliveriesFromContainer:ul~* deliveriesIngressRouteContainer:ul~* \
+         deliveriesEgressRouteContainer:ul~* deliveriesIngressInterNetwork:ul~* \
+         deliveriesEgressInterNetwork:ul~* key:s~ remoteHostRouters:list~ transitOutstanding:list~ \
          trackedDeliveries:l~ priority:i~ watch:b~",
     ),
     (
@@ -479,13 +482,13 @@ const ENTITIES: &[(&str, &str, &str)] = &[
         "adminStatus:{enabled|deleted}^=enabled operStatus:{up|closing}~ protocol:s~ container:s~ \
          opened:b~ host:s~ localSocket:s~ dir:{in|out}~ role:s~ meshId:s~ isAuthenticated:b~ \
          isEncrypted:b~ enableProtocolTrace:b^=false sasl:s~ user:s~ ssl:b~ sslProto:s~ sslCipher:s~ \
-         sslSsf:l~ uptimeSeconds:ui~ properties:map~ lastDlvSeconds:ui~ tlsOrdinal:ul~ \
+         sslSsf:l~ uptimeSeconds:ui~* properties:map~ lastDlvSeconds:ui~* tlsOrdinal:ul~ \
          groupCorrelationId:s~ groupOrdinal:ul~ active:b~",
     ),
     (
         "logStats",
         "operational QUERY",
-        "debugCount:i~ infoCount:i~ noticeCount:i~ warningCount:i~ errorCount:i~ criticalCount:i~",
+        "debugCount:i~* infoCount:i~* noticeCount:i~* warningCount:i~* errorCount:i~* criticalCount:i~*",
     ),
     (
         "vhostUserGroupSettings",
@@ -499,22 +502,22 @@ const ENTITIES: &[(&str, &str, &str)] = &[
     (
         "vhostStats",
         "operational QUERY",
-        "hostname:s~ connectionsApproved:i~ connectionsDenied:i~ connectionsCurrent:i~ \
-         perUserState:map~ perHostState:map~ sessionDenied:i~ senderDenied:i~ receiverDenied:i~ \
-         maxMessageSizeDenied:i~",
+        "hostname:s~ connectionsApproved:i~* connectionsDenied:i~* connectionsCurrent:i~* \
+         perUserState:map~ perHostState:map~ sessionDenied:i~* senderDenied:i~* receiverDenied:i~* \
+         maxMessageSizeDenied:i~*",
     ),
     (
         "tcpConnection",
         "operational QUERY",
-        "address:s~ host:s~ direction:{in|out}~ bytesIn:i~ bytesOut:i~ uptimeSeconds:i~ \
-         lastInSeconds:i~ lastOutSeconds:i~",
+        "address:s~ host:s~ direction:{in|out}~ bytesIn:i~* bytesOut:i~* uptimeSeconds:i~* \
+         lastInSeconds:i~* lastOutSeconds:i~*",
     ),
     (
         "allocator",
         "operational QUERY",
-        "typeName:s~ typeSize:i~ transferBatchSize:i~ localFreeListMax:i~ globalFreeListMax:i~ \
-         totalAllocFromHeap:i~ totalFreeToHeap:i~ heldByThreads:i~ batchesRebalancedToThreads:i~ \
-         batchesRebalancedToGlobal:i~",
+        "typeName:s~ typeSize:i~ transferBatchSize:i~ localFreeListMax:i~* globalFreeListMax:i~* \
+         totalAllocFromHeap:i~* totalFreeToHeap:i~* heldByThreads:i~* batchesRebalancedToThreads:i~* \
+         batchesRebalancedToGlobal:i~*",
     ),
     (
         "management",

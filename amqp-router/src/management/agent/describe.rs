@@ -51,17 +51,20 @@ fn operations(schema: &Schema) -> Value {
 fn schema() -> Value {
     let types = Schema::all().iter().map(|schema| {
         let attributes = schema
-            .attributes
-            .iter()
+            .own_attributes_first()
             .filter(|attribute| attribute.name != "type")
             .map(|attribute| (attribute.name.into(), self::attribute(attribute)));
-        let entries = vec![
-            ("attributes".into(), Value::Map(attributes.collect())),
-            ("operations".into(), operations(schema)),
+        let mut entries = vec![("attributes".into(), Value::Map(attributes.collect()))];
+        if schema.listed_operations().next().is_some() {
+            entries.push(("operations".into(), operations(schema)));
+        }
+        entries.extend([
             ("description".into(), schema.description.into()),
             ("fullyQualifiedType".into(), schema.full_name().into()),
-            ("singleton".into(), schema.singleton.into()),
-        ];
+        ]);
+        if schema.singleton {
+            entries.push(("singleton".into(), true.into()));
+        }
         (Value::from(schema.short_name()), Value::Map(entries))
     });
     let prefix = PREFIX.trim_end_matches('.');
@@ -88,6 +91,7 @@ fn attribute(attribute: &Attribute) -> Value {
         ("create", attribute.create),
         ("update", attribute.update),
         ("hidden", attribute.hidden),
+        ("graph", attribute.graph),
     ];
     let mut entries = vec![
         ("type".into(), kind),

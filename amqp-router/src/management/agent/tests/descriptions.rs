@@ -58,6 +58,24 @@ fn types_describe_themselves() {
     let role = role.expect("a listener has a role");
     assert_eq!(role.get("default"), Some(&"normal".into()));
     assert_eq!(role.get("create"), Some(&true.into()));
+    let entity = |name| {
+        let types = schema.get("entityTypes");
+        types.and_then(|types| types.get(name)).expect("known")
+    };
+    let drawn = |of, attribute| {
+        let attribute = entity(of)
+            .get("attributes")
+            .and_then(|all| all.get(attribute));
+        attribute.expect("known").get("graph").is_some()
+    };
+    assert!(drawn("router.link", "unsettledCount") && drawn("routerMetrics", "acceptedDeliveries"));
+    assert!(!drawn("router.link", "capacity") && !drawn("listener", "cost"));
+    let names = entity("site").get("attributes").and_then(Value::as_map);
+    let names = names.expect("attributes").iter();
+    let names: Vec<_> = names.filter_map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names[5..], ["name", "identity"], "{names:?}");
+    assert_eq!(entity("router").get("singleton"), Some(&true.into()));
+    assert_eq!(entity("site").get("singleton"), None);
     let described = |schema: &Value| {
         let text = schema.get("description").and_then(Value::as_str);
         text.map(str::to_owned).expect("a description")
