@@ -286,6 +286,66 @@ fn the_frames_of_a_connection_are_shown_when_somebody_wants_to_see_them() {
 }
 
 #[test]
+fn the_messages_of_a_listener_are_logged_where_it_says_so() {
+    let files = tempfile::tempdir().expect("a directory");
+    let log = files.path().join("log");
+    let output = log.to_str().expect("a path").to_owned();
+    let port = free_port();
+    let router = Router::with(|entities| {
+        entities[1][1]["messageLoggingComponents"] = json!("to, app-properties");
+        entities.push(json!(["listener", {
+            "name": "silent", "host": "127.0.0.1", "port": port.to_string(),
+        }]));
+        entities.push(json!(["log", {"module": "DEFAULT", "outputFile": output}]));
+    });
+    let send = |bus: &str, address: &str| {
+        let mut receiver = router.start(&["recv", address, "--timeout", "60"]);
+        let link = format!("owningAddr=M{address}");
+        router.until(&["query", "link", "--where", &link]);
+        let sent = routerctl(&["--bus", bus, "send", address, "hush"], "");
+        assert!(sent.status.success(), "{}", text(&sent.stderr));
+        assert!(receiver.wait().expect("it ends").success());
+    };
+    let lines = |of: &str| {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(" MESSAGE (debug) [C"));
+        let lines = lines.filter(|line| line.contains(of));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let bus = router.bus();
+    send(&bus, "unseen");
+    router.done(&["log", "set", "MESSAGE", "debug+"]);
+    send(&bus, "first");
+    send(&format!("amqp://127.0.0.1:{port}"), "second");
+    let deadline = Instant::now() + PATIENCE;
+    while lines("(second -> ").is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", lines(""));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (address, received) in [("unseen", 0), ("first", 1), ("second", 0)] {
+        let lines = lines(&format!("-> {address})"));
+        assert_eq!(lines.len(), received, "{lines:?}");
+        let start = "]: Received Message{} on link '";
+        assert!(lines.iter().all(|line| line.contains(start)), "{lines:?}");
+    }
+    for (address, sent) in [("unseen", 0), ("first", 1), ("second", 1)] {
+        let lines = lines(&format!("({address} -> "));
+        assert_eq!(lines.len(), sent, "{lines:?}");
+        let start = "]: Sent Message{} on link '";
+        assert!(lines.iter().all(|line| line.contains(start)), "{lines:?}");
+    }
+    let asked = lines("]: Received Message{to=\"");
+    let operation = "app-properties={\"operation\"=\"QUERY\", ";
+    assert!(
+        asked.iter().any(|line| line.contains(operation)),
+        "{asked:?}"
+    );
+    assert!(!lines("").iter().any(|line| line.contains("hush")));
+}
+
+#[test]
 fn the_latest_lines_of_the_log_are_shown() {
     let router = Router::standalone();
     let deadline = Instant::now() + PATIENCE;
@@ -379,6 +439,11 @@ fn what_the_router_refuses_is_told_and_changes_nothing() {
         &["create", "listener", "x", "prot=1"],
         1,
         "did you mean 'port'?",
+    );
+    router.fails(
+        &["create", "listener", "x", "messageLoggingComponents=too"],
+        1,
+        "did you mean 'to'?",
     );
     router.fails(&["create", "nonsense", "x"], 1, "No such entity type");
     router.fails(&["update", "listener", "normal", "cost=2"], 1, "UPDATE");

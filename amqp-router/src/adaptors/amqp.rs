@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::adaptors::components::Components;
 use crate::adaptors::reading::Reading;
 use crate::adaptors::trunk::Trunk;
 use crate::codec::{Fields, Value};
@@ -64,6 +65,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) policy_vhost: Option<String>,
     /// What a connector's connections to a neighbour have in common.
     pub(crate) group: Option<Group>,
+    /// What the log shows of its messages.
+    pub(crate) messages: Components,
     pub(crate) endpoint: Arc<crate::endpoint::Config>,
 }
 

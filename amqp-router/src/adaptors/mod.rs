@@ -5,6 +5,7 @@
 //! sends to.
 
 pub(crate) mod amqp;
+pub(crate) mod components;
 pub(crate) mod connections;
 pub(crate) mod local;
 pub(crate) mod observed;

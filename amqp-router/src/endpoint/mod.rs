@@ -34,7 +34,7 @@ mod send;
 mod session;
 mod sessions;
 mod timer;
-mod trace;
+pub(crate) mod trace;
 mod unsettled;
 
 #[cfg(test)]

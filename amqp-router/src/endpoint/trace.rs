@@ -21,7 +21,7 @@ pub(crate) struct Trace {
 
 /// Cuts what comes in pieces of any size into frames.
 #[derive(Debug, Default)]
-struct Splitter {
+pub(crate) struct Splitter {
     /// Octets to pass over before there is a frame.
     skip: usize,
     /// The beginning of a frame.
@@ -41,17 +41,32 @@ impl Trace {
 
     /// Octets have been read: says each frame that is whole with them.
     pub(crate) fn received(&mut self, octets: &[u8], say: &mut dyn FnMut(&str)) {
-        self.received.take(octets, "<-", say);
+        let each = &mut |frame: &[u8]| say(&line(frame, "<-"));
+        self.received.take(octets, shown_of, each);
     }
 
     /// Octets have been written.
     pub(crate) fn sent(&mut self, octets: &[u8], say: &mut dyn FnMut(&str)) {
-        self.sent.take(octets, "->", say);
+        let each = &mut |frame: &[u8]| say(&line(frame, "->"));
+        self.sent.take(octets, shown_of, each);
     }
 }
 
 impl Splitter {
-    fn take(&mut self, mut octets: &[u8], way: &str, say: &mut dyn FnMut(&str)) {
+    /// Nothing is kept, nor waited for.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.skip == 0 && self.held.is_empty()
+    }
+
+    /// Says each frame, or its first octets. `wanted` tells from those that are here, of which there
+    /// are [`HEAD`] at least, how many there are to be.
+    pub(crate) fn take(
+        &mut self,
+        mut octets: &[u8],
+        wanted: impl Fn(&[u8]) -> usize,
+        each: &mut dyn FnMut(&[u8]),
+    ) {
         while !octets.is_empty() {
             if self.skip > 0 {
                 let skipped = self.skip.min(octets.len());
@@ -59,15 +74,15 @@ impl Splitter {
                 octets = &octets[skipped..];
                 continue;
             }
-            let wanted = match self.held.len() {
+            let missing = match self.held.len() {
                 held if held < HEAD => HEAD - held,
-                held => shown_of(&self.held).saturating_sub(held),
+                held => wanted(&self.held).saturating_sub(held),
             };
-            let taken = wanted.min(octets.len());
+            let taken = missing.min(octets.len());
             self.held.extend_from_slice(&octets[..taken]);
             octets = &octets[taken..];
-            if self.held.len() >= HEAD && self.held.len() >= shown_of(&self.held) {
-                say(&line(&self.held, way));
+            if self.held.len() >= HEAD && self.held.len() >= wanted(&self.held) {
+                each(&self.held);
                 self.skip = size_of(&self.held).saturating_sub(self.held.len());
                 self.held.clear();
             }
@@ -76,7 +91,7 @@ impl Splitter {
 }
 
 /// Octets of a frame, or of a protocol header, as its first ones say.
-fn size_of(head: &[u8]) -> usize {
+pub(crate) fn size_of(head: &[u8]) -> usize {
     if head.starts_with(b"AMQP") {
         return HEAD;
     }
@@ -85,7 +100,7 @@ fn size_of(head: &[u8]) -> usize {
 }
 
 /// Octets that are looked at: those of large messages are not kept.
-fn shown_of(head: &[u8]) -> usize {
+pub(crate) fn shown_of(head: &[u8]) -> usize {
     size_of(head).min(MOST)
 }
 
@@ -370,7 +385,7 @@ const SECRETS: &[&str] = &[
 /// The type of frame that SASL uses (AMQP 5.3.1).
 const SASL: u8 = 1;
 /// Octets of a frame's header, and of a protocol header.
-const HEAD: usize = 8;
+pub(crate) const HEAD: usize = 8;
 /// Octets of a frame that are kept to be looked at.
 const MOST: usize = 16 * 1024;
 /// Octets of a message, or of any binary, that are shown.

@@ -19,7 +19,7 @@ mod syntax;
 pub(crate) use config::unsupported;
 pub use config::{Config, ConfigError, ConfigErrors, Distribution};
 pub(crate) use entities::{Unique, special};
-pub(crate) use entity::{Entity, Invalid};
+pub(crate) use entity::{Entity, Invalid, closest};
 pub(crate) use exposition::{Exposition, Metric};
 pub(crate) use schema::{Schema, Width};
 pub(crate) use syntax::json as read_json;

@@ -293,17 +293,18 @@ impl Driver {
         } else {
             Connection::client_as(new.id, config, new.since)
         };
+        let trace = SocketTrace::of_new(new.id, new.settings.messages);
         let id = self
             .worker
             .add_connection(new.id, endpoint, new.settings, new.peer);
-        self.add_socket(id, new.stream, SocketTrace::of_new(new.id));
+        self.add_socket(id, new.stream, trace);
     }
 
     fn trace(&mut self, id: u64, on: bool) {
         if let Some((connection, trace)) = self.worker.trace(id)
             && let Some(socket) = self.sockets.get_mut(connection.0)
         {
-            socket.trace = on.then(|| SocketTrace::of_wanted(id, trace));
+            SocketTrace::change(&mut socket.trace, id, on.then_some(trace));
         }
     }
 

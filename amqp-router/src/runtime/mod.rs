@@ -21,6 +21,7 @@ mod local;
 pub mod log;
 mod login;
 mod manage;
+mod messages;
 mod metrics;
 mod pages;
 mod plan;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
 
 use crate::adaptors::amqp::ConnectionSettings;
+use crate::adaptors::components::{self, Components};
 use crate::codec::{Fields, Symbol, Value};
 use crate::control::address::Identity;
 use crate::control::auto_links::{AutoLinkRule, Peer};
@@ -17,7 +18,7 @@ use crate::control::trunks::Group;
 use crate::control::uplink::inter_edge_capability;
 use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
 use crate::management::config::discriminator;
-use crate::management::{Config, Entity, Invalid};
+use crate::management::{Config, Entity, Invalid, closest};
 use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
 use crate::runtime::files::Files;
@@ -181,7 +182,7 @@ impl<'a> Planner<'a> {
             let tls = tls.map(|tls| tls.live);
             let healthz = entity.flag("healthz");
             let metrics = entity.flag("metrics");
-            let settings = self.settings(entity, SaslPolicy::default());
+            let settings = self.settings(entity, SaslPolicy::default())?;
             let websockets = entity.flag("websockets");
             return Ok(Listening::Http(Box::new(HttpPlan {
                 amqp: websockets.then_some((settings, authenticator)),
@@ -196,7 +197,7 @@ impl<'a> Planner<'a> {
         Ok(Listening::Amqp(Box::new(ListenerPlan {
             name,
             bind,
-            settings: self.settings(entity, SaslPolicy::default()),
+            settings: self.settings(entity, SaslPolicy::default())?,
             tls,
             authenticator,
         })))
@@ -252,7 +253,7 @@ impl<'a> Planner<'a> {
             choices,
             hostname: Some(host.clone()),
         });
-        let mut settings = self.settings(entity, SaslPolicy::Client(sasl));
+        let mut settings = self.settings(entity, SaslPolicy::Client(sasl))?;
         let routers = settings.role == Role::InterRouter;
         if routers {
             let correlator = discriminator();
@@ -345,7 +346,13 @@ impl<'a> Planner<'a> {
             })
     }
 
-    pub(crate) fn settings(&self, entity: &Entity, sasl: SaslPolicy) -> ConnectionSettings {
+    /// # Errors
+    /// An attribute has no meaning.
+    pub(crate) fn settings(
+        &self,
+        entity: &Entity,
+        sasl: SaslPolicy,
+    ) -> Result<ConnectionSettings, Invalid> {
         let positive = |attribute: &str| entity.integer(attribute).filter(|n| *n > 0);
         let number = |attribute: &str| positive(attribute).and_then(|n| u32::try_from(n).ok());
         let max_frame_size = number("maxFrameSize").unwrap_or(16_384);
@@ -411,18 +418,19 @@ impl<'a> Planner<'a> {
             limits,
             ..defaults
         };
-        ConnectionSettings {
+        Ok(ConnectionSettings {
             // What policy makes of it is known when there is a connection.
             governed: false,
             policy_vhost: entity.word("policyVhost").map(str::to_owned),
             max_message_size: None,
             group: None,
+            messages: message_components(entity)?,
             name: entity.name().to_owned(),
             role,
             cost,
             link_capacity: number("linkCapacity").unwrap_or(DEFAULT_LINK_CAPACITY),
             endpoint: Arc::new(endpoint),
-        }
+        })
     }
 }
 
@@ -656,6 +664,23 @@ pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
     }
 }
 
+/// What the log is to show of the messages of connections.
+fn message_components(entity: &Entity) -> Result<Components, Invalid> {
+    let text = entity.word("messageLoggingComponents").unwrap_or("none");
+    Components::parse(text).map_err(|unknown| {
+        let hint = match closest(unknown, components::NAMES.into_iter()) {
+            Some(close) => format!("; did you mean '{close}'?"),
+            None => String::new(),
+        };
+        let known = components::NAMES.join(", ");
+        let problem = format!(
+            "the attribute 'messageLoggingComponents' is '{text}', but must be all, none, or some \
+             of {known}, with commas between them: '{unknown}' is none of them{hint}"
+        );
+        wrong(entity, problem)
+    })
+}
+
 /// How long a peer may take until it has opened its connection.
 fn handshake_time_out(entity: &Entity) -> Duration {
     let seconds = entity.integer("initialHandshakeTimeoutSeconds");
@@ -786,12 +811,36 @@ mod tests {
     }
 
     #[test]
+    fn components_of_messages_are_known_ones() {
+        for entity in ["listener", "connector"] {
+            let check = |components: &str| {
+                let attribute = format!(" messageLoggingComponents: {components}");
+                config(&format!(
+                    "{entity} {{\n name: x\n port: 1\n{attribute}\n}}\n"
+                ))
+                .check()
+            };
+            check("to, message-id").unwrap();
+            let error = check("to,mesage-id").unwrap_err().to_string();
+            let parts = [
+                &format!("{entity} 'x'"),
+                "'messageLoggingComponents' is 'to,mesage-id'",
+                "'mesage-id' is none of them; did you mean 'message-id'?",
+            ];
+            for part in parts {
+                assert!(error.contains(part), "{part} in {error}");
+            }
+        }
+    }
+
+    #[test]
     fn sessions_are_as_many_as_a_listener_says() {
         let limits = |attribute: &str| {
             let config = config(&format!("listener {{\n name: l\n port: 0\n{attribute}}}\n"));
             let planner = planner(&config);
             let listener = config.of("listener").next().unwrap();
-            let endpoint = planner.settings(listener, SaslPolicy::default()).endpoint;
+            let endpoint = planner.settings(listener, SaslPolicy::default());
+            let endpoint = endpoint.unwrap().endpoint;
             (endpoint.channel_max, endpoint.limits.max_sessions)
         };
         assert_eq!(limits(""), (32_767, 1024));

@@ -544,7 +544,8 @@ mod tests {
         let planner = Planner::new(&old, &Profiles::default(), &SharedLogins::default());
         let settings: Vec<_> = old
             .of("listener")
-            .map(|entity| Arc::new(planner.settings(entity, SaslPolicy::default())))
+            .map(|entity| planner.settings(entity, SaslPolicy::default()))
+            .map(|settings| Arc::new(settings.unwrap()))
             .collect();
         let mut governance = Governance::new(&old).unwrap();
         let governed = |governance: &Governance, number: usize, listens: bool| {

@@ -10,6 +10,7 @@ use super::router::{Router, name};
 use super::tap::{Sighting, Tap};
 use super::wire::{Manner, Wire};
 use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+use crate::adaptors::components::Components;
 use crate::codec::Symbol;
 use crate::control::role::{Role, trunking};
 use crate::control::trunks::Group;
@@ -279,6 +280,7 @@ impl Trunks {
             governed: false,
             policy_vhost: None,
             group,
+            messages: Components::default(),
             max_message_size: None,
             endpoint,
         };

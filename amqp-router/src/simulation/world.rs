@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+use crate::adaptors::components::Components;
 use crate::codec::Symbol;
 use crate::control::links::{AddressRule, Scope as Named};
 use crate::control::role::Role;
@@ -131,6 +132,7 @@ impl World {
             link_capacity: climate.link_capacity,
             governed: false,
             policy_vhost: None,
+            messages: Components::default(),
             group: None,
             max_message_size: None,
             endpoint: Arc::new(climate.endpoint.clone()),

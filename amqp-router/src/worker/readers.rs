@@ -54,6 +54,7 @@ mod tests {
 
     use super::*;
     use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+    use crate::adaptors::components::Components;
     use crate::control::address::Identity;
     use crate::control::role::Role;
     use crate::control::table::{Treatment, WorkerId};
@@ -128,6 +129,7 @@ mod tests {
             link_capacity: 250,
             governed: false,
             policy_vhost: None,
+            messages: Components::default(),
             group: None,
             max_message_size: None,
             endpoint: Arc::clone(&endpoint),
