@@ -686,9 +686,12 @@ impl Worker {
         attach: &Attach,
         capacity: u32,
     ) -> (LinkRef, Option<Arc<LinkLoad>>) {
+        let amqp = self.connections.amqp(terminal.connection);
+        let annotated = amqp.map(|amqp| amqp.annotated()).unwrap_or_default();
         let (slot, load) = match direction {
             Direction::Incoming => {
                 let traits = IncomingTraits {
+                    annotated: annotated.incoming,
                     capacity,
                     confirms: attach.rcv_settle_mode == ReceiverSettleMode::Second,
                     from_router: role.is_annotated(),
@@ -704,6 +707,7 @@ impl Worker {
             }
             Direction::Outgoing => {
                 let traits = OutgoingTraits {
+                    annotated: annotated.outgoing,
                     capacity: match is_tracking(attach) {
                         // What an edge router is to know must not be dropped.
                         true => u32::MAX,

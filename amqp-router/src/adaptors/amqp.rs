@@ -65,9 +65,19 @@ pub(crate) struct ConnectionSettings {
     pub(crate) policy_vhost: Option<String>,
     /// What a connector's connections to a neighbour have in common.
     pub(crate) group: Option<Group>,
+    /// In which directions what routers tell each other of messages is not for routers alone.
+    pub(crate) annotated: Annotated,
     /// What the log shows of its messages.
     pub(crate) messages: Components,
     pub(crate) endpoint: Arc<crate::endpoint::Config>,
+}
+
+/// In which directions messages keep their router annotations (`stripAnnotations`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Annotated {
+    /// From the peer to this router.
+    pub(crate) incoming: bool,
+    pub(crate) outgoing: bool,
 }
 
 /// What is known of the peer besides what it says in AMQP.
@@ -271,6 +281,18 @@ impl AmqpConnection {
         match &self.peer.grant {
             Some(grant) => grant.max_message_size,
             None => self.settings.max_message_size,
+        }
+    }
+
+    /// In which directions its messages have router annotations: in both if it has a router at
+    /// either end.
+    pub(crate) fn annotated(&self) -> Annotated {
+        match self.role.is_annotated() {
+            true => Annotated {
+                incoming: true,
+                outgoing: true,
+            },
+            false => self.settings.annotated,
         }
     }
 

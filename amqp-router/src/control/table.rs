@@ -106,9 +106,23 @@ impl Treatment {
 pub(crate) struct LinkLoad {
     outstanding: AtomicU32,
     failures: AtomicU32,
+    /// Whoever sends there has to say what routers tell each other, though no router is there.
+    annotated: bool,
 }
 
 impl LinkLoad {
+    /// Of a destination whose messages have router annotations, or have none.
+    pub(crate) fn new(annotated: bool) -> Self {
+        Self {
+            annotated,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_annotated(&self) -> bool {
+        self.annotated
+    }
+
     pub(crate) fn get(&self) -> u32 {
         self.outstanding.load(Ordering::Relaxed)
     }

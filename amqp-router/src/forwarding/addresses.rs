@@ -46,6 +46,8 @@ pub(super) struct Choice {
     /// Where the delivery is counted, if not on the link.
     pub(super) load: Option<Arc<LinkLoad>>,
     pub(super) prompt: Prompt,
+    /// Its messages have router annotations.
+    pub(super) annotated: bool,
 }
 
 /// How prompt streams, whose octets do not wait for an answer, leave by a link to a router.
@@ -63,9 +65,9 @@ impl Choice {
     fn local(destination: &Destination, remember: bool) -> Self {
         destination.load.add();
         // A delivery to a router may leave by another link than this one.
-        let moves = match destination.outlet {
-            Outlet::Link { to_router, .. } => to_router,
-            Outlet::Connector(_) => true,
+        let (moves, to_router) = match destination.outlet {
+            Outlet::Link { to_router, .. } => (to_router, to_router),
+            Outlet::Connector(_) => (true, false),
         };
         let remember = remember || moves;
         Self {
@@ -75,6 +77,7 @@ impl Choice {
                 Outlet::Link { .. } if destination.prompt => Prompt::AsOthers,
                 _ => Prompt::Never,
             },
+            annotated: to_router || destination.load.is_annotated(),
         }
     }
 
@@ -98,6 +101,7 @@ impl Choice {
             },
             load: load.cloned(),
             prompt: prompt.map_or(Prompt::Never, |remote| Prompt::To(remote.router)),
+            annotated: true,
         }
     }
 
@@ -112,12 +116,8 @@ impl Choice {
             },
             load: Some(Arc::clone(load)),
             prompt: Prompt::Never,
+            annotated: false,
         }
-    }
-
-    /// Whether it leads to a router.
-    pub(super) fn is_to_router(&self) -> bool {
-        matches!(self.outlet, Outlet::Link { to_router, .. } if to_router)
     }
 }
 

@@ -31,10 +31,18 @@ impl Forwarder {
         let incoming = &self.incoming[link];
         match (incoming.target, &incoming.course) {
             (Target::Undecided | Target::Control, _) => Err(DeliveryState::Released),
-            (_, Some(course)) if course.circles => Err(DeliveryState::Released),
+            (_, Some(course)) if course.circles && incoming.from_router => {
+                Err(DeliveryState::Released)
+            }
             (Target::Address(address), _) => Ok(Some(Aim::Address(address))),
             (Target::Anonymous, Some(course)) if course.to.is_some() => {
-                self.course_address(link).map(Some)
+                match incoming.from_router {
+                    true => self.course_address(link).map(Some),
+                    false => {
+                        let to = course.to.clone();
+                        self.resolve(link, to.as_deref()).map(Some)
+                    }
+                }
             }
             (Target::Anonymous, _) => Ok(None),
         }
@@ -143,6 +151,11 @@ impl Forwarder {
             return Progress::Complete(length);
         }
         match RouterAnnotations::measure(message) {
+            // It enters the network here.
+            Progress::Complete(0) if !self.incoming[link].from_router => {
+                self.incoming[link].course = None;
+                Progress::Complete(0)
+            }
             Progress::Complete(length) => {
                 // A copy, so that it does not keep what was read with it.
                 let section = Bytes::copy_from_slice(&message[..length]);
@@ -184,10 +197,14 @@ impl Forwarder {
     /// What goes ahead of a link's current message to another router.
     pub(super) fn passage(&mut self, link: u32) -> Arc<Passage> {
         let incoming = &mut self.incoming[link];
-        if incoming.from_router
-            && let Some(course) = &incoming.course
-        {
-            return Arc::clone(&course.passage);
+        if let Some(course) = &incoming.course {
+            let to = match incoming.target {
+                _ if incoming.from_router => None,
+                // Where its link leads counts for more than what a client says to routers.
+                Target::Anonymous => incoming.last_to.as_ref().map(|last| &*last.to),
+                _ => incoming.address.as_deref(),
+            };
+            return to.map_or_else(|| Arc::clone(&course.passage), |to| course.passage_to(to));
         }
         let topology = &*self.topology;
         let flags = incoming.flags;

@@ -351,7 +351,7 @@ impl Forwarder {
             settled: envelope.settled || outgoing.presettle,
             state: envelope.state.as_ref(),
             prefix: match &envelope.passage {
-                Some(passage) if outgoing.to_router => passage.section(),
+                Some(passage) if outgoing.annotated => passage.section(),
                 _ => &[],
             },
             barred: envelope.barred.as_ref(),

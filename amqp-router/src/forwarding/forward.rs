@@ -269,7 +269,7 @@ impl Forwarder {
     /// Looks at the start of a message and forwards it, or waits for more of it.
     fn begin<W: Wire>(&mut self, wire: &mut W, now: Instant, mut fresh: Fresh) {
         let whole = fresh.payload.clone();
-        if self.incoming[fresh.link].from_router {
+        if self.incoming[fresh.link].annotated {
             match self.read_course(fresh.link, &fresh.payload) {
                 Progress::Complete(length) => fresh.payload.advance(length),
                 Progress::NeedMore if fresh.may_wait() => {
@@ -357,8 +357,8 @@ impl Forwarder {
         let configured = self.addresses.priority(address);
         let incoming = &self.incoming[fresh.link];
         let streams = match &incoming.course {
-            Some(course) if incoming.from_router => course.passage.is_streaming(),
-            _ => incoming.flags & RouterAnnotations::STREAMING != 0,
+            Some(course) => course.passage.is_streaming(),
+            None => incoming.flags & RouterAnnotations::STREAMING != 0,
         };
         Envelope {
             is_stream: streams,
@@ -384,8 +384,8 @@ impl Forwarder {
         let mut chosen = std::mem::take(&mut self.chosen);
         let incoming = &self.incoming[fresh.link];
         let from_router = incoming.from_router;
-        let course = incoming.course.as_deref().filter(|_| from_router);
-        let prompt = course.is_some_and(|course| course.prompt);
+        let course = incoming.course.as_deref();
+        let prompt = from_router && course.is_some_and(|course| course.prompt);
         #[cfg(test)]
         let prompt = prompt && !self.is_foreign;
         let journey = Journey {
@@ -422,7 +422,7 @@ impl Forwarder {
         if let Some(tried) = &mut incoming.tried {
             tried.extend(chosen.iter().filter_map(|choice| choice.load.clone()));
         }
-        if chosen.iter().any(Choice::is_to_router) {
+        if chosen.iter().any(|choice| choice.annotated) {
             envelope.passage = Some(match &chosen[..] {
                 [one] => self.passage_by(fresh.link, address, one.prompt),
                 _ => self.passage(fresh.link),

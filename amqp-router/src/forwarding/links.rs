@@ -30,6 +30,8 @@ pub(crate) struct Incoming {
     /// settlement, which is for whoever let them into the network to wait for.
     pub(super) party: Party,
     pub(super) from_router: bool,
+    /// What its messages say to routers counts.
+    pub(super) annotated: bool,
     /// Where it leads, so that nothing goes back there.
     pub(super) side: Side,
     /// What messages that enter the network by this link ask of routers: flags of the router
@@ -105,6 +107,8 @@ pub(crate) struct Outgoing {
     pub(super) capacity: u32,
     /// Its peer is a router.
     pub(super) to_router: bool,
+    /// Its messages leave with router annotations.
+    pub(super) annotated: bool,
     pub(super) party: Party,
     /// It is one of those that are there for messages that are not complete.
     pub(super) is_stream: bool,
@@ -146,6 +150,8 @@ pub(crate) struct IncomingTraits {
     pub(crate) capacity: u32,
     pub(crate) confirms: bool,
     pub(crate) from_router: bool,
+    /// What its messages say to routers counts, as if its peer were one.
+    pub(crate) annotated: bool,
     pub(crate) side: Side,
     /// Flags of the router annotations of messages that enter the network by it.
     pub(crate) flags: u32,
@@ -160,6 +166,8 @@ pub(crate) struct OutgoingTraits {
     pub(crate) capacity: u32,
     pub(crate) presettle: bool,
     pub(crate) to_router: bool,
+    /// Its peer sees what routers tell each other, as if it were one.
+    pub(crate) annotated: bool,
     pub(crate) is_stream: bool,
     pub(crate) party: Party,
 }
@@ -232,6 +240,7 @@ impl Forwarder {
             target: Target::Undecided,
             address: None,
             from_router: traits.from_router,
+            annotated: traits.annotated || traits.from_router,
             party: traits.party,
             side: traits.side,
             flags: traits.flags,
@@ -302,11 +311,12 @@ impl Forwarder {
         terminal: Terminal,
         traits: OutgoingTraits,
     ) -> (Slot, Arc<LinkLoad>) {
-        let load = Arc::new(LinkLoad::default());
+        let load = Arc::new(LinkLoad::new(traits.annotated));
         let slot = self.outgoing.insert(Outgoing {
             terminal,
             capacity: traits.capacity,
             to_router: traits.to_router,
+            annotated: traits.annotated || traits.to_router,
             party: traits.party,
             is_stream: traits.is_stream,
             is_free: false,

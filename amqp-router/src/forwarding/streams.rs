@@ -207,6 +207,7 @@ impl Forwarder {
             capacity,
             presettle: false,
             to_router: true,
+            annotated: true,
             is_stream: true,
             party: Party::Any,
         };

@@ -293,14 +293,16 @@ impl Scene {
     }
 
     fn consumer(&mut self, address: u32, credit: u32) -> Slot {
+        let traits = OutgoingTraits {
+            capacity: 250,
+            ..OutgoingTraits::default()
+        };
+        self.consumer_of(address, credit, traits)
+    }
+
+    fn consumer_of(&mut self, address: u32, credit: u32, traits: OutgoingTraits) -> Slot {
         let terminal = self.terminal();
-        let (slot, load) = self.forwarder.add_outgoing(
-            terminal,
-            OutgoingTraits {
-                capacity: 250,
-                ..OutgoingTraits::default()
-            },
-        );
+        let (slot, load) = self.forwarder.add_outgoing(terminal, traits);
         self.script.credit.insert(terminal.link, credit);
         let destination = Destination {
             outlet: Outlet::Link {

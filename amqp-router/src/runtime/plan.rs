@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
-use crate::adaptors::amqp::ConnectionSettings;
+use crate::adaptors::amqp::{Annotated, ConnectionSettings};
 use crate::adaptors::components::{self, Components};
 use crate::codec::{Fields, Symbol, Value};
 use crate::control::address::Identity;
@@ -425,6 +425,7 @@ impl<'a> Planner<'a> {
             max_message_size: None,
             group: None,
             messages: message_components(entity)?,
+            annotated: annotated(entity),
             name: entity.name().to_owned(),
             role,
             cost,
@@ -664,6 +665,15 @@ pub(crate) fn auto_link(entity: &Entity) -> AutoLinkRule {
     }
 }
 
+/// In which directions messages keep what routers tell each other.
+fn annotated(entity: &Entity) -> Annotated {
+    let stripped = entity.text("stripAnnotations");
+    Annotated {
+        incoming: matches!(stripped, Some("out" | "no")),
+        outgoing: matches!(stripped, Some("in" | "no")),
+    }
+}
+
 /// What the log is to show of the messages of connections.
 fn message_components(entity: &Entity) -> Result<Components, Invalid> {
     let text = entity.word("messageLoggingComponents").unwrap_or("none");
@@ -830,6 +840,27 @@ mod tests {
             for part in parts {
                 assert!(error.contains(part), "{part} in {error}");
             }
+        }
+    }
+
+    #[test]
+    fn annotations_stay_where_they_are_not_stripped() {
+        let annotated = |attribute: &str| {
+            let config = config(&format!("listener {{\n port: 1\n{attribute}}}\n"));
+            let listener = config.of("listener").next().unwrap();
+            let settings = planner(&config).settings(listener, SaslPolicy::default());
+            let annotated = settings.unwrap().annotated;
+            (annotated.incoming, annotated.outgoing)
+        };
+        assert_eq!(annotated(""), (false, false));
+        for (stripped, expected) in [
+            ("both", (false, false)),
+            ("in", (false, true)),
+            ("out", (true, false)),
+            ("no", (true, true)),
+        ] {
+            let attribute = format!(" stripAnnotations: {stripped}\n");
+            assert_eq!(annotated(&attribute), expected, "{stripped}");
         }
     }
 

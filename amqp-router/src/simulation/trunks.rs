@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::router::{Router, name};
 use super::tap::{Sighting, Tap};
 use super::wire::{Manner, Wire};
-use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+use crate::adaptors::amqp::{Annotated, ConnectionSettings, PeerInfo};
 use crate::adaptors::components::Components;
 use crate::codec::Symbol;
 use crate::control::role::{Role, trunking};
@@ -280,6 +280,7 @@ impl Trunks {
             governed: false,
             policy_vhost: None,
             group,
+            annotated: Annotated::default(),
             messages: Components::default(),
             max_message_size: None,
             endpoint,

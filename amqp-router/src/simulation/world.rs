@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+use crate::adaptors::amqp::{Annotated, ConnectionSettings, PeerInfo};
 use crate::adaptors::components::Components;
 use crate::codec::Symbol;
 use crate::control::links::{AddressRule, Scope as Named};
@@ -132,6 +132,7 @@ impl World {
             link_capacity: climate.link_capacity,
             governed: false,
             policy_vhost: None,
+            annotated: Annotated::default(),
             messages: Components::default(),
             group: None,
             max_message_size: None,

@@ -53,7 +53,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::adaptors::amqp::{ConnectionSettings, PeerInfo};
+    use crate::adaptors::amqp::{Annotated, ConnectionSettings, PeerInfo};
     use crate::adaptors::components::Components;
     use crate::control::address::Identity;
     use crate::control::role::Role;
@@ -129,6 +129,7 @@ mod tests {
             link_capacity: 250,
             governed: false,
             policy_vhost: None,
+            annotated: Annotated::default(),
             messages: Components::default(),
             group: None,
             max_message_size: None,

@@ -138,14 +138,20 @@ impl Net {
     }
 
     fn producer(&mut self) -> Slot {
+        self.client(Target::Address(AddressId(7)), false)
+    }
+
+    /// A link from a client that may or may not say something to routers.
+    fn client(&mut self, target: Target, annotated: bool) -> Slot {
         let terminal = self.scene.terminal();
         let traits = IncomingTraits {
             capacity: 250,
+            annotated,
             ..IncomingTraits::default()
         };
         let slot = self.scene.forwarder.add_incoming(terminal, traits);
-        let target = Target::Address(AddressId(7));
-        self.scene.forwarder.open_incoming(slot, target, Some("7"));
+        let address = (target != Target::Anonymous).then_some("7");
+        self.scene.forwarder.open_incoming(slot, target, address);
         slot
     }
 
@@ -209,6 +215,61 @@ fn what_enters_here_is_annotated_for_the_neighbour() {
     assert_eq!(net.scene.turn(), ["2: 1 accepted settled"]);
     assert_eq!(net.load.get(), 0);
     assert!(net.scene.is_at_rest());
+}
+
+#[test]
+fn what_a_client_says_to_routers_counts_where_it_may_say_something() {
+    let says = |target, annotated, ahead: &[u8]| {
+        let mut net = Net::new(10);
+        let client = net.client(target, annotated);
+        net.scene.turn();
+        net.arrive(client, 1, ahead, "x", false);
+        let said = net.scene.turn();
+        said.into_iter().find(|said| !said.contains("release"))
+    };
+    let bound = Target::Address(AddressId(7));
+    let passed = annotated("8", "0/X", &["0/X"], 0);
+    let circled = annotated("8", "0/X", &["0/R"], 0);
+    let malformed = [&passed[..10], &[0xc0, 2, 1, 0x43]].concat();
+    for (target, annotated, ahead, expected) in [
+        (bound, false, &passed, "1: start 7|0/R|0/R x"),
+        (bound, true, &passed, "1: start 7|0/X|0/X,0/R x"),
+        (bound, true, &circled, "1: start 7|0/X|0/R,0/R x"),
+        (bound, true, &Vec::new(), "1: start 7|0/R|0/R x"),
+        (bound, false, &malformed, "1: start 7|0/R|0/R x"),
+        (bound, true, &malformed, "2: 1 rejected settled"),
+    ] {
+        let said = says(target, annotated, ahead);
+        let case = format!("{target:?} {annotated} {ahead:?}");
+        assert_eq!(said.as_deref(), Some(expected), "{case}");
+    }
+    // Where there is no other address.
+    let to = annotated("7", "0/X", &["0/X"], 0);
+    let said = says(Target::Anonymous, true, &to);
+    assert_eq!(said.as_deref(), Some("1: start 7|0/X|0/X,0/R x"));
+    let said = says(Target::Anonymous, false, &to);
+    assert_eq!(said.as_deref(), Some("2: 1 rejected settled"));
+}
+
+#[test]
+fn a_client_that_wants_to_sees_what_routers_say() {
+    let mut net = Net::new(10);
+    let traits = |annotated| OutgoingTraits {
+        capacity: 250,
+        annotated,
+        ..OutgoingTraits::default()
+    };
+    net.scene.consumer_of(8, 10, traits(true));
+    net.scene.consumer_of(9, 10, traits(false));
+    let trunk = net.trunk();
+    net.scene.turn();
+    for (number, to) in [(1, "8"), (2, "9")] {
+        let ahead = annotated(to, "0/C", &["0/C"], 0);
+        net.arrive(trunk, number, &ahead, "x", false);
+    }
+    let said = net.scene.turn();
+    let sent: Vec<_> = said.iter().filter(|said| said.contains("start")).collect();
+    assert_eq!(sent, ["2: start 8|0/C|0/C,0/R x", "3: start x"]);
 }
 
 #[test]
