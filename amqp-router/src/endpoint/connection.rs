@@ -462,6 +462,17 @@ impl Connection {
         if lists.into_iter().any(|length| length > limits.max_entries) {
             return Err(ConnectionError::Limit("a list in open"));
         }
+        let mut symbols = [
+            &open.offered_capabilities,
+            &open.desired_capabilities,
+            &open.outgoing_locales,
+            &open.incoming_locales,
+        ]
+        .into_iter()
+        .flatten();
+        if symbols.any(|symbol| symbol.as_str().len() > limits.max_name) {
+            return Err(ConnectionError::Limit("a symbol in open"));
+        }
         if open.max_frame_size < MIN_MAX_FRAME_SIZE {
             return Err(ConnectionError::InvalidField("max-frame-size is below 512"));
         }

@@ -160,7 +160,7 @@ impl Connection {
                 return;
             };
             if let Some(link) = self.links.get_mut(entry.link) {
-                link.unsettled -= 1;
+                link.settled(delivery);
             }
         } else if unsettled.get(delivery).is_none() {
             return;
@@ -186,7 +186,7 @@ impl Connection {
         if let Some(entry) = session.unsettled(ours).remove(delivery)
             && let Some(link) = self.links.get_mut(entry.link)
         {
-            link.unsettled -= 1;
+            link.settled(delivery);
         }
     }
 
@@ -217,13 +217,8 @@ impl Connection {
             unsettled.get(id)
         };
         let Entry { link, token } = entry.expect("next_in returns what is there");
-        if walk.settled
-            && let Some(link) = self.links.get_mut(link)
-        {
-            link.unsettled -= 1;
-        }
         let (role, session, settled) = (walk.role, SessionId(walk.session), walk.settled);
-        let state = if id == walk.last {
+        let mut state = if id == walk.last {
             walk.state.take()
         } else {
             let state = walk.state.clone();
@@ -231,6 +226,14 @@ impl Connection {
             self.walk = Some(walk);
             state
         };
+        if let Some(link) = self.links.get_mut(link) {
+            if let Some(default) = link.default_outcome() {
+                state = default.apply(id, state, settled);
+            }
+            if settled {
+                link.settled(id);
+            }
+        }
         Some(Event::Updated {
             role,
             token,

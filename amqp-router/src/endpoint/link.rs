@@ -1,10 +1,13 @@
 //! A link in its session: state, terminus roles and the delivery under way (AMQP 2.6).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::credit::{ReceiverCredit, SenderCredit};
 use super::event::LinkId;
-use crate::codec::{DeliveryTag, ReceiverSettleMode, Role, SenderSettleMode};
+use crate::codec::{
+    DeliveryState, DeliveryTag, ReceiverSettleMode, Role, SenderSettleMode, Source,
+};
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -60,6 +63,16 @@ pub(super) struct Sender {
     pub(super) delivery: Option<u32>,
     /// It ends with an empty frame as soon as the window opens.
     pub(super) last_frame: Option<LastFrame>,
+    pub(super) default_outcome: Option<Box<DefaultOutcome>>,
+}
+
+/// What becomes of deliveries that the receiver settles without having said, as their source has it
+/// (`default-outcome`, AMQP 3.5.3).
+#[derive(Debug)]
+pub(super) struct DefaultOutcome {
+    outcome: DeliveryState,
+    /// Unsettled deliveries of which it has said.
+    decided: HashSet<u32>,
 }
 
 /// How a delivery ends whose payload is all sent.
@@ -91,6 +104,18 @@ pub(super) struct Incoming {
 }
 
 impl Link {
+    /// One of its deliveries is settled.
+    pub(super) fn settled(&mut self, delivery: u32) {
+        self.unsettled -= 1;
+        if let Some(default) = self.default_outcome() {
+            default.decided.remove(&delivery);
+        }
+    }
+
+    pub(super) fn default_outcome(&mut self) -> Option<&mut DefaultOutcome> {
+        self.sender_mut()?.default_outcome.as_deref_mut()
+    }
+
     pub(super) fn role(&self) -> Role {
         match self.end {
             LinkEnd::Sender(_) => Role::Sender,
@@ -131,6 +156,39 @@ impl Link {
     }
 }
 
+impl DefaultOutcome {
+    /// Of a source as our attach has it. What is no outcome is none.
+    pub(super) fn of(source: &Source) -> Option<Box<Self>> {
+        let outcome = source.default_outcome.clone()?;
+        outcome.is_terminal().then(|| {
+            Box::new(Self {
+                outcome,
+                decided: HashSet::new(),
+            })
+        })
+    }
+
+    /// What it means that the receiver says this of a delivery.
+    pub(super) fn apply(
+        &mut self,
+        delivery: u32,
+        state: Option<DeliveryState>,
+        settled: bool,
+    ) -> Option<DeliveryState> {
+        let terminal = state.as_ref().is_some_and(DeliveryState::is_terminal);
+        if !settled {
+            if terminal {
+                self.decided.insert(delivery);
+            }
+            return state;
+        }
+        match terminal || self.decided.contains(&delivery) {
+            true => state,
+            false => Some(self.outcome.clone()),
+        }
+    }
+}
+
 impl LinkEnd {
     pub(super) fn new(role: Role, initial_delivery_count: u32, max_message_size: u64) -> Self {
         match role {
@@ -138,6 +196,7 @@ impl LinkEnd {
                 credit: SenderCredit::new(initial_delivery_count),
                 delivery: None,
                 last_frame: None,
+                default_outcome: None,
             }),
             Role::Receiver => Self::Receiver(Receiver {
                 credit: ReceiverCredit::new(initial_delivery_count),

@@ -3,7 +3,7 @@
 use super::connection::{Connection, Told};
 use super::error::{ConnectionError, Fault, LimitReached, LinkError, SessionError};
 use super::event::{Event, LinkId, SessionId};
-use super::link::{Link, LinkEnd, LinkState};
+use super::link::{DefaultOutcome, Link, LinkEnd, LinkState};
 use crate::codec::{
     Attach, Detach, Error, Fields, Performative, ReceiverSettleMode, Role, SenderSettleMode,
     Source, Symbol, Target,
@@ -85,6 +85,7 @@ impl Connection {
         match &mut link.end {
             LinkEnd::Sender(sender) => {
                 sender.credit.set_initial(initial);
+                sender.default_outcome = reply.source.as_ref().and_then(DefaultOutcome::of);
                 told = sender.credit.link_credit() > 0;
             }
             LinkEnd::Receiver(receiver) => {
@@ -256,6 +257,7 @@ impl Connection {
         {
             return Err(LinkError::Limit("an address"));
         }
+        let node = attach.target.as_ref().and_then(Target::node);
         let lists = [
             attach.offered_capabilities.len(),
             attach.desired_capabilities.len(),
@@ -263,9 +265,27 @@ impl Connection {
             source.map_or(0, |source| source.filter.len()),
             source.map_or(0, |source| source.capabilities.len()),
             source.map_or(0, |source| source.outcomes.len()),
+            source.map_or(0, |source| source.dynamic_node_properties.len()),
+            node.map_or(0, |node| node.capabilities.len()),
+            node.map_or(0, |node| node.dynamic_node_properties.len()),
         ];
         if lists.into_iter().any(|length| length > limits.max_entries) {
             return Err(LinkError::Limit("a list in attach"));
+        }
+        let symbols = [
+            Some(&attach.offered_capabilities),
+            Some(&attach.desired_capabilities),
+            source.map(|source| &source.capabilities),
+            source.map(|source| &source.outcomes),
+            node.map(|node| &node.capabilities),
+        ];
+        let symbols = symbols.into_iter().flatten().flatten();
+        let mode = source.and_then(|source| source.distribution_mode.as_ref());
+        if symbols
+            .chain(mode)
+            .any(|symbol| symbol.as_str().len() > limits.max_name)
+        {
+            return Err(LinkError::Limit("a symbol in attach"));
         }
         Ok(())
     }

@@ -183,7 +183,7 @@ impl Connection {
             return;
         };
         if session.outgoing.remove(id).is_some() {
-            link.unsettled -= 1;
+            link.settled(id);
         }
         if earlier.is_none() {
             session.endings.push(index);

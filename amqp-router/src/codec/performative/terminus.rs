@@ -65,6 +65,14 @@ pub enum ExpiryPolicy {
 }
 
 impl Target {
+    /// The node; none for a coordinator.
+    pub fn node(&self) -> Option<&TargetNode> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Coordinator(_) => None,
+        }
+    }
+
     /// The address of a node; none for a coordinator.
     pub fn address(&self) -> Option<&str> {
         match self {

@@ -3,8 +3,8 @@
 use super::pair::{Pair, server_config};
 use super::raw::{Raw, credit, delivery, open, some_error};
 use crate::codec::{
-    Attach, Detach, Flow, LinkFlow, Performative, ReceiverSettleMode, Role, SenderSettleMode,
-    Source, Target, TargetNode, condition,
+    Attach, Detach, Fields, Flow, LinkFlow, Open, Performative, ReceiverSettleMode, Role,
+    SenderSettleMode, Source, Symbol, Target, TargetNode, condition,
 };
 use crate::endpoint::{AttachReply, Config, Event, LimitReached, Limits, SessionId};
 
@@ -413,8 +413,10 @@ fn a_sender_must_say_where_it_counts_from() {
 fn limits_refuse_links_one_by_one() {
     let limits = Limits {
         max_links: 2,
+        max_name: 20,
         max_link_name: 10,
         max_address: 10,
+        max_entries: 3,
         ..Limits::default()
     };
     let mut raw = Raw::opened_with(
@@ -434,10 +436,60 @@ fn limits_refuse_links_one_by_one() {
         }),
         ..super::pair::attach(Role::Receiver, "b")
     };
-    let refused = [
-        super::raw::attach(1, Role::Sender, &"n".repeat(11)),
-        Performative::Attach(Box::new(long_address)),
+    let receiver = |source| Attach {
+        handle: 1,
+        source: Some(source),
+        ..super::pair::attach(Role::Receiver, "b")
+    };
+    let symbols = |count| vec![Symbol::from("s"); count];
+    let properties = || {
+        let numbers = (0..4).map(|number: u32| number.to_string());
+        let mut fields = Fields::new();
+        for number in numbers {
+            fields.insert(number, 0);
+        }
+        fields
+    };
+    let long_symbol = receiver(Source {
+        capabilities: vec![Symbol::from("s".repeat(21))],
+        ..Source::default()
+    });
+    let long_mode = receiver(Source {
+        distribution_mode: Some(Symbol::from("s".repeat(21))),
+        ..Source::default()
+    });
+    let many_outcomes = receiver(Source {
+        outcomes: symbols(4),
+        ..Source::default()
+    });
+    let many_of_source = receiver(Source {
+        dynamic_node_properties: properties(),
+        ..Source::default()
+    });
+    let to_node = |node: TargetNode| Attach {
+        target: Some(node.into()),
+        ..receiver(Source::default())
+    };
+    let many_of_target = to_node(TargetNode {
+        dynamic_node_properties: properties(),
+        ..TargetNode::default()
+    });
+    let many_capabilities = to_node(TargetNode {
+        capabilities: symbols(4),
+        ..TargetNode::default()
+    });
+    let attaches = [
+        long_address,
+        long_symbol,
+        long_mode,
+        many_outcomes,
+        many_of_source,
+        many_of_target,
+        many_capabilities,
     ];
+    let attaches = attaches.map(|attach| Performative::Attach(Box::new(attach)));
+    let long_name = super::raw::attach(1, Role::Sender, &"n".repeat(11));
+    let refused = [long_name].into_iter().chain(attaches);
     for attach in refused {
         raw.send(0, attach);
         expect_refusal(&mut raw);
@@ -456,6 +508,36 @@ fn limits_refuse_links_one_by_one() {
         matches!(last, Some(Performative::End(_))),
         "it does not take note: {last:?}"
     );
+}
+
+#[test]
+fn an_open_beyond_limits_closes_the_connection() {
+    let of = |change: &dyn Fn(&mut Open)| {
+        let mut open = open();
+        change(&mut open);
+        open
+    };
+    let long = || "x".repeat(21);
+    let opens = [
+        of(&|open| open.container_id = long()),
+        of(&|open| open.hostname = Some(long())),
+        of(&|open| open.offered_capabilities = vec![Symbol::from("s"); 4]),
+        of(&|open| open.desired_capabilities = vec![Symbol::from(long())]),
+        of(&|open| open.incoming_locales = vec![Symbol::from(long())]),
+    ];
+    for open in opens {
+        let limits = Limits {
+            max_name: 20,
+            max_entries: 3,
+            ..Limits::default()
+        };
+        let mut raw = Raw::connected_with(Config {
+            limits,
+            ..server_config()
+        });
+        raw.send(0, Performative::Open(Box::new(open)));
+        raw.expect_close(&[condition::RESOURCE_LIMIT_EXCEEDED]);
+    }
 }
 
 fn expect_refusal(raw: &mut Raw) {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // tests may ask for a first instant
 
 mod closing;
+mod default_outcome;
 mod deliveries;
 mod framing;
 mod headers;
