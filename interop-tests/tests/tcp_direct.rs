@@ -145,6 +145,41 @@ fn who_does_not_read_holds_up_its_own_service_and_nobody_else() {
     });
 }
 
+#[test]
+fn who_is_cut_off_while_nobody_reads_it_is_missed() {
+    let (socket, service) = listen();
+    let (router, port) = serve(service);
+    let mut client = connect(port);
+    client.write_all(b"hello").expect("it is taken");
+    let mut server = take(&socket);
+    server.read_exact(&mut [0; 5]).expect("a greeting");
+    // What the client leaves unread has its connection reset when it goes.
+    server.write_all(b"unread").expect("it is taken");
+    let mut peeked = [0; 6];
+    eventually("the answer is there", || {
+        client.peek(&mut peeked).is_ok_and(|length| length == 6)
+    });
+    client.set_nonblocking(true).expect("a socket");
+    let mut idle = 0;
+    while idle < 20 {
+        match client.write(&[7; 256 * 1024]) {
+            Ok(_) => idle = 0,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                thread::sleep(Duration::from_millis(20));
+                idle += 1;
+            }
+        }
+    }
+    drop(client);
+    for kind in ["listener", "connector"] {
+        eventually("nothing is left of it", || {
+            let closed = [&format!("kind=\"{kind}\""), "event=\"closed\""];
+            counted(&router, "amqp_router_tcp_connections_total", &closed) == 1
+        });
+    }
+}
+
 fn read_head(stream: &mut TcpStream) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -460,6 +460,11 @@ impl TcpConnection {
         matches!(self.side, Side::Client { answered, .. } if !answered)
     }
 
+    /// Whether its socket waits to be read again.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.source.stopped
+    }
+
     /// Something changed that may let reading go on.
     pub(crate) fn review_reading(&mut self) {
         let enough = self.source.waiting <= WAITING_MAX / 2;

@@ -108,6 +108,8 @@ pub(crate) struct LinkLoad {
     failures: AtomicU32,
     /// Whoever sends there has to say what routers tell each other, though no router is there.
     annotated: bool,
+    /// How often a service could not be connected to since it last was.
+    strikes: AtomicU32,
 }
 
 impl LinkLoad {
@@ -154,6 +156,19 @@ impl LinkLoad {
     /// It has failed once more. True if it was well until now.
     pub(crate) fn note_failure(&self) -> bool {
         self.failures.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// A service could not be connected to. Gives how often that is, one after the other.
+    pub(crate) fn note_strike(&self) -> u32 {
+        self.strikes
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
+    }
+
+    /// It has proved to be well.
+    pub(crate) fn note_success(&self) {
+        self.note_recovery();
+        self.strikes.store(0, Ordering::Relaxed);
     }
 
     /// It is well, as far as is known.

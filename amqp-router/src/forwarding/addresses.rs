@@ -275,8 +275,14 @@ impl Addresses {
         Some((id, Arc::clone(load)))
     }
 
-    pub(super) fn has_other_connector(&self, id: AddressId, tried: &[Arc<LinkLoad>]) -> bool {
-        self.other_connectors(id, tried).next().is_some()
+    /// Whether an address has other destinations than those that were tried, here or elsewhere.
+    pub(super) fn has_others(&self, id: AddressId, tried: &[Arc<LinkLoad>]) -> bool {
+        let is_elsewhere = |row: &Row| {
+            let entry = &row.entry;
+            let is_link = |one: &Destination| matches!(one.outlet, Outlet::Link { .. });
+            !entry.remotes.is_empty() || entry.destinations.iter().any(is_link)
+        };
+        self.other_connectors(id, tried).next().is_some() || self.row(id).is_some_and(is_elsewhere)
     }
 
     fn other_connectors<'a>(

@@ -34,12 +34,13 @@ impl Forwarder {
         }
     }
 
-    /// Whether there would be a [`next_connector`](Self::next_connector).
-    pub(crate) fn has_other_connector(&self, delivery: u32, tried: &[Arc<LinkLoad>]) -> bool {
+    /// Whether somebody else could have the delivery than those that were tried: another service of
+    /// this router, or somebody behind another one.
+    pub(crate) fn has_other_destination(&self, delivery: u32, tried: &[Arc<LinkLoad>]) -> bool {
         let envelope = &self.outbound[delivery].envelope;
         let mut tried = tried.to_vec();
         tried.extend(envelope.load.clone());
-        self.addresses.has_other_connector(envelope.address, &tried)
+        self.addresses.has_others(envelope.address, &tried)
     }
 
     /// The destination that an outgoing half is counted on has failed before anything was done:
@@ -60,14 +61,15 @@ impl Forwarder {
             load.remove();
             connector
         });
-        self.prefer_others(load, now);
+        let strikes = load.note_strike().clamp(1, STRIKES_MAX);
+        self.prefer_others_for(FAILING_FOR * 2_u32.pow(strikes - 1), load, now);
         connector
     }
 
     /// The destination that an outgoing half is counted on has proved to be well.
     pub(crate) fn destination_is_well(&self, delivery: u32) {
         if let Some(load) = &self.outbound[delivery].envelope.load {
-            load.note_recovery();
+            load.note_success();
         }
     }
 
@@ -93,11 +95,17 @@ impl Forwarder {
     }
 
     fn prefer_others(&mut self, load: Arc<LinkLoad>, now: Instant) {
+        self.prefer_others_for(FAILING_FOR, load, now);
+    }
+
+    fn prefer_others_for(&mut self, time: Duration, load: Arc<LinkLoad>, now: Instant) {
         if load.note_failure() {
-            self.failing.push((now + FAILING_FOR, load));
+            self.failing.push((now + time, load));
         }
     }
 }
 
 /// How long others are preferred to a destination that has failed.
 const FAILING_FOR: Duration = Duration::from_secs(2);
+/// A service that fails again and again is left alone for twice as long each time, up to 32 s.
+const STRIKES_MAX: u32 = 5;

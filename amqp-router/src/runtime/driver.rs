@@ -82,6 +82,9 @@ pub(crate) struct Driver {
     shutting_down: Option<Instant>,
     busy: Duration,
     busy_since: Instant,
+    /// When to look for sockets that have failed unnoticed. The worker's own timer sees to it that
+    /// there is a turn.
+    next_look: Instant,
 }
 
 /// How a turn ended.
@@ -122,6 +125,7 @@ impl Driver {
             shutting_down: None,
             busy: Duration::ZERO,
             busy_since: now,
+            next_look: now + LOOK_EVERY,
         }
     }
 
@@ -140,6 +144,10 @@ impl Driver {
         self.woken = woken;
         if self.worker.poll_timeout().is_some_and(|due| due <= started) {
             self.worker.handle_timeout(started);
+        }
+        if self.next_look <= started {
+            self.next_look = started + LOOK_EVERY;
+            self.look_for_failures(started);
         }
         loop {
             self.worker.end_turn(started);
@@ -218,8 +226,17 @@ impl Driver {
             ToWorker::Dialled {
                 connection,
                 id,
+                connector,
                 result,
-            } => self.dialled(connection, id, result, now),
+            } => {
+                // Nobody is to be connected to what has been deleted meanwhile.
+                let exists = self.connectors.contains_key(&connector);
+                let result = result.and_then(|made| match exists {
+                    true => Ok(made),
+                    false => Err(DELETED.to_owned()),
+                });
+                self.dialled(connection, id, result, now);
+            }
             ToWorker::Shed => self.worker.shed(now),
             ToWorker::DropTcp(service) => self.worker.drop_service(&service),
             ToWorker::Shutdown { error } => {
@@ -356,13 +373,14 @@ impl Driver {
             let dialled = ToWorker::Dialled {
                 connection,
                 id,
+                connector,
                 result,
             };
             // The worker has ended, and everything with it.
             let _ = inbox.send(dialled);
         };
         match self.connectors.get(&connector) {
-            None => answer(Err("the connector was deleted".to_owned())),
+            None => answer(Err(DELETED.to_owned())),
             Some(connector) => {
                 let connector = Arc::clone(connector);
                 tokio::spawn(async move {
@@ -485,6 +503,10 @@ impl Future for Driver {
     }
 }
 
+/// Why a service is not connected to.
+const DELETED: &str = "the connector was deleted";
+/// How often to look for sockets that have failed while they are not read.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Messages taken from the inbox in one turn.
 const INBOX_BATCH: usize = 256;
 /// How long peers are given to answer our close when the router stops.

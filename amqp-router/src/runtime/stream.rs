@@ -36,13 +36,26 @@ impl Stream {
         }
     }
 
+    /// What has become of the connection though nobody reads: its peer has cut it off, or is gone.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        // A socket that cannot be asked is as good as lost.
+        self.socket()
+            .and_then(|socket| socket.take_error().unwrap_or_else(Some))
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::TlsServer(stream) => Some(stream.get_ref().0),
+            Self::TlsClient(stream) => Some(stream.get_ref().0),
+            Self::Web(_) => None,
+        }
+    }
+
     /// Has the connection end so that its peer sees that it was cut off: by a TCP reset.
     pub(crate) fn reset_on_close(&self) {
-        let socket = match self {
-            Self::Tcp(stream) => stream,
-            Self::TlsServer(stream) => stream.get_ref().0,
-            Self::TlsClient(stream) => stream.get_ref().0,
-            Self::Web(_) => return,
+        let Some(socket) = self.socket() else {
+            return;
         };
         // If it cannot be done, its peer sees an end, which is the next best thing.
         let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));

@@ -9,7 +9,7 @@ mod targets;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,7 @@ impl TcpServices {
             refusals: Mutex::default(),
             sources: Arc::clone(around.sources),
             workers: around.workers.clone(),
+            is_deleted: AtomicBool::new(false),
         };
         let listening = Listening {
             bind: plan.bind,
@@ -231,6 +232,8 @@ impl TcpServices {
     ) {
         if let Some(mut listening) = self.listeners.remove(name) {
             listening.close();
+            let is_deleted = &listening.acceptor.is_deleted;
+            is_deleted.store(true, Ordering::Relaxed);
             for target in listening.targets().iter() {
                 self.forget_address(&target.key, name);
                 around.control.unwatch(&target.key);
@@ -434,7 +437,9 @@ impl Listening {
             return lock(&self.acceptor.refusals).message(now);
         }
         let targets = self.targets();
-        let addresses: Vec<_> = targets.iter().map(|one| &*one.address).collect();
+        let mut addresses: Vec<_> = targets.iter().map(|one| &*one.address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
         Some(match &*addresses {
             [] => "it has no address".to_owned(),
             addresses => format!("nobody serves '{}'", addresses.join("' or '")),

@@ -20,18 +20,16 @@ impl Worker {
     /// The connection whose socket may be given what this one's sends, instead of its being
     /// [given to the worker](Self::input). To be asked anew each time.
     pub(crate) fn direct(&mut self, from: ConnectionId) -> Option<Direct> {
-        let Direct { to, most } = self.leads_to(from)?;
+        let most = self.connections.tcp(from.0)?.may_send_directly();
+        let to = self.leads_to(from).filter(|_| most > 0)?;
         let most = most.min(self.connections.tcp(to.0)?.may_take_directly());
         (most > 0).then_some(Direct { to, most })
     }
 
-    fn leads_to(&mut self, from: ConnectionId) -> Option<Direct> {
-        let tcp = self.connections.tcp(from.0)?;
-        let most = tcp.may_send_directly();
-        let link = tcp.incoming.filter(|_| most > 0)?;
+    fn leads_to(&mut self, from: ConnectionId) -> Option<ConnectionId> {
+        let link = self.connections.tcp(from.0)?.incoming?;
         let terminal = self.forwarder.direct(link)?;
-        let to = ConnectionId(terminal.connection);
-        Some(Direct { to, most })
+        Some(ConnectionId(terminal.connection))
     }
 
     /// The socket of `to` has been given `octets` that the one of `from` sent, ahead of everything
@@ -44,8 +42,9 @@ impl Worker {
         now: Instant,
     ) -> bool {
         // The sender may be gone by now, and its number another's.
-        let is_sender = self.leads_to(from).is_some_and(|way| way.to == to);
-        if is_sender && let Some(tcp) = self.connections.tcp(from.0) {
+        if self.leads_to(from) == Some(to)
+            && let Some(tcp) = self.connections.tcp(from.0)
+        {
             tcp.sent_directly(octets, now);
             if tcp.wants_time() {
                 self.connections.touch(from.0);

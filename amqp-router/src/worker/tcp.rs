@@ -168,7 +168,7 @@ impl Worker {
             return;
         };
         let token = tcp.sink.token;
-        let others = token.is_some_and(|token| self.forwarder.has_other_connector(token, tried));
+        let others = token.is_some_and(|token| self.forwarder.has_other_destination(token, tried));
         let dial = Dial {
             connection,
             id: tcp.id,
@@ -356,6 +356,12 @@ impl Worker {
         self.connections
             .tcp(connection.0)
             .is_none_or(TcpConnection::wants_input)
+    }
+
+    /// Whether a socket is not read at present, whatever it has: it may fail unnoticed.
+    pub(crate) fn is_stopped(&mut self, connection: ConnectionId) -> bool {
+        let tcp = self.connections.tcp(connection.0);
+        tcp.is_some_and(|tcp| tcp.is_stopped())
     }
 
     /// A connection that is to be read again.
@@ -661,9 +667,9 @@ impl Worker {
     }
 }
 
-/// How long a service is tried that is not the only one: time for a second packet, and its answer,
-/// where the first was lost.
-const HURRY: Duration = Duration::from_secs(3);
+/// How long a service is tried that is not the only one: time for a third packet, and its answer,
+/// where the first two were lost.
+const HURRY: Duration = Duration::from_secs(4);
 /// How often everything is tried anew for a stream that nobody has taken. (Routers on the way learn
 /// from each attempt who fails, but not from one alone.)
 const ROUNDS: u8 = 2;

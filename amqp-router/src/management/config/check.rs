@@ -248,6 +248,19 @@ fn open_properties(entity: &Entity) -> Result<(), String> {
     }
 }
 
+/// Why the listener of a further address can have none.
+fn single(entity: &Entity, config: &Config) -> Option<String> {
+    let listener = config.named("tcpListener", entity.word("listener")?)?;
+    let is_single = listener.text("multiAddressStrategy") == Some("none");
+    is_single.then(|| {
+        let name = listener.name();
+        format!(
+            "Must not assign new address to non multi-address listener: 'multiAddressStrategy' of \
+             tcpListener '{name}' is 'none', but must be 'priority' or 'weighted'"
+        )
+    })
+}
+
 /// An entity that it refers to and that is not there.
 pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
     let missing = |attribute: &str, kind: &'static str| {
@@ -266,7 +279,7 @@ pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
         })
     };
     let listener = (entity.schema().name == "listenerAddress")
-        .then(|| missing("listener", "tcpListener"))
+        .then(|| missing("listener", "tcpListener").or_else(|| single(entity, config)))
         .flatten();
     missing("sslProfile", "sslProfile")
         .or_else(|| missing("proxyProfile", "proxyProfile"))

@@ -460,7 +460,7 @@ fn every_attribute_goes_from_the_file_to_query() {
         }
         text += "}\n";
         text += "sslProfile {\n name: other\n}\nproxyProfile {\n name: other\n}\n";
-        text += "tcpListener {\n name: other\n port: 1\n address: x\n}\n";
+        text += "tcpListener {\n name: other\n port: 1\n multiAddressStrategy: weighted\n}\n";
         let config = parse(&text).unwrap_or_else(|errors| panic!("{text}{errors:?}"));
         let entity = config.of(schema.name).next().expect("configured");
         for attribute in attributes {
@@ -500,6 +500,18 @@ proptest! {
         let _ = Config::parse("r.conf", &text, || "x".into());
         let _ = Config::parse("r.json", &text, || "x".into());
     }
+}
+
+#[test]
+fn a_listener_of_one_address_gets_no_other() {
+    let text = "tcpListener {\n name: t\n port: 1\n address: a\n}\n\
+                listenerAddress {\n name: l\n listener: t\n address: b\n value: 1\n}\n";
+    let errors = Config::parse("r.conf", text, String::new).expect_err("a mistake");
+    assert_eq!(
+        errors.to_string(),
+        "r.conf: listenerAddress 'l': Must not assign new address to non multi-address listener: \
+         'multiAddressStrategy' of tcpListener 't' is 'none', but must be 'priority' or 'weighted'"
+    );
 }
 
 #[test]

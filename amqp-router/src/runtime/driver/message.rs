@@ -64,6 +64,7 @@ pub(crate) enum ToWorker {
     Dialled {
         connection: ConnectionId,
         id: u64,
+        connector: ConnectorId,
         result: Result<Box<(Stream, Dialled)>, String>,
     },
     /// Cut off every TCP connection of a listener or connector.

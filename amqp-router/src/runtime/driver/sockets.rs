@@ -124,6 +124,25 @@ impl Driver {
         !waits
     }
 
+    /// Finds sockets that have failed while they are not read. To be called now and then.
+    pub(super) fn look_for_failures(&mut self, now: Instant) {
+        for number in 0..self.sockets.slots.len() as u32 {
+            let connection = ConnectionId(number);
+            let Some(socket) = self.sockets.get_mut(number) else {
+                continue;
+            };
+            let waits = socket.fills.is_some() || self.worker.is_stopped(connection);
+            if socket.read_closed || !waits {
+                continue;
+            }
+            if let Some(error) = socket.stream.take_error() {
+                socket.read_closed = true;
+                self.worker.socket_failed(connection, &error, now);
+                self.write(connection, now);
+            }
+        }
+    }
+
     fn poll_read(&mut self, connection: ConnectionId, now: Instant) -> Poll<io::Result<usize>> {
         let Some(socket) = self.sockets.get_mut(connection.0) else {
             return Poll::Pending;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub(crate) struct Acceptor {
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) sources: Arc<Mutex<Sources>>,
     pub(crate) workers: Workers,
+    /// Who is still being let in comes too late.
+    pub(super) is_deleted: AtomicBool,
 }
 
 /// What a listener asks of its connections.
@@ -178,9 +180,12 @@ impl Acceptor {
         }
     }
 
-    /// A client that has been let in, and where it is to lead. None: the listener's last address
+    /// A client that has been let in, and where it is to lead. None: the listener or its last address
     /// has just been deleted.
     fn client(&self, peer: SocketAddr, local: Option<SocketAddr>, seat: Seat) -> Option<TcpClient> {
+        if self.is_deleted.load(Ordering::Relaxed) {
+            return None;
+        }
         let targets = lock(&self.targets);
         let target = targets.choose(rand::random())?;
         Some(TcpClient {

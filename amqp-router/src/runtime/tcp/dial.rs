@@ -1,10 +1,13 @@
 //! Connecting to TCP services.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
@@ -71,7 +74,8 @@ impl TcpConnector {
         }
     }
 
-    /// Connects, within [`TIME_OUT`] or what there is of `patience`, and secures the connection if it is to be.
+    /// Connects, within [`TIME_OUT`] or what there is of `patience`, and secures the connection if
+    /// it is to be.
     ///
     /// # Errors
     /// What went wrong, as a sentence; it has been logged if it is news.
@@ -80,9 +84,7 @@ impl TcpConnector {
         alpn: Option<String>,
         patience: Option<Duration>,
     ) -> Result<(Stream, Dialled), String> {
-        let limit = patience.unwrap_or(TIME_OUT);
-        let dialled = tokio::time::timeout(limit, self.connect(alpn)).await;
-        let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let dialled = self.connect(alpn, patience.unwrap_or(TIME_OUT)).await;
         let mut trouble = lock(&self.trouble);
         match dialled {
             Ok(dialled) => {
@@ -116,8 +118,14 @@ impl TcpConnector {
         format!("{}:{}", self.plan.host, self.plan.port)
     }
 
-    async fn connect(&self, alpn: Option<String>) -> io::Result<(Stream, Dialled)> {
-        let stream = self.reach().await?;
+    async fn connect(
+        &self,
+        alpn: Option<String>,
+        patience: Duration,
+    ) -> io::Result<(Stream, Dialled)> {
+        // What the name stands for is worth knowing for the next client, however long it takes.
+        let addresses = within(TIME_OUT, self.resolve()).await?;
+        let stream = within(patience, reach(addresses)).await?;
         prepare(&stream)?;
         let mut dialled = Dialled {
             service: Arc::clone(&self.service),
@@ -131,27 +139,10 @@ impl TcpConnector {
         let name = ServerName::try_from(self.plan.host.clone()).map_err(io::Error::other)?;
         let ready = tls.current(Instant::now());
         let alpn = alpn.into_iter().map(String::into_bytes).collect();
-        let stream = ready
-            .tls
-            .clone()
-            .with_alpn(alpn)
-            .connect(name, stream)
-            .await
-            .map_err(explained)?;
+        let secured = ready.tls.clone().with_alpn(alpn).connect(name, stream);
+        let stream = within(TIME_OUT, secured).await.map_err(explained)?;
         dialled.tls = Some(secured_by(TlsInfo::of(stream.get_ref().1, &ready)));
         Ok((Stream::TlsClient(Box::new(stream)), dialled))
-    }
-
-    /// Connects to the first of the host's addresses that answers.
-    async fn reach(&self) -> io::Result<TcpStream> {
-        let mut last = io::Error::other("the host has no address");
-        for address in self.resolve().await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 
     /// The host's addresses; a name is not asked for again within [`RESOLVED_FOR`].
@@ -172,7 +163,79 @@ impl TcpConnector {
     }
 }
 
-/// How long connecting to a service may take, TLS included.
+/// Connects to the first of a host's addresses that answers. The next one is tried when the one
+/// before has failed, or has not answered for a while (RFC 8305 §5).
+async fn reach(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the host has no address");
+    let mut addresses = addresses.into_iter().peekable();
+    let mut attempts = FuturesUnordered::new();
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.push(TcpStream::connect(address));
+        }
+        let next = async {
+            match addresses.peek() {
+                Some(_) => tokio::time::sleep(STAGGER).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            attempt = attempts.next() => match attempt {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = error,
+                None => return Err(last),
+            },
+            () = next => {}
+        }
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// How long each step may take: to look the host up, to connect, and to secure the connection.
 const TIME_OUT: Duration = Duration::from_secs(10);
+/// How long an address of several is waited for alone.
+const STAGGER: Duration = Duration::from_millis(500);
 /// How long a host's addresses are taken to be right.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_does_not_hide_the_next() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.bind(&any.into()).unwrap();
+        silent.listen(0).unwrap();
+        let hole = silent.local_addr().unwrap().as_socket().unwrap();
+        // Its queue is full then.
+        let _waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let _ = socket.connect(&hole.into());
+                socket
+            })
+            .collect();
+        let good = TcpListener::bind(any).unwrap();
+        let refusing = {
+            let closed = TcpListener::bind(any).unwrap();
+            closed.local_addr().unwrap()
+        };
+        let good = (good.local_addr().unwrap(), good);
+        let stream = reach(vec![hole, refusing, good.0]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good.0);
+        let refused = reach(vec![refusing]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(reach(Vec::new()).await.is_err());
+    }
+}

@@ -360,6 +360,22 @@ fn a_service_that_fails_slowly_is_not_waited_for_again_and_again() {
 }
 
 #[test]
+fn a_service_that_refuses_again_and_again_is_asked_less_and_less() {
+    let mut net = line(1);
+    let refusing = net.serve(0, "svc", true);
+    net.serve(0, "svc", false);
+    net.pass(Duration::from_secs(3));
+    for _ in 0..60 {
+        let session = calm(&mut net, 0, [10, 10]);
+        net.pass(Duration::from_secs(1));
+        check(&net, session, false);
+    }
+    // After 2, 4, 8, 16 and 32 seconds.
+    let asked = net.services[refusing].dialled;
+    assert!((4..=6).contains(&asked), "{asked} times");
+}
+
+#[test]
 fn a_service_that_does_not_answer_is_not_waited_for_while_there_is_another() {
     let mut net = line(1);
     let silent = net.serve(0, "svc", true);
@@ -375,7 +391,7 @@ fn a_service_that_does_not_answer_is_not_waited_for_while_there_is_another() {
     net.pass(Duration::from_secs(1));
     for _ in 0..4 {
         let session = calm(&mut net, 0, [10, 10]);
-        net.pass(Duration::from_secs(5));
+        net.pass(Duration::from_secs(6));
         check(&net, session, false);
     }
     assert_eq!(net.services[other].dialled, 4);
