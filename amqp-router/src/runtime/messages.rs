@@ -111,10 +111,11 @@ impl Way {
                 return;
             };
             match performative {
-                Performative::Attach(attach) if attach.role == Role::Sender => {
-                    if links.len() < MOST_LINKS {
-                        links.insert((channel, attach.handle), SendingLink::new(&attach));
-                    }
+                Performative::Attach(attach)
+                    if attach.role == Role::Sender && links.len() < MOST_LINKS =>
+                {
+                    let link = links.insert((channel, attach.handle), SendingLink::new(&attach));
+                    *kept -= link.map_or(0, |link| link.start.len());
                 }
                 Performative::Detach(detach) => {
                     let link = links.remove(&(channel, detach.handle));

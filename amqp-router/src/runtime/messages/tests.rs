@@ -174,6 +174,10 @@ fn links_end_by_themselves_and_with_their_session() {
         sending.attach(channel, handle, "l");
     }
     sending.transfer(1, Some(0), true, b"\0");
+    sending.transfer(0, Some(1), true, b"\0\x53");
+    assert_eq!(sending.way.kept, 3);
+    sending.attach(0, 0, "again");
+    assert_eq!(sending.way.kept, 1);
     let detach = Detach {
         handle: 0,
         closed: true,
