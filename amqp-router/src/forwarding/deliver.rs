@@ -48,6 +48,7 @@ impl Forwarder {
             home: None,
             held: false,
             sent: false,
+            outcome: None,
         };
         let Some(outgoing) = self.outgoing.get(link) else {
             if let Some(load) = outbound.envelope.load.take() {

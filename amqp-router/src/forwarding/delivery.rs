@@ -35,6 +35,8 @@ pub(super) struct Inbound {
     pub(super) copies: SmallVec<[Copied; 1]>,
     /// What only a multicast needs.
     pub(super) multicast: Option<Box<Multicast>>,
+    /// What the sender has been told became of it, and is to settle.
+    pub(super) outcome: Option<Box<DeliveryState>>,
     /// When it came in; unknown of a stream, which takes the time it takes, and while it is not
     /// known where the message goes.
     pub(super) arrived: Option<Instant>,
@@ -111,6 +113,8 @@ pub(super) struct Outbound {
     pub(super) held: bool,
     /// All of it has been sent, and it waits in the link's chain for its outcome.
     pub(super) sent: bool,
+    /// What became of it, of which the receiver waits to hear that it is settled.
+    pub(super) outcome: Option<Box<DeliveryState>>,
 }
 
 impl Outbound {

@@ -734,6 +734,7 @@ impl Forwarder {
             presettled: fresh.settled,
             copies,
             multicast,
+            outcome: None,
             arrived,
             undecided: None,
         };

@@ -1,6 +1,6 @@
 //! Outcomes, settlement and loss, from either end to the other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -26,16 +26,7 @@ impl Forwarder {
         let origin = outbound.origin;
         let link = outbound.link;
         if settled {
-            let age = outbound.age(now);
-            let counted = age.unwrap_or_default();
-            let ingress = outbound.envelope.ingress;
-            let outgoing = &mut self.outgoing[link];
-            outgoing.counts.settled(state.as_ref(), counted);
-            outgoing.note_entered(ingress);
-            self.counts.outcomes.settled(state.as_ref(), counted);
-            if let Some(age) = age {
-                self.counts.latency.note(age);
-            }
+            self.count_settled(delivery, state.as_ref(), now);
             self.outgoing[link].moved = true;
             if matches!(state, Some(DeliveryState::Released)) {
                 self.stream_released(delivery, now);
@@ -51,8 +42,25 @@ impl Forwarder {
             }
             self.receiver_settled(wire, delivery, None);
             return;
+        } else if let Some(state) = state.as_ref().filter(|state| state.is_terminal()) {
+            outbound.outcome = Some(Box::new(state.clone()));
         }
         self.tell_sender(wire, origin, state, settled);
+    }
+
+    /// Counts an outgoing half that is settled with an outcome.
+    #[inline]
+    fn count_settled(&mut self, delivery: u32, outcome: Option<&DeliveryState>, now: Instant) {
+        let outbound = &self.outbound[delivery];
+        let age = outbound.age(now);
+        let counted = age.unwrap_or_default();
+        let outgoing = &mut self.outgoing[outbound.link];
+        outgoing.counts.settled(outcome, counted);
+        outgoing.note_entered(outbound.envelope.ingress);
+        self.counts.outcomes.settled(outcome, counted);
+        if let Some(age) = age {
+            self.counts.latency.note(age);
+        }
     }
 
     /// Does what a settlement means for the outgoing half.
@@ -103,6 +111,12 @@ impl Forwarder {
         let inbound = &mut self.inbound[delivery];
         if !inbound.settled {
             inbound.settled = true;
+            if let Some(outcome) = inbound.outcome.take() {
+                let age = inbound.age(self.latest);
+                self.incoming[inbound.link]
+                    .counts
+                    .settled(Some(&outcome), age);
+            }
             self.tell_receivers(wire, delivery, state, true);
         }
     }
@@ -163,9 +177,15 @@ impl Forwarder {
         if settled {
             outbound.envelope.settled = true;
             if outbound.sent {
-                self.outgoing[outbound.link]
-                    .counts
-                    .settled(state, std::time::Duration::ZERO);
+                let now = self.latest.unwrap_or(outbound.envelope.arrived);
+                match outbound.outcome.take() {
+                    Some(outcome) => self.count_settled(delivery, Some(&outcome), now),
+                    None => {
+                        let outgoing = &mut self.outgoing[outbound.link];
+                        outgoing.counts.settled(state, Duration::ZERO);
+                        outgoing.note_entered(outbound.envelope.ingress);
+                    }
+                }
                 self.remove_outbound(delivery);
             }
         }
@@ -241,10 +261,14 @@ impl Forwarder {
         if !inbound.settled {
             let incoming = &mut self.incoming[inbound.link];
             // A sender that does not take part in the second step (AMQP 2.6.12) gets its outcome
-            // settled, and this router takes the step for it.
-            let outcome = state.as_ref().is_some_and(DeliveryState::is_terminal);
-            if outcome && !settled && !incoming.confirms {
-                confirm.clone_from(&state);
+            // settled, and the router that it sends to takes the step for it: other routers wait
+            // for that.
+            let outcome = state.as_ref().filter(|state| state.is_terminal());
+            if let Some(outcome) = outcome.filter(|_| !settled) {
+                match incoming.confirms || incoming.from_router {
+                    true => inbound.outcome = Some(Box::new(outcome.clone())),
+                    false => confirm = Some(outcome.clone()),
+                }
             }
             let settled = settled || confirm.is_some();
             wire.update(incoming.terminal, inbound.number, state.as_ref(), settled);
@@ -332,6 +356,10 @@ impl Forwarder {
         };
         if outbound.body.is_complete() {
             outbound.origin = Origin::Gone;
+            if let Some(outcome) = outbound.outcome.as_deref().cloned() {
+                // Its receiver waits for it to be settled, which nobody else will do.
+                return self.settle_copy(wire, slot, Some(&outcome), true);
+            }
             let (link, started) = (outbound.link, outbound.number.is_some());
             let outgoing = &self.outgoing[link];
             // Nobody waits for it; it goes on as long as there is room for it.

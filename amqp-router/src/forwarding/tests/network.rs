@@ -1,6 +1,7 @@
 //! Deliveries to and from other routers.
 
 mod figures;
+mod second_step;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
