@@ -184,6 +184,16 @@ pub(crate) fn parse(message: &Message) -> Result<Option<Request>, Box<Message>> 
     }
 }
 
+/// What a request that makes no sense was to change, and why it does not, if that is worth telling.
+pub(crate) fn refused_change(request: &Message, answer: &Message) -> Option<(String, String)> {
+    let operation = request.application_property("operation")?.as_str()?;
+    let operation = operation.to_ascii_uppercase();
+    let why = answer.application_property("statusDescription")?.as_str()?;
+    // It repeats what the client wrote, which may be long.
+    let why = why.chars().take(MAX_REASON).collect();
+    matches!(&*operation, "CREATE" | "UPDATE" | "DELETE").then_some((operation, why))
+}
+
 /// Looks at what carrying the request out would look at, for its owner to see what that is.
 pub(crate) fn look(request: &Request, backend: &mut dyn Backend) {
     match &request.operation {
@@ -667,5 +677,7 @@ const NO_CONTENT: i32 = 204;
 const SELF: &str = "self";
 /// Characters of an operation's name that the log repeats.
 const MAX_NAME: usize = 64;
+/// Characters of the reason against a request that the log repeats.
+const MAX_REASON: usize = 200;
 /// Names of attributes that we do not know, which a query may have beside those that we do.
 const SPARE_COLUMNS: usize = 64;

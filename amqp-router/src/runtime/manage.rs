@@ -77,7 +77,12 @@ async fn receive(
         delivery.accept();
         let answer = match agent::parse(&message) {
             Ok(None) => continue,
-            Err(answer) => *answer,
+            Err(answer) => {
+                if let Some((operation, why)) = agent::refused_change(&message, &answer) {
+                    error!(target: "AGENT", "Error performing {operation}: {why}");
+                }
+                *answer
+            }
             Ok(Some(request)) => {
                 let (reply, answer) = oneshot::channel();
                 let asked = Box::new(Asked { request, barred });

@@ -281,3 +281,23 @@ fn an_ambiguous_name_is_no_name() {
         assert!(description(&answer).starts_with("Bad Request"));
     }
 }
+
+#[test]
+fn a_change_that_makes_no_sense_is_worth_telling() {
+    let told = |operation: &str, kind: &str| {
+        let request = request_message(
+            &strings(&[("operation", operation), ("type", kind), ("name", "n")]),
+            Value::Null,
+        );
+        let Err(answer) = parse(&request) else {
+            panic!("there is no '{kind}'");
+        };
+        refused_change(&request, &answer)
+    };
+    let (operation, why) = told("create", "nosuch").expect("told");
+    assert_eq!(operation, "CREATE");
+    assert_eq!(why, "No such entity type 'nosuch'");
+    assert_eq!(told("READ", "nosuch"), None);
+    let (_, why) = told("DELETE", &"x".repeat(10_000)).expect("told");
+    assert_eq!(why.chars().count(), 200);
+}
