@@ -123,7 +123,7 @@ impl Default for Limits {
         Self {
             max_sessions: 1024,
             max_links: 65_536,
-            max_name: 1024,
+            max_name: 4096,
             max_link_name: 4096,
             max_address: 4096,
             max_entries: 256,
