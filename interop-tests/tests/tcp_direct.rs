@@ -39,6 +39,24 @@ fn take(socket: &TcpListener) -> TcpStream {
     stream
 }
 
+/// Writes as much as everything between here and who does not read holds.
+fn write_until_blocked(stream: &mut TcpStream) {
+    let octets = vec![7; 256 * 1024];
+    let (mut sent, mut idle) = (0, 0);
+    while idle < 20 {
+        match stream.write(&octets) {
+            Ok(length) => (sent, idle) = (sent + length, 0),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                thread::sleep(Duration::from_millis(20));
+                idle += 1;
+            }
+        }
+        assert!(sent < 200_000_000, "nobody reads this");
+    }
+    assert!(sent > 1_000_000, "{sent} octets are no stream");
+}
+
 /// What a router has counted under a name and these labels.
 fn counted(router: &Router, name: &str, labels: &[&str]) -> u64 {
     let (_, text) = get(router, "http", "/metrics");
@@ -104,22 +122,7 @@ fn who_does_not_read_holds_up_its_own_service_and_nobody_else() {
     let client = connect(port);
     let mut server = take(&socket);
     server.set_nonblocking(true).expect("a socket");
-    let octets = vec![7; 256 * 1024];
-    let mut sent = 0;
-    let mut idle = 0;
-    // Whatever the sockets hold, it ends.
-    while idle < 20 {
-        match server.write(&octets) {
-            Ok(length) => (sent, idle) = (sent + length, 0),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                thread::sleep(Duration::from_millis(20));
-                idle += 1;
-            }
-        }
-        assert!(sent < 200_000_000, "nobody reads this");
-    }
-    assert!(sent > 1_000_000, "{sent} octets are no stream");
+    write_until_blocked(&mut server);
     // Others are served meanwhile, on the same worker.
     let answers = thread::spawn(move || {
         let mut other = take(&socket);
@@ -137,7 +140,7 @@ fn who_does_not_read_holds_up_its_own_service_and_nobody_else() {
     drop(client);
     eventually(
         "the service is told",
-        || matches!(server.write(&octets), Err(error) if error.kind() != ErrorKind::WouldBlock),
+        || matches!(server.write(b"more"), Err(error) if error.kind() != ErrorKind::WouldBlock),
     );
     eventually("nothing is left of it", || {
         let closed = ["kind=\"listener\"", "event=\"closed\""];
@@ -160,17 +163,7 @@ fn who_is_cut_off_while_nobody_reads_it_is_missed() {
         client.peek(&mut peeked).is_ok_and(|length| length == 6)
     });
     client.set_nonblocking(true).expect("a socket");
-    let mut idle = 0;
-    while idle < 20 {
-        match client.write(&[7; 256 * 1024]) {
-            Ok(_) => idle = 0,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                thread::sleep(Duration::from_millis(20));
-                idle += 1;
-            }
-        }
-    }
+    write_until_blocked(&mut client);
     drop(client);
     for kind in ["listener", "connector"] {
         eventually("nothing is left of it", || {
