@@ -32,7 +32,7 @@ use crate::codec::{
 };
 use crate::control::links::{AttachRequest, Command, LeadsTo, Loss, Termini};
 use crate::control::role::Role as ConnectionRole;
-use crate::control::table::{Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
+use crate::control::table::{ConnectorId, Direction, LinkLoad, LinkRef, Side, Slot, WorkerId};
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use crate::control::uplink::TRACKING;
 use crate::endpoint::{AttachReply, Connection, Event, LinkId, OutBuf, Trace, TransferEvent};
@@ -136,6 +136,8 @@ pub(crate) enum WorkerEvent {
     Dial(Dial),
     /// A stream was rejected that was no TCP stream.
     BadStream(Box<BadStream>),
+    /// A TCP service has cut off a secured connection before it has said anything.
+    CutOff { connector: ConnectorId, why: String },
     /// What there is to tell of TCP connections in telemetry.
     Flows(Vec<FlowEvent>),
     /// A link of the connection `id` does not get on.

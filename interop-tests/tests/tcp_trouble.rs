@@ -411,6 +411,9 @@ fn clients_that_must_show_a_certificate_are_known_by_it() {
     assert!(is_cut_off(outer));
     let name = row(&router, "tcpConnector", "connector of outer")["name"].clone();
     let name = name.as_str().expect("a name");
+    eventually("the connector says why", || {
+        message(&router, "tcpConnector", name).contains("CertificateRequired")
+    });
     let alice = json!({"sslProfile": "alice"});
     assert_eq!(update(&router, "tcpConnector", name, &alice), 200);
     let _open = open(outer);

@@ -172,6 +172,7 @@ impl Service {
                     self.closed(id, reason, fault);
                 }
                 WorkerEvent::BadStream(bad) => self.tcp.note_bad_stream(&bad, now),
+                WorkerEvent::CutOff { connector, why } => self.tcp.note_cut_off(connector, &why),
                 WorkerEvent::Denied(denial) => self.log_denial(&denial, now),
                 WorkerEvent::Flows(events) => self.telemetry.flows(events),
                 WorkerEvent::Octets { id, octets } => {

@@ -393,6 +393,12 @@ impl TcpServices {
         self.connectors.get(name).map(|connector| &**connector)
     }
 
+    /// A service has cut off a connection at once.
+    pub(crate) fn note_cut_off(&self, id: ConnectorId, why: &str) {
+        let connector = self.connectors.values().find(|one| one.id == id);
+        connector.into_iter().for_each(|one| one.cut_off(why));
+    }
+
     /// A stream was rejected that was no TCP stream.
     pub(crate) fn note_bad_stream(&mut self, bad: &BadStream, now: Instant) {
         let (kind, service) = match &bad.to {

@@ -176,9 +176,19 @@ impl Worker {
         now: Instant,
     ) {
         let tcp = self.connections.tcp(connection.0);
-        if tcp.is_some_and(|tcp| tcp.flow.is_some() && !tcp.is_over()) {
-            let error = format!("connection-lost ({error})");
-            self.flow_failed(connection.0, &error, now);
+        if let Some(tcp) = tcp.filter(|tcp| !tcp.is_over()) {
+            if let Side::Server { connector, .. } = tcp.side
+                && tcp.tls.is_some()
+                && tcp.source.octets == 0
+            {
+                let why = error.to_string();
+                self.events
+                    .push_back(WorkerEvent::CutOff { connector, why });
+            }
+            if tcp.flow.is_some() {
+                let error = format!("connection-lost ({error})");
+                self.flow_failed(connection.0, &error, now);
+            }
         }
         self.eof(connection, true, now);
     }

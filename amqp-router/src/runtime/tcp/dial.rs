@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,21 @@ pub(crate) struct TcpConnector {
     pub(crate) service: Arc<TcpService>,
     plan: TcpConnectorPlan,
     resolved: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
-    /// Why the last attempt failed.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// Why the last attempt failed.
+struct Trouble {
+    text: String,
+    /// When that was, if it showed only after the connection had been made. Further connections
+    /// that are made prove nothing then.
+    late: Option<Instant>,
+}
+
+impl Trouble {
+    fn is_over(&self) -> bool {
+        self.late.is_some_and(|at| at.elapsed() > LATE_FOR)
+    }
 }
 
 impl std::fmt::Debug for TcpConnector {
@@ -85,33 +99,48 @@ impl TcpConnector {
         patience: Option<Duration>,
     ) -> Result<(Stream, Dialled), String> {
         let dialled = self.connect(alpn, patience.unwrap_or(TIME_OUT)).await;
-        let mut trouble = lock(&self.trouble);
         match dialled {
             Ok(dialled) => {
-                if trouble.take().is_some() {
+                let mut trouble = lock(&self.trouble);
+                if trouble.take_if(|trouble| trouble.late.is_none()).is_some() {
                     info!(target: "TCP_ADAPTOR", "tcpConnector '{}': connected again to {}", self.plan.name, self.host());
                 }
                 Ok(dialled)
             }
             Err(error) => {
                 lock(&self.resolved).take();
-                let counts = &self.service.counts;
-                counts
-                    .failed
-                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let text = format!("Connection to {} failed: {error}", self.host());
-                if trouble.as_deref() != Some(&text) {
-                    warn!(target: "TCP_ADAPTOR", "tcpConnector '{}': {text}", self.plan.name);
-                    *trouble = Some(text.clone());
-                }
-                Err(text)
+                Err(self.failed(&error.to_string(), None))
             }
         }
     }
 
+    /// The service has cut off a connection that had just been secured, without a word: in TLS 1.3
+    /// that is how it refuses this router's certificate.
+    pub(crate) fn cut_off(&self, why: &str) {
+        self.failed(why, Some(Instant::now()));
+    }
+
+    fn failed(&self, why: &str, late: Option<Instant>) -> String {
+        let counts = &self.service.counts;
+        counts.failed.fetch_add(1, Ordering::Relaxed);
+        let text = format!("Connection to {} failed: {why}", self.host());
+        let mut trouble = lock(&self.trouble);
+        let told = trouble.as_ref().filter(|last| !last.is_over());
+        if told.is_none_or(|last| last.text != text) {
+            warn!(target: "TCP_ADAPTOR", "tcpConnector '{}': {text}", self.plan.name);
+        }
+        *trouble = Some(Trouble {
+            text: text.clone(),
+            late,
+        });
+        text
+    }
+
     /// Why the last attempt to connect failed, if it did.
     pub(crate) fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        let trouble = lock(&self.trouble);
+        let lasts = trouble.as_ref().filter(|trouble| !trouble.is_over());
+        lasts.map(|trouble| trouble.text.clone())
     }
 
     fn host(&self) -> String {
@@ -197,6 +226,8 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
 
 /// How long each step may take: to look the host up, to connect, and to secure the connection.
 const TIME_OUT: Duration = Duration::from_secs(10);
+/// How long what shows late is told of.
+const LATE_FOR: Duration = Duration::from_secs(60);
 /// How long an address of several is waited for alone.
 const STAGGER: Duration = Duration::from_millis(500);
 /// How long a host's addresses are taken to be right.
