@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods)] // tests wait for what takes time
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use interop_tests::{
     Collector, Job, Peer, Request, Router, RouterBuilder, available, fields, free_port,
 };
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 fn interior(id: &str) -> RouterBuilder {
     RouterBuilder::plain()
@@ -53,7 +54,13 @@ fn service() -> u16 {
 
 /// A service that says one word to each client, and waits until that one leaves.
 fn quiet_service() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&address.into()).expect("a free port");
+    // The router connects to it on several threads at once: with a short queue, the system would lose
+    // connections whose clients wait for the service to speak first.
+    socket.listen(4096).expect("a service");
+    let socket = TcpListener::from(socket);
     let port = socket.local_addr().expect("an address").port();
     thread::spawn(move || {
         for mut stream in socket.incoming().flatten() {
