@@ -180,6 +180,8 @@ impl Worker {
             if let Side::Server { connector, .. } = tcp.side
                 && tcp.tls.is_some()
                 && tcp.source.octets == 0
+                // TLS itself says so; who merely goes may have been left first.
+                && error.kind() == std::io::ErrorKind::InvalidData
             {
                 let why = error.to_string();
                 self.events

@@ -19,6 +19,17 @@ impl Net {
         slot
     }
 
+    /// A delivery of such a sender has arrived at its receiver.
+    fn confirming() -> (Self, Slot) {
+        let mut net = Self::new(10);
+        let producer = net.confirming_producer();
+        net.scene.consumer(7, 10);
+        net.scene.turn();
+        net.scene.send(producer, 1, "x");
+        net.scene.turn();
+        (net, producer)
+    }
+
     /// The receiver says what became of its first delivery, and waits.
     fn tell_outcome(&mut self) -> Vec<String> {
         let Scene {
@@ -58,12 +69,7 @@ impl Net {
 
 #[test]
 fn each_step_is_passed_on_and_the_outcome_counts_once() {
-    let mut net = Net::new(10);
-    let producer = net.confirming_producer();
-    net.scene.consumer(7, 10);
-    net.scene.turn();
-    net.scene.send(producer, 1, "x");
-    net.scene.turn();
+    let (mut net, _) = Net::confirming();
     assert_eq!(net.tell_outcome(), ["2: 1 accepted"]);
     assert_eq!(net.accepted(), (vec![], 0));
     assert_eq!(net.settle()[..1], ["3: sent 0 nothing settled"]);
@@ -101,12 +107,7 @@ fn what_went_to_a_router_waits_there_for_the_sender() {
 
 #[test]
 fn a_receiver_that_waits_for_a_sender_that_is_gone_hears_of_it() {
-    let mut net = Net::new(10);
-    let producer = net.confirming_producer();
-    net.scene.consumer(7, 10);
-    net.scene.turn();
-    net.scene.send(producer, 1, "x");
-    net.scene.turn();
+    let (mut net, producer) = Net::confirming();
     net.tell_outcome();
     let Scene {
         forwarder, script, ..
