@@ -1,5 +1,6 @@
 //! The protocol's state machine.
 
+mod impostors;
 mod neighbours;
 mod remotes;
 mod ways;
@@ -18,6 +19,7 @@ use super::nodes::{ANSWER_INTERVAL, Node};
 use super::notice::Notice;
 use super::paths::Routes;
 use super::{NeighbourId, RouterIndex};
+use impostors::Rebuttal;
 use neighbours::Neighbour;
 
 /// How the protocol is to go. Times are those of the `router` entity.
@@ -117,6 +119,7 @@ pub(crate) struct Mesh {
     told: Option<Instant>,
     /// When a question is to be answered that came too soon after another.
     answers_due: Option<Instant>,
+    rebuttal: Rebuttal,
     outputs: VecDeque<Output>,
     /// Troubles that have been noticed.
     noticed: HashSet<(u32, &'static str)>,
@@ -144,6 +147,7 @@ impl Mesh {
             effort: Duration::ZERO,
             told: Some(now),
             answers_due: None,
+            rebuttal: Rebuttal::default(),
             outputs: VecDeque::new(),
             noticed: HashSet::new(),
         }
@@ -195,6 +199,7 @@ impl Mesh {
             due = due.min(self.told.map_or(due, |at| at + TELL_INTERVAL));
         }
         due = due.min(self.answers_due.unwrap_or(due));
+        due = due.min(self.rebuttal.due().unwrap_or(due));
         Some(due)
     }
 
@@ -274,6 +279,7 @@ impl Mesh {
             Message::Hello { id, instance, seen } => {
                 self.on_hello(from, id, instance, &seen, now);
             }
+            message if message.id() == self.settings.id => self.on_own_name(from, message, now),
             Message::RouterAdvertisement {
                 id,
                 instance,
@@ -337,9 +343,15 @@ impl Mesh {
             return;
         };
         node.link_state.advertised(link_state, now);
-        let is_false = node.addresses.advertised(addresses, now);
-        // Nobody answers for having no addresses.
-        if addresses == 0 && (is_false || node.addresses.is_missing()) {
+        node.addresses.advertised(addresses, now);
+        self.has_no_addresses(id);
+    }
+
+    /// Nobody answers for having no addresses: it is enough that a router says so when there is
+    /// nothing else to believe.
+    fn has_no_addresses(&mut self, id: &str) {
+        let known = self.nodes.get(id).map(|node| &node.addresses);
+        if known.is_some_and(|known| known.is_missing() && known.are_none()) {
             self.forget_addresses(id);
         }
     }
@@ -450,6 +462,7 @@ impl Mesh {
         if self.addresses.has_changed() && due(self.told, TELL_INTERVAL) {
             self.tell_addresses(now);
         }
+        self.rebut(now);
         if self.last_ra.is_none() && !self.stale {
             // The news itself, before the word that there is some: nobody need ask.
             let message = self.link_state().encode(EVERYONE);
@@ -554,7 +567,12 @@ impl Mesh {
         let mut lost = Vec::new();
         let mut aged = false;
         let mut unreachable = Vec::new();
+        let mut doubtful = Vec::new();
         for node in self.nodes.values_mut() {
+            node.link_state.is_doubtful(now);
+            if node.addresses.is_doubtful(now) {
+                doubtful.push(Arc::clone(&node.id));
+            }
             if let Some(neighbour) = node.neighbour.and_then(|id| self.neighbours.get(&id))
                 && !neighbour.is_confirmed(now, settings.hello_max_age)
             {
@@ -581,6 +599,9 @@ impl Mesh {
         }
         for id in unreachable {
             self.forget_addresses(&id);
+        }
+        for id in doubtful {
+            self.has_no_addresses(&id);
         }
         if aged {
             self.topology_changed(now);

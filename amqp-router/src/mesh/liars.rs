@@ -92,6 +92,16 @@ impl Victim {
         });
     }
 
+    /// All addresses of a router.
+    fn addresses(&mut self, id: &str, sequence: u64, keys: &[&str]) {
+        let records = keys.iter().map(|key| record((*key).to_owned()));
+        self.hear(&Message::AddressUpdate {
+            id: id.to_owned(),
+            sequence,
+            change: AddressChange::Absolute(records.collect()),
+        });
+    }
+
     /// How many connections are known of, this router's own too.
     fn connections(&self) -> usize {
         let routers = self.mesh.routers();
@@ -109,6 +119,34 @@ fn notices(outputs: Vec<Output>) -> Vec<Notice> {
         _ => None,
     });
     notices.collect()
+}
+
+fn record(key: String) -> AddressRecord {
+    AddressRecord {
+        key,
+        treatment: None,
+        in_links: 1,
+        mesh: None,
+        prompt: false,
+    }
+}
+
+/// How many addresses have been learnt.
+fn learnt(outputs: &[Output]) -> usize {
+    let is_new = |one: &&Output| matches!(one, Output::RemoteAddress { info: Some(_), .. });
+    outputs.iter().filter(is_new).count()
+}
+
+/// What everybody is told.
+fn told(outputs: &[Output]) -> Vec<Message> {
+    let told = outputs.iter().filter_map(|output| match output {
+        Output::Send {
+            to: To::AllRouters,
+            message,
+        } => Some(Message::decode(message).expect("it can be read")),
+        _ => None,
+    });
+    told.collect()
 }
 
 fn answers(outputs: &[Output]) -> usize {
@@ -272,17 +310,14 @@ fn addresses_of_a_router_that_has_none_go_when_it_says_so() {
     let to_honest = BTreeMap::from([("Me".to_owned(), 1), ("Honest".to_owned(), 3)]);
     victim.link_state("Liar", 1, to_honest);
     victim.link_state("Honest", 1, BTreeMap::from([("Liar".to_owned(), 3)]));
-    victim.hear(&Message::AddressUpdate {
-        id: "Honest".to_owned(),
-        sequence: 9,
-        change: AddressChange::Absolute(vec![AddressRecord {
-            key: "Mforged".to_owned(),
-            treatment: None,
-            in_links: 1,
-            mesh: None,
-            prompt: false,
-        }]),
-    });
+    victim.pass(Duration::from_secs(1));
+    // Nobody is asked for what nobody has told of, and what nobody was asked for is not believed.
+    victim.addresses("Honest", 9, &["Mforged"]);
+    assert_eq!(learnt(&victim.outputs()), 0);
+    victim.advertisement("Honest", 1, 9);
+    victim.pass(Duration::from_millis(1));
+    victim.addresses("Honest", 9, &["Mforged"]);
+    assert_eq!(learnt(&victim.outputs()), 1);
     let mut outputs = Vec::new();
     for _ in 0..30 {
         victim.hello("Liar");
@@ -324,23 +359,17 @@ fn more_routers_and_addresses_than_a_network_has_are_not_kept() {
         .iter()
         .filter(|notice| matches!(notice, Notice::TooManyRouters { .. }));
     assert_eq!(crowded.count(), 1, "{told:?}");
-    let record = |number: usize| AddressRecord {
-        key: format!("Ma{number}"),
-        treatment: None,
-        in_links: 1,
-        mesh: None,
-        prompt: false,
-    };
+    let record = |number: usize| record(format!("Ma{number}"));
     victim.hear(&Message::AddressUpdate {
         id: "Liar".to_owned(),
         sequence: 1,
-        change: AddressChange::Absolute((0..500_010).map(record).collect()),
+        change: AddressChange::Differential {
+            added: (0..500_010).map(record).collect(),
+            removed: Vec::new(),
+        },
     });
     let outputs = victim.outputs();
-    let kept = outputs
-        .iter()
-        .filter(|one| matches!(one, Output::RemoteAddress { .. }));
-    assert_eq!(kept.count(), 500_000);
+    assert_eq!(learnt(&outputs), 500_000);
     assert_eq!(notices(outputs).len(), 1);
 }
 
@@ -366,6 +395,85 @@ fn lies_about_others_go_when_the_truth_is_told() {
         victim.pass(Duration::from_secs(1));
     }
     assert_eq!(victim.cost_of("Honest"), Some(4));
+}
+
+/// Who believes the lie hears the truth under a higher number, and no number is left without one.
+#[test]
+fn a_lie_in_this_routers_name_is_outdone_at_once() {
+    let mut victim = Victim::new(100);
+    victim.outputs();
+    for claimed in [1 << 40, 1 << 50] {
+        victim.link_state("Me", claimed, BTreeMap::new());
+        victim.addresses("Me", claimed + 7, &[]);
+        let outputs = victim.pass(Duration::from_secs(1));
+        let said = told(&outputs);
+        let mut states = said.iter().filter_map(|message| match message {
+            Message::LinkStateUpdate {
+                sequence, peers, ..
+            } => Some((*sequence, peers.len())),
+            _ => None,
+        });
+        assert_eq!(states.next_back(), Some((claimed + 1, 1)), "{said:?}");
+        let mut advertised = said.iter().filter_map(|message| match message {
+            Message::RouterAdvertisement {
+                link_state_sequence,
+                address_sequence,
+                ..
+            } => Some((*link_state_sequence, *address_sequence)),
+            _ => None,
+        });
+        assert_eq!(advertised.next_back(), Some((claimed + 1, claimed + 8)));
+        let impostors = notices(outputs);
+        let first = claimed == 1 << 40;
+        assert_eq!(impostors.len(), usize::from(first), "{impostors:?}");
+    }
+    // No room is left above this, and what changes next must have a number.
+    victim.hello("Liar");
+    victim.link_state("Me", i64::MAX as u64, BTreeMap::new());
+    let said = told(&victim.pass(Duration::from_secs(2)));
+    let unchanged = |message: &Message| matches!(message, Message::LinkStateUpdate { sequence, .. } if *sequence == (1 << 50) + 1);
+    assert!(said.iter().any(unchanged), "{said:?}");
+}
+
+/// Another router of the same name does the same.
+#[test]
+fn whoever_goes_on_lying_is_outdone_more_and_more_seldom() {
+    let mut victim = Victim::new(100);
+    let mut rebuttals = 0;
+    for lie in 0..6000 {
+        victim.link_state("Me", 1_000_000 + lie * 1000, BTreeMap::new());
+        victim.hello("Liar");
+        let said = told(&victim.pass(Duration::from_millis(10)));
+        let state = |message: &&Message| matches!(message, Message::LinkStateUpdate { .. });
+        rebuttals += said.iter().filter(state).count();
+    }
+    assert!((5..=10).contains(&rebuttals), "{rebuttals} in a minute");
+}
+
+/// What a neighbour last heard of this router, and tells another, is no lie.
+#[test]
+fn what_is_old_is_no_reason_to_say_anything() {
+    let mut victim = Victim::new(100);
+    let address = LocalAddress {
+        treatment: Treatment::Balanced,
+        in_links: 0,
+        mesh: None,
+        prompt: false,
+    };
+    for key in ["a", "b"] {
+        let key = AddressKey::mobile(key);
+        victim.mesh.set_local_address(key, address);
+        victim.pass(Duration::from_secs(1));
+    }
+    victim.pass(Duration::from_secs(10));
+    victim.outputs();
+    victim.advertisement("Me", 0, 1);
+    victim.link_state("Me", 0, BTreeMap::new());
+    assert!(told(&victim.outputs()).is_empty());
+    // Who believes that there are no addresses does not ask.
+    victim.advertisement("Me", 0, 0);
+    assert_eq!(told(&victim.outputs()).len(), 2);
+    assert!(victim.notices().is_empty());
 }
 
 const LIAR: NeighbourId = NeighbourId(0);

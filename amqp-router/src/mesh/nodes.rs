@@ -83,18 +83,31 @@ pub(super) struct Known {
 
 impl Known {
     /// What the router says that the newest number is. An older one than is known may have been
-    /// overtaken; if it stays, what is known was not said by the router that says so now: then the
-    /// answer is true, and what is said now has to be asked for.
-    pub(super) fn advertised(&mut self, sequence: u64, now: Instant) -> bool {
-        let mut is_false = false;
-        if sequence >= self.sequence {
-            self.doubted = None;
-        } else if now.duration_since(*self.doubted.get_or_insert(now)) > DOUBT {
-            self.want();
-            is_false = true;
+    /// overtaken; if no newer one follows, what is known was not said by the router that says so:
+    /// see [`is_doubtful`](Self::is_doubtful).
+    pub(super) fn advertised(&mut self, sequence: u64, now: Instant) {
+        match sequence >= self.sequence {
+            true => self.doubted = None,
+            false => _ = self.doubted.get_or_insert(now),
         }
         self.newest = sequence;
-        is_false
+    }
+
+    /// Whether what is known is not what the router says now; then it has to be asked.
+    pub(super) fn is_doubtful(&mut self, now: Instant) -> bool {
+        let overdue = |at: Instant| now.duration_since(at) > DOUBT;
+        let doubtful = self.doubted.is_some_and(overdue);
+        if doubtful {
+            let newest = self.newest;
+            self.want();
+            self.newest = newest;
+        }
+        doubtful
+    }
+
+    /// Whether an answer is awaited. Others need not be true, and are not needed.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_some()
     }
 
     /// There is one of this number.
@@ -107,12 +120,18 @@ impl Known {
         self.missing
     }
 
+    /// Whether the router says that there is nothing to know.
+    pub(super) fn are_none(&self) -> bool {
+        self.newest == 0
+    }
+
     /// One has come.
     pub(super) fn received(&mut self, sequence: u64) {
         self.sequence = sequence;
         self.newest = self.newest.max(sequence);
         self.missing = false;
         self.asked = None;
+        self.doubted = None;
     }
 
     /// What is known holds no longer.
@@ -214,7 +233,7 @@ impl Node {
 }
 
 /// How long an older number may be that of a message which was overtaken.
-const DOUBT: Duration = Duration::from_secs(10);
+const DOUBT: Duration = Duration::from_secs(3);
 /// How long an answer may take before the question is put again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How soon after an answer the same router is answered again.
@@ -251,11 +270,9 @@ mod tests {
         assert!(!known.ask(now), "it may have been overtaken");
         known.advertised(7, now + DOUBT);
         known.advertised(2, now + DOUBT);
-        known.advertised(2, now + DOUBT * 2);
-        assert!(!known.is_missing());
-        let later = now + DOUBT * 3;
-        known.advertised(2, later);
-        assert!(known.is_missing() && known.ask(later));
+        assert!(!known.is_doubtful(now + DOUBT * 2), "for too short a time");
+        let later = now + DOUBT * 2 + Duration::from_millis(1);
+        assert!(known.is_doubtful(later) && known.ask(later));
         assert_eq!(known.sequence, 0);
         known.received(2);
         assert!(!known.is_missing() && !known.ask(later + ASK_AGAIN));

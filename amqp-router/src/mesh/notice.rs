@@ -24,6 +24,10 @@ pub(crate) enum Notice {
         neighbour: NeighbourId,
         id: String,
     },
+    /// Somebody by way of this neighbour speaks in this router's name.
+    Impostor {
+        neighbour: NeighbourId,
+    },
     TooManyRouters {
         id: String,
     },
@@ -67,6 +71,12 @@ impl fmt::Display for Notice {
             Self::AnotherId { neighbour, id } => write!(
                 f,
                 "Neighbour {} is not believed that it is {id}: it has said that it is another",
+                neighbour.0
+            ),
+            Self::Impostor { neighbour } => write!(
+                f,
+                "Neighbour {} passes on what this router has not said: another router may have its \
+                 id, or one lies",
                 neighbour.0
             ),
             Self::TooManyRouters { id } => {

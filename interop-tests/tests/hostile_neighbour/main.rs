@@ -23,6 +23,7 @@ fn a_hostile_neighbour_harms_nobody_else() {
     }
     let files = tempfile::tempdir().expect("a directory");
     let log = files.path().join("log");
+    let friends_log = files.path().join("friend.log");
     let listener = json!({"role": "inter-router", "saslMechanisms": "ANONYMOUS"});
     let victim = RouterBuilder::plain()
         .router(json!({"mode": "interior", "id": "Victim"}))
@@ -31,6 +32,10 @@ fn a_hostile_neighbour_harms_nobody_else() {
         .start();
     let friend = RouterBuilder::plain()
         .router(json!({"mode": "interior", "id": "Friend"}))
+        .entity(
+            "log",
+            json!({"module": "DEFAULT", "outputFile": friends_log}),
+        )
         .entity(
             "connector",
             json!({
@@ -57,6 +62,22 @@ fn a_hostile_neighbour_harms_nobody_else() {
         liar.is_over();
         held.push(liar);
     }
+    held.push(lies_about_friend(port, "LiarAtLast", &log));
+    eventually("Friend is believed again", || {
+        let sent = Peer::Fe2o3
+            .start(&victim, Job::send("far").count(1))
+            .finish();
+        let outcomes = sent.named("outcome");
+        let accepted = outcomes.iter().any(|event| event["outcome"] == "accepted");
+        if accepted {
+            receiving.expect("message");
+        }
+        accepted
+    });
+    let lines = read(&friends_log)
+        .matches("what this router has not said")
+        .count();
+    assert_eq!(lines, 1, "{}", read(&friends_log));
     pass(&victim, &mut receiving, "with all of them");
     for (router, before) in [&victim, &friend].into_iter().zip(before) {
         let now = router.resident_memory().unwrap_or_default();
@@ -266,8 +287,7 @@ fn malformed_messages(port: u16, id: &str, log: &Path) -> Liar {
     liar
 }
 
-/// Of others, too; but not of those that messages go to meanwhile: who is believed to have no
-/// consumers is sent none until it says otherwise, which is the way of this protocol.
+/// Of others, too; but not of those that messages go to meanwhile.
 fn absurd_numbers(port: u16, id: &str, log: &Path) -> Liar {
     let mut liar = neighbour(port, id, log);
     let to = "amqp:/_topo/0/Victim/qdrouter";
@@ -301,6 +321,33 @@ fn absurd_numbers(port: u16, id: &str, log: &Path) -> Liar {
             let more = [("mobile_seq", long(number)), ("exist", list(&[]))];
             liar.say("MAU", "amqp:/_topo/0/Victim/qdrouter.ma", of, &more);
         }
+    }
+    liar
+}
+
+/// That the router which messages go to has no neighbours and no consumers, under numbers that its
+/// own do not reach. Everybody hears it, and so does that router.
+fn lies_about_friend(port: u16, id: &str, log: &Path) -> Liar {
+    let mut liar = neighbour(port, id, log);
+    let number = || long(1 << 40);
+    let router = "amqp:/_topo/0/all/qdrouter";
+    let sequences = [("ls_seq", number()), ("mobile_seq", number())];
+    liar.say("RA", router, "Friend", &sequences);
+    let state = map(&[
+        (text("id"), text("Friend")),
+        (text("area"), text("0")),
+        (text("ls_seq"), number()),
+        (text("peers"), map(&[])),
+    ]);
+    liar.say(
+        "LSU",
+        router,
+        "Friend",
+        &[("ls_seq", number()), ("ls", state)],
+    );
+    for _ in 0..FEW {
+        let none = [("mobile_seq", number()), ("exist", list(&[]))];
+        liar.say("MAU", "amqp:/_topo/0/all/qdrouter.ma", "Friend", &none);
     }
     liar
 }

@@ -32,6 +32,7 @@ impl Mesh {
                 }
                 self.add_remotes(id, added);
             }
+            AddressChange::Absolute(_) if !node.addresses.is_asked() => {}
             AddressChange::Absolute(all) => {
                 node.addresses.received(sequence);
                 let kept: HashSet<&str> = all.iter().map(|record| record.key.as_str()).collect();
