@@ -1,6 +1,6 @@
 //! The two halves of a delivery.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
@@ -60,14 +60,6 @@ pub(super) struct Copied {
     pub(super) closed: bool,
 }
 
-impl Inbound {
-    /// How long it has been here, if that counts.
-    pub(super) fn age(&self, now: Option<Instant>) -> Duration {
-        let age = self.arrived.zip(now);
-        age.map_or(Duration::ZERO, |(arrived, now)| now.duration_since(arrived))
-    }
-}
-
 impl Copied {
     pub(super) fn new(worker: WorkerId) -> Self {
         Self {
@@ -118,12 +110,6 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    /// How long it has been here; a stream takes the time it takes, and is never late.
-    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
-        let age = now.duration_since(self.envelope.arrived);
-        (!self.envelope.is_stream).then_some(age)
-    }
-
     /// Part of it has been sent, and more of it may wait for yet more.
     pub(super) fn is_between_frames(&self) -> bool {
         self.number.is_some() && !self.body.is_empty()

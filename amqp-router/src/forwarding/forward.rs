@@ -23,7 +23,7 @@ use crate::forwarding::limits::{Denied, Malformed};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
-use crate::forwarding::stats::{AddressCounts, Patience, Pool, Trouble, WorkerCounts};
+use crate::forwarding::stats::{AddressCounts, Ages, Patience, Pool, Trouble, WorkerCounts};
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
 use crate::forwarding::treatment::Journey;
@@ -64,8 +64,9 @@ pub(crate) struct Forwarder {
     /// How addresses are treated that nobody has attached to.
     pub(super) rules: PatternTree<Treatment>,
     pub(super) troubles: VecDeque<(LinkRef, Trouble)>,
-    /// When the last turn ended, or the last tick was: what is counted by seconds asks for no more.
+    /// The latest time that is known: what is counted by seconds asks for no more.
     pub(super) latest: Option<Instant>,
+    pub(super) ages: Ages,
     mail: VecDeque<(WorkerId, Mail)>,
     /// Room to choose links in.
     chosen: Vec<Choice>,
@@ -142,6 +143,7 @@ impl Forwarder {
             rules: PatternTree::default(),
             troubles: VecDeque::new(),
             latest: None,
+            ages: Ages::default(),
             mail: VecDeque::new(),
             chosen: Vec::new(),
             direct: Arc::default(),

@@ -10,6 +10,7 @@ use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Copied, Origin, Outbound, significance};
 use crate::forwarding::forward::PIECE_OVERHEAD;
 use crate::forwarding::mailbox::{Branch, Mail};
+use crate::forwarding::stats::Ages;
 use crate::forwarding::wire::Wire;
 
 impl Forwarder {
@@ -22,6 +23,7 @@ impl Forwarder {
         state: Option<DeliveryState>,
         settled: bool,
     ) {
+        self.latest = Some(now);
         let outbound = &mut self.outbound[delivery];
         let origin = outbound.origin;
         let link = outbound.link;
@@ -52,7 +54,8 @@ impl Forwarder {
     #[inline]
     fn count_settled(&mut self, delivery: u32, outcome: Option<&DeliveryState>, now: Instant) {
         let outbound = &self.outbound[delivery];
-        let age = outbound.age(now);
+        let arrived = outbound.envelope.counted_from();
+        let age = arrived.map(|arrived| self.ages.between(arrived, now));
         let counted = age.unwrap_or_default();
         let outgoing = &mut self.outgoing[outbound.link];
         outgoing.counts.settled(outcome, counted);
@@ -112,10 +115,9 @@ impl Forwarder {
         if !inbound.settled {
             inbound.settled = true;
             if let Some(outcome) = inbound.outcome.take() {
-                let age = inbound.age(self.latest);
-                self.incoming[inbound.link]
-                    .counts
-                    .settled(Some(&outcome), age);
+                let age = age_of(&mut self.ages, inbound.arrived, self.latest);
+                let counts = &mut self.incoming[inbound.link].counts;
+                counts.settled(Some(&outcome), age);
             }
             self.tell_receivers(wire, delivery, state, true);
         }
@@ -274,7 +276,7 @@ impl Forwarder {
             wire.update(incoming.terminal, inbound.number, state.as_ref(), settled);
             if settled {
                 inbound.settled = true;
-                let age = inbound.age(self.latest);
+                let age = age_of(&mut self.ages, inbound.arrived, self.latest);
                 incoming.counts.settled(state.as_ref(), age);
             }
         }
@@ -407,9 +409,11 @@ impl Forwarder {
         delivery: u32,
         outcome: DeliveryState,
     ) {
-        let mut outbound = self.take_outbound(delivery);
+        self.unlink_outbound(delivery);
+        let mut outbound = self.outbound.remove(delivery);
         if !outbound.envelope.settled {
-            let age = outbound.age(now);
+            let arrived = outbound.envelope.counted_from();
+            let age = arrived.map(|arrived| self.ages.between(arrived, now));
             let counted = age.unwrap_or_default();
             self.counts.outcomes.settled(Some(&outcome), counted);
             if let Some(age) = age {
@@ -438,12 +442,13 @@ impl Forwarder {
 
     /// Ends an outgoing half, which is no longer in its link's queue, without a word to anybody.
     pub(super) fn remove_outbound(&mut self, delivery: u32) {
-        self.take_outbound(delivery);
+        self.unlink_outbound(delivery);
+        self.outbound.discard(delivery);
     }
 
-    /// Takes an outgoing half, which is no longer in its link's queue, out of everything else.
+    /// Takes an outgoing half, which is no longer in its link's queue, out of all but its slot.
     #[inline]
-    fn take_outbound(&mut self, delivery: u32) -> Outbound {
+    fn unlink_outbound(&mut self, delivery: u32) {
         let outbound = &self.outbound[delivery];
         let (link, sent, origin) = (outbound.link, outbound.sent, outbound.origin);
         let outgoing = &mut self.outgoing[link];
@@ -463,7 +468,6 @@ impl Forwarder {
         {
             self.foreign.remove(&branch);
         }
-        self.outbound.remove(delivery)
     }
 
     /// A frame of an outgoing half has left or been dropped.
@@ -607,4 +611,11 @@ impl Forwarder {
             }
         }
     }
+}
+
+/// How long what `arrived` then has been here, if that counts.
+#[inline]
+fn age_of(ages: &mut Ages, arrived: Option<Instant>, now: Option<Instant>) -> Duration {
+    let counts = arrived.zip(now);
+    counts.map_or(Duration::ZERO, |(arrived, now)| ages.between(arrived, now))
 }

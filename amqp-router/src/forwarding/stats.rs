@@ -1,6 +1,6 @@
 //! Counters, counted where things happen and read when someone asks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::codec::DeliveryState;
 use crate::control::topology::Ingress;
@@ -191,6 +191,25 @@ impl AddressCounts {
 
     pub(crate) fn total(&self) -> u64 {
         self.ingress + self.egress + self.transit
+    }
+}
+
+/// How long ago deliveries came in. Many come at one time and are settled at another: what was found
+/// last is remembered.
+#[derive(Debug, Default)]
+pub(super) struct Ages(Option<(Instant, Instant, Duration)>);
+
+impl Ages {
+    #[inline]
+    pub(super) fn between(&mut self, arrived: Instant, now: Instant) -> Duration {
+        match self.0 {
+            Some((from, to, age)) if from == arrived && to == now => age,
+            _ => {
+                let age = now.duration_since(arrived);
+                self.0 = Some((arrived, now, age));
+                age
+            }
+        }
     }
 }
 

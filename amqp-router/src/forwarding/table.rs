@@ -102,6 +102,11 @@ impl<T> Table<T> {
         self.slots.remove(index as usize).value
     }
 
+    /// The same, where nobody needs what was there.
+    pub(super) fn discard(&mut self, index: u32) {
+        drop(self.slots.remove(index as usize));
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len()
