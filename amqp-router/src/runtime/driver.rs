@@ -25,12 +25,13 @@ use crate::runtime::splice::Pipes;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
 use crate::runtime::trace::SocketTrace;
-use crate::worker::tcp::{Dial, Dialled};
 use crate::worker::{ConnectionId, Worker, WorkerEvent};
 
+mod dials;
 mod message;
 mod sockets;
 
+use self::dials::Dials;
 use self::sockets::{Socket, Sockets};
 pub(crate) use message::{LocalRequest, NewConnection, NewTcp, Socketed, ToWorker};
 
@@ -66,6 +67,7 @@ pub(crate) struct Driver {
     /// By the numbers of connections.
     sockets: Sockets,
     connectors: HashMap<ConnectorId, Arc<TcpConnector>>,
+    dials: Dials,
     locals: HashMap<ConnectionId, UnboundedSender<LocalEvent>>,
     ready: ReadyList,
     inbox: UnboundedReceiver<ToWorker>,
@@ -111,6 +113,7 @@ impl Driver {
             worker,
             sockets: Sockets::default(),
             connectors: HashMap::new(),
+            dials: Dials::default(),
             locals: HashMap::new(),
             ready: ReadyList::default(),
             inbox,
@@ -142,6 +145,7 @@ impl Driver {
             self.write(ConnectionId(connection), started);
         }
         self.woken = woken;
+        self.poll_dials(cx, started);
         if self.worker.poll_timeout().is_some_and(|due| due <= started) {
             self.worker.handle_timeout(started);
         }
@@ -165,6 +169,8 @@ impl Driver {
         }
         self.send_mail();
         self.send_events();
+        // What has just been begun; if it has been done, too, the worker has more to do.
+        more |= self.poll_dials(cx, started);
         self.account(started);
         if more { Turn::More } else { Turn::Idle }
     }
@@ -222,20 +228,6 @@ impl Driver {
             }
             ToWorker::Connector(id, None) => {
                 self.connectors.remove(&id);
-            }
-            ToWorker::Dialled {
-                connection,
-                id,
-                connector,
-                result,
-            } => {
-                // Nobody is to be connected to what has been deleted meanwhile.
-                let exists = self.connectors.contains_key(&connector);
-                let result = result.and_then(|made| match exists {
-                    true => Ok(made),
-                    false => Err(DELETED.to_owned()),
-                });
-                self.dialled(connection, id, result, now);
             }
             ToWorker::Shed => self.worker.shed(now),
             ToWorker::DropTcp(service) => self.worker.drop_service(&service),
@@ -333,6 +325,8 @@ impl Driver {
             stream,
             waker,
             read_closed: false,
+            write_closed: false,
+            unguarded: false,
             unflushed: false,
             streams: false,
             fills: None,
@@ -341,6 +335,14 @@ impl Driver {
         };
         self.sockets.insert(id.0, socket);
         self.load.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds the socket of a TCP client or service.
+    fn add_tcp_socket(&mut self, id: ConnectionId, stream: Stream) {
+        self.add_socket(id, stream, None);
+        if let Some(socket) = self.sockets.get_mut(id.0) {
+            socket.unguarded = true;
+        }
     }
 
     fn adopt_tcp(&mut self, new: NewTcp, now: Instant) {
@@ -356,58 +358,7 @@ impl Driver {
             return;
         }
         let id = self.worker.add_tcp_client(new.client, now);
-        self.add_socket(id, stream, None);
-    }
-
-    /// Connects to a service, beside the worker's own work.
-    fn dial(&self, dial: Dial) {
-        let Dial {
-            connection,
-            id,
-            connector,
-            alpn,
-            patience,
-        } = dial;
-        let inbox = self.workers[self.id.index()].clone();
-        let answer = move |result| {
-            let dialled = ToWorker::Dialled {
-                connection,
-                id,
-                connector,
-                result,
-            };
-            // The worker has ended, and everything with it.
-            let _ = inbox.send(dialled);
-        };
-        match self.connectors.get(&connector) {
-            None => answer(Err(DELETED.to_owned())),
-            Some(connector) => {
-                let connector = Arc::clone(connector);
-                tokio::spawn(async move {
-                    answer(connector.dial(alpn, patience).await.map(Box::new));
-                });
-            }
-        }
-    }
-
-    fn dialled(
-        &mut self,
-        connection: ConnectionId,
-        id: u64,
-        result: Result<Box<(Stream, Dialled)>, String>,
-        now: Instant,
-    ) {
-        match result {
-            Ok(made) => {
-                let (stream, dialled) = *made;
-                if self.worker.dialled(connection, id, Ok(dialled), now) {
-                    self.add_socket(connection, stream, None);
-                }
-            }
-            Err(reason) => {
-                self.worker.dialled(connection, id, Err(reason), now);
-            }
-        }
+        self.add_tcp_socket(id, stream);
     }
 
     fn send_mail(&mut self) {
@@ -503,8 +454,6 @@ impl Future for Driver {
     }
 }
 
-/// Why a service is not connected to.
-const DELETED: &str = "the connector was deleted";
 /// How often to look for sockets that have failed while they are not read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Messages taken from the inbox in one turn.

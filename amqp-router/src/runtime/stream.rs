@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
@@ -52,6 +52,18 @@ impl Stream {
         }
     }
 
+    /// Has the system find out by itself when the peer is gone though nothing is sent.
+    pub(crate) fn keep_alive(&self) {
+        let Some(socket) = self.socket() else {
+            return;
+        };
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_AFTER)
+            .with_interval(KEEPALIVE_INTERVAL);
+        // It can fail where the connection has, which is noticed anyway.
+        let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
+    }
+
     /// Has the connection end so that its peer sees that it was cut off: by a TCP reset.
     pub(crate) fn reset_on_close(&self) {
         let Some(socket) = self.socket() else {
@@ -94,3 +106,8 @@ impl Stream {
         }
     }
 }
+
+/// How long a connection may be silent before its peer is asked whether it is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How long it is given to answer, a few times over.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);

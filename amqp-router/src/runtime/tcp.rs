@@ -11,10 +11,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -525,15 +524,6 @@ fn drop_all(service: &Arc<TcpService>, workers: &Workers) {
     }
 }
 
-/// Sets what every TCP connection is to have.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_INTERVAL);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
 /// What management shows of a connection that TLS secures.
 fn secured_by(tls: TlsInfo) -> Arc<TcpTls> {
     Arc::new(TcpTls {
@@ -548,8 +538,3 @@ fn secured_by(tls: TlsInfo) -> Arc<TcpTls> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// How long a connection may be silent before its peer is asked whether it is still there.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-/// How long it is given to answer, a few times over.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);

@@ -18,7 +18,7 @@ use crate::policy::Grant;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
 use crate::worker::flows::Wanted;
-use crate::worker::tcp::{Dialled, TcpClient};
+use crate::worker::tcp::TcpClient;
 use crate::worker::{Authentication, ConnectionId, Question, WorkerFigures, WorkerStatus};
 
 /// What a worker is sent.
@@ -60,13 +60,6 @@ pub(crate) enum ToWorker {
     Tcp(Box<NewTcp>),
     /// How to connect to a TCP service; nothing: it is no more.
     Connector(ConnectorId, Option<Arc<TcpConnector>>),
-    /// How connecting to a TCP service went.
-    Dialled {
-        connection: ConnectionId,
-        id: u64,
-        connector: ConnectorId,
-        result: Result<Box<(Stream, Dialled)>, String>,
-    },
     /// Cut off every TCP connection of a listener or connector.
     DropTcp(Arc<TcpService>),
     /// Memory is short: cut off the peer that the most waits for.

@@ -47,6 +47,11 @@ pub(super) struct Socket {
     pub(super) waker: Waker,
     /// Nothing more will be read.
     pub(super) read_closed: bool,
+    /// Its peer has been told that nothing more will be written.
+    pub(super) write_closed: bool,
+    /// Whether its peer is still there is for the system to find out, which has to be told so. Most
+    /// connections end before that matters.
+    pub(super) unguarded: bool,
     /// TLS holds output that the socket did not take.
     pub(super) unflushed: bool,
     /// It has sent much at once, so more is likely to follow.
@@ -124,13 +129,17 @@ impl Driver {
         !waits
     }
 
-    /// Finds sockets that have failed while they are not read. To be called now and then.
+    /// Finds sockets that have failed while they are not read, and has those that last be guarded.
+    /// To be called now and then.
     pub(super) fn look_for_failures(&mut self, now: Instant) {
         for number in 0..self.sockets.slots.len() as u32 {
             let connection = ConnectionId(number);
             let Some(socket) = self.sockets.get_mut(number) else {
                 continue;
             };
+            if std::mem::take(&mut socket.unguarded) {
+                socket.stream.keep_alive();
+            }
             let waits = socket.fills.is_some() || self.worker.is_stopped(connection);
             if socket.read_closed || !waits {
                 continue;
@@ -266,6 +275,7 @@ impl Driver {
                 if all && self.worker.wants_shutdown(connection) {
                     match socket.stream.poll_shutdown(&mut cx) {
                         Poll::Ready(Ok(())) => {
+                            socket.write_closed = true;
                             self.worker.was_shut_down(connection, now);
                             told = true;
                         }
@@ -276,7 +286,7 @@ impl Driver {
                     }
                 }
                 let over = all && self.worker.is_finished(connection);
-                if over && !reset {
+                if over && !reset && !socket.write_closed {
                     // Not waited for: the peer has said its last word, or will not hear ours.
                     let _ = socket.stream.poll_shutdown(&mut cx);
                 }

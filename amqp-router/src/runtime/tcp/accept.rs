@@ -11,7 +11,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tracing::{debug, info, warn};
 
 use super::targets::Targets;
-use super::{lock, prepare, secured_by};
+use super::{lock, secured_by};
 use crate::adaptors::tcp::{Seat, TcpService, TcpTls};
 use crate::runtime::driver::{NewTcp, Socketed, ToWorker};
 use crate::runtime::listen::Placement;
@@ -130,7 +130,7 @@ impl Acceptor {
             Ok(seat) => seat,
             Err(why) => return self.refuse(stream, peer, &why),
         };
-        if prepare(&stream).is_err() {
+        if stream.set_nodelay(true).is_err() {
             return; // it is gone already
         }
         let local = stream.local_addr().ok();

@@ -13,7 +13,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
-use super::{lock, prepare, secured_by};
+use super::{lock, secured_by};
 use crate::adaptors::tcp::{TcpCounts, TcpService};
 use crate::control::table::ConnectorId;
 use crate::runtime::stream::Stream;
@@ -155,7 +155,7 @@ impl TcpConnector {
         // What the name stands for is worth knowing for the next client, however long it takes.
         let addresses = within(TIME_OUT, self.resolve()).await?;
         let stream = within(patience, reach(addresses)).await?;
-        prepare(&stream)?;
+        stream.set_nodelay(true)?;
         let mut dialled = Dialled {
             service: Arc::clone(&self.service),
             host: self.host(),
