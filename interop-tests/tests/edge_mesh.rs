@@ -130,7 +130,7 @@ fn everyone_gets_a_multicast_once(peer: Peer) {
             receive(
                 peer,
                 router,
-                Job::receive("multicast/news").count(all.len()),
+                Job::receive("multicast/news").count(2 * all.len()),
             )
         })
         .collect();
@@ -148,15 +148,17 @@ fn everyone_gets_a_multicast_once(peer: Peer) {
         let meshes: BTreeSet<_> = site.meshes().into_iter().collect();
         meshes.len() == 1 && meshes.iter().all(|name| name.len() == 15)
     });
+    let address = "multicast/news";
     for router in &all {
-        let sent = peer.start(router, Job::send("multicast/news").count(1));
-        let sent = sent.finish();
-        assert_eq!(sent.named("outcome")[0]["outcome"], "accepted", "{sent}");
+        for job in [Job::send(address), Job::send_anonymous(address)] {
+            let sent = peer.start(router, job.count(1)).finish();
+            assert_eq!(sent.named("outcome")[0]["outcome"], "accepted", "{sent}");
+        }
     }
     for receiver in receiving {
         let received = receiver.finish();
         // The job ends at the last one; one more would have come before others.
-        assert_eq!(received.named("message").len(), all.len(), "{received}");
+        assert_eq!(received.named("message").len(), 2 * all.len(), "{received}");
     }
 }
 

@@ -202,24 +202,37 @@ pub(crate) enum Outlet {
 pub(crate) struct Side {
     way: u64,
     mesh: Option<MeshId>,
+    /// To an edge router's interior router, and so to all but its mesh.
+    up: bool,
 }
 
 impl Side {
     /// Clients, services and neighbours.
-    pub(crate) const NONE: Self = Self { way: 0, mesh: None };
-    /// Whatever is beyond an edge router's own clients.
-    pub(crate) const NETWORK: Self = Self {
+    pub(crate) const NONE: Self = Self {
+        way: 0,
+        mesh: None,
+        up: false,
+    };
+    /// The other edge routers of an edge router's mesh.
+    pub(crate) const PEERS: Self = Self {
         way: u64::MAX,
         mesh: None,
+        up: false,
+    };
+    /// What is beyond an edge router's interior router.
+    pub(crate) const UP: Self = Self {
+        up: true,
+        ..Self::PEERS
     };
 
     /// The side that a connection of this identity leads to.
     pub(crate) fn of(role: Role, connection: u64, edge: bool) -> Self {
         match role {
-            Role::Edge | Role::InterEdge if edge => Self::NETWORK,
+            Role::Edge if edge => Self::UP,
+            Role::InterEdge if edge => Self::PEERS,
             Role::Edge => Self {
                 way: connection,
-                mesh: None,
+                ..Self::NONE
             },
             _ => Self::NONE,
         }
@@ -231,6 +244,16 @@ impl Side {
             mesh: mesh.or(self.mesh),
             ..self
         }
+    }
+
+    /// Whether it is beyond an edge router's own clients.
+    pub(crate) fn is_network(self) -> bool {
+        self.way == Self::PEERS.way
+    }
+
+    /// Whether it is beyond an edge router's interior router.
+    pub(crate) fn is_up(self) -> bool {
+        self.up
     }
 
     /// Whether what came from `other` may go here.
@@ -281,7 +304,7 @@ impl AddressEntry {
     /// Whether all of this router's own consumers take TCP streams whose octets do not wait for an
     /// answer.
     pub(crate) fn is_prompt(&self) -> bool {
-        let own = |one: &&Destination| one.side != Side::NETWORK;
+        let own = |one: &&Destination| !one.side.is_network();
         let own = self.destinations.iter().filter(own);
         self.key.class() == 'M' && all(own.map(|one| one.prompt))
     }

@@ -35,9 +35,7 @@ use crate::control::edges::Tracked;
 use crate::control::links::{Command, Control, Recipient};
 use crate::control::network::Opened;
 use crate::control::role::Role as ConnectionRole;
-use crate::control::table::{
-    AddressId, Direction, LinkRef, Side, TableUpdate, Treatment, WorkerId,
-};
+use crate::control::table::{AddressId, Direction, LinkRef, TableUpdate, Treatment, WorkerId};
 use crate::control::topology::Topology;
 
 /// The connections of an edge router to other routers.
@@ -362,7 +360,7 @@ impl Control {
         }
         let (receiver, sender) = way.of_address(id);
         let destinations = &address.entry.destinations;
-        let consumed = destinations.iter().any(|one| one.side != Side::NETWORK);
+        let consumed = destinations.iter().any(|one| !one.side.is_network());
         let produced = way.is_interior() && (address.producers > 0 || self.is_watched(key));
         // One that has been succeeded gets nothing new.
         let last = way.until.is_some();

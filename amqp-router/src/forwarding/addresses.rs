@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::control::address::{AddressKey, UPLINK};
 use crate::control::table::{
-    AddressEntry, AddressId, ConnectorId, Destination, LinkLoad, Outlet, Remote, Side, Slot,
-    TableUpdate, Treatment, WorkerId,
+    AddressEntry, AddressId, ConnectorId, Destination, LinkLoad, Outlet, Remote, Slot, TableUpdate,
+    Treatment, WorkerId,
 };
 use crate::control::topology::{NeighbourRow, RouterIndex};
 use crate::forwarding::stats::{AddressCounts, Party};
@@ -237,7 +237,7 @@ impl Addresses {
             Treatment::Unavailable => None,
             Treatment::Multicast => {
                 let destinations = entry.destinations.iter();
-                let leads_up = destinations.clone().any(|one| one.side == Side::NETWORK);
+                let leads_up = destinations.clone().any(|one| one.side.is_up());
                 let beside = beside.iter().filter(|_| !leads_up);
                 let destinations = destinations.chain(beside.flat_map(|up| &up.destinations));
                 let destinations = destinations.filter(|one| !journey.excludes(one));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::{DeliveryState, Error, Progress, RouterAnnotations};
 use crate::control::address::{AddressKey, prompt_address, prompt_for};
-use crate::control::table::{AddressId, Side, Slot, Treatment, WorkerId};
+use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
 use crate::control::topology::RouterIndex;
 use crate::forwarding::addresses::Prompt;
 use crate::forwarding::links::{Incoming, LastTo, Target};
@@ -120,7 +120,7 @@ impl Forwarder {
     pub(super) fn leads_up(&self, incoming: &Incoming) -> bool {
         self.settings.identity.edge
             && incoming.target == Target::Anonymous
-            && incoming.side != Side::NETWORK
+            && !incoming.side.is_network()
     }
 
     /// The link that an address is of by itself.

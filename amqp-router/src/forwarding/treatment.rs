@@ -66,7 +66,7 @@ pub(super) fn closest<'a>(
         if journey.excludes(destination) {
             continue;
         }
-        if destination.side == Side::NETWORK {
+        if destination.side.is_network() {
             beyond = beyond.or(Some(destination));
             continue;
         }
@@ -145,7 +145,7 @@ pub(super) fn balanced<'a>(
             continue;
         }
         // The network is farther away than whoever is here.
-        let cost = u32::from(destination.side == Side::NETWORK);
+        let cost = u32::from(destination.side.is_network());
         let load = destination.load.get().saturating_add(cost);
         let failing = Failing::of(&destination.load, destination.side != Side::NONE);
         let rank = (failing, load >= destination.capacity, load);
@@ -225,9 +225,9 @@ impl Journey<'_> {
     /// Whether one of this router's destinations is out of the question.
     pub(super) fn excludes(&self, destination: &Destination) -> bool {
         // Each attempt by way of the network is an attempt at another of its destinations.
-        let attempts = match destination.side {
-            Side::NETWORK => NETWORK_ATTEMPTS,
-            _ => 1,
+        let attempts = match destination.side.is_network() {
+            true => NETWORK_ATTEMPTS,
+            false => 1,
         };
         !destination.side.takes(self.side)
             || self.prompt && !destination.prompt

@@ -229,7 +229,7 @@ impl Net {
         let id = self.routers[router].by_key.get(&*key);
         let address = id.and_then(|id| self.routers[router].address(*id));
         let destinations = address.into_iter().flat_map(|one| &one.entry.destinations);
-        destinations.filter(|one| one.side == Side::NETWORK).count()
+        destinations.filter(|one| one.side.is_network()).count()
     }
 
     fn leads_up(&self, address: &str) -> bool {

@@ -396,7 +396,10 @@ impl Control {
                 link: reference.slot,
                 to_router: true,
             },
-            side: Side::NETWORK,
+            side: match peer {
+                Some(_) => Side::PEERS,
+                None => Side::UP,
+            },
             prompt,
             capacity,
             load,

@@ -108,3 +108,35 @@ fn a_request_is_answered_from_router_to_router_and_edge() {
         }
     }
 }
+
+/// Also what is addressed one by one, at an edge router that knows of its mesh's consumers by itself.
+#[test]
+fn a_multicast_from_a_mesh_reaches_the_mesh_and_the_network_once() {
+    for anonymous in [false, true] {
+        let mut world = World::network(1, 2, &Climate::calm(), StdRng::seed_from_u64(0));
+        for (from, to) in [(1, 0), (2, 0), (2, 1)] {
+            world.join(Plan::new(from, to, Manner::CALM));
+        }
+        world.find_peace();
+        let address = "multicast";
+        let receivers = [0, 2].map(|router| {
+            let consumer = world.connect_calmly_to(router, 0);
+            world.receiver(consumer, address, 10)
+        });
+        let producer = world.connect_calmly_to(1, 0);
+        let sender = match anonymous {
+            true => world.anonymous_sender(producer),
+            false => world.sender(producer, address),
+        };
+        world.find_peace();
+        let message = world.send(sender, address);
+        world.pass(Duration::from_secs(1));
+        let got = receivers.map(|receiver| world.got(receiver));
+        assert_eq!(got, [1, 1], "anonymous: {anonymous}");
+        for receiver in receivers {
+            world.settle(receiver, DeliveryState::Accepted);
+        }
+        assert_eq!(world.outcome(message), Some(&DeliveryState::Accepted));
+        world.all_is_well();
+    }
+}
