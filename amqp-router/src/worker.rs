@@ -689,7 +689,9 @@ impl Worker {
         capacity: u32,
     ) -> (LinkRef, Option<Arc<LinkLoad>>) {
         let amqp = self.connections.amqp(terminal.connection);
-        let annotated = amqp.map(|amqp| amqp.annotated()).unwrap_or_default();
+        let annotated = amqp.as_ref().map(|amqp| amqp.annotated());
+        let annotated = annotated.unwrap_or_default();
+        let is_foreign = amqp.is_some_and(|amqp| amqp.is_foreign());
         let (slot, load) = match direction {
             Direction::Incoming => {
                 let traits = IncomingTraits {
@@ -697,6 +699,7 @@ impl Worker {
                     capacity,
                     confirms: attach.rcv_settle_mode == ReceiverSettleMode::Second,
                     from_router: role.is_annotated(),
+                    settles_whole: role.is_annotated() && is_foreign,
                     side: Side::of(role, connection, self.forwarder.is_edge()),
                     flags: match target_has(attach, "qd.streaming-deliveries") {
                         true => RouterAnnotations::STREAMING,

@@ -284,6 +284,13 @@ impl AmqpConnection {
         }
     }
 
+    /// Whether its peer is of another make than this router.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let open = self.endpoint.remote();
+        let product = open.and_then(|open| open.properties.get("product"));
+        product.and_then(Value::as_str) != Some(PRODUCT)
+    }
+
     /// In which directions its messages have router annotations: in both if it has a router at
     /// either end.
     pub(crate) fn annotated(&self) -> Annotated {

@@ -60,6 +60,13 @@ pub(super) struct Copied {
     pub(super) closed: bool,
 }
 
+impl Inbound {
+    /// More of it is to come, and not for as long as its sender likes.
+    pub(super) fn is_unfinished(&self) -> bool {
+        !self.complete && self.arrived.is_some()
+    }
+}
+
 impl Copied {
     pub(super) fn new(worker: WorkerId) -> Self {
         Self {

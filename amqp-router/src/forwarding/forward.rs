@@ -358,12 +358,8 @@ impl Forwarder {
         };
         let configured = self.addresses.priority(address);
         let incoming = &self.incoming[fresh.link];
-        let streams = match &incoming.course {
-            Some(course) => course.passage.is_streaming(),
-            None => incoming.flags & RouterAnnotations::STREAMING != 0,
-        };
         Envelope {
-            is_stream: streams,
+            is_stream: self.is_stream(fresh.link),
             address,
             message_format: fresh.message_format,
             settled: fresh.settled,
@@ -378,6 +374,15 @@ impl Forwarder {
             ingress: Ingress::Here,
             load: None,
             barred: incoming.limited.barred(),
+        }
+    }
+
+    /// Whether what begins on a link goes on for as long as its sender likes.
+    fn is_stream(&self, link: u32) -> bool {
+        let incoming = &self.incoming[link];
+        match &incoming.course {
+            Some(course) => course.passage.is_streaming(),
+            None => incoming.flags & RouterAnnotations::STREAMING != 0,
         }
     }
 
@@ -628,8 +633,14 @@ impl Forwarder {
         if inbound.undecided.is_some() {
             return self.decide(wire, now, delivery, arrival);
         }
-        self.release_piece_early(wire, delivery, arrival.payload.len());
-        self.pass_on(wire, delivery, arrival.payload, arrival.more);
+        if inbound.copies.is_empty() {
+            // It has been refused, and only its end is waited for.
+            inbound.unreleased -= 1;
+            self.release(wire, arrival.link, 1);
+        } else {
+            self.release_piece_early(wire, delivery, arrival.payload.len());
+            self.pass_on(wire, delivery, arrival.payload, arrival.more);
+        }
         self.finish_if_done(wire, delivery);
     }
 
@@ -756,6 +767,11 @@ impl Forwarder {
 
     /// Gives a delivery back to its sender; frames still to come are let by.
     fn refuse<W: Wire>(&mut self, wire: &mut W, fresh: &Fresh, outcome: DeliveryState) {
+        let incoming = &self.incoming[fresh.link];
+        let unfinished = fresh.more && !fresh.settled && !self.is_stream(fresh.link);
+        if unfinished && incoming.settles_whole {
+            return self.refuse_early(wire, fresh, outcome);
+        }
         let incoming = &mut self.incoming[fresh.link];
         incoming.held -= 1;
         if fresh.settled {
@@ -774,6 +790,20 @@ impl Forwarder {
         }
         self.release(wire, fresh.link, 1);
         self.touch(fresh.link);
+    }
+
+    /// The same where it is settled only when all of it is here.
+    #[cold]
+    fn refuse_early<W: Wire>(&mut self, wire: &mut W, fresh: &Fresh, outcome: DeliveryState) {
+        let terminal = self.incoming[fresh.link].terminal;
+        wire.update(terminal, fresh.number, Some(&outcome), false);
+        let outcomes = &mut self.counts.outcomes;
+        outcomes.settled(Some(&outcome), std::time::Duration::ZERO);
+        let delivery = self.add_inbound(wire, fresh, None, SmallVec::new(), None);
+        let inbound = &mut self.inbound[delivery.index];
+        inbound.outcome = Some(Box::new(outcome));
+        inbound.unreleased = 0;
+        self.release(wire, fresh.link, 1);
     }
 
     /// The same for one that cannot be read, which the log tells of.

@@ -26,10 +26,12 @@ pub(crate) struct Incoming {
     pub(super) target: Target,
     /// The target's address, as the peer wrote it.
     pub(super) address: Option<Box<str>>,
+    pub(super) party: Party,
     /// Its peer is a router: messages may have annotations, and credit does not wait for
     /// settlement, which is for whoever let them into the network to wait for.
-    pub(super) party: Party,
     pub(super) from_router: bool,
+    /// That router does not forget what is settled before it has sent all of it.
+    pub(super) settles_whole: bool,
     /// What its messages say to routers counts.
     pub(super) annotated: bool,
     /// Where it leads, so that nothing goes back there.
@@ -150,6 +152,8 @@ pub(crate) struct IncomingTraits {
     pub(crate) capacity: u32,
     pub(crate) confirms: bool,
     pub(crate) from_router: bool,
+    /// That router does not forget what is settled before it has sent all of it.
+    pub(crate) settles_whole: bool,
     /// What its messages say to routers counts, as if its peer were one.
     pub(crate) annotated: bool,
     pub(crate) side: Side,
@@ -240,6 +244,7 @@ impl Forwarder {
             target: Target::Undecided,
             address: None,
             from_router: traits.from_router,
+            settles_whole: traits.settles_whole,
             annotated: traits.annotated || traits.from_router,
             party: traits.party,
             side: traits.side,
@@ -357,8 +362,8 @@ impl Forwarder {
         }
     }
 
-    /// The receiver's link is gone: what had not begun to leave is released, what had is modified
-    /// with delivery-failed.
+    /// The receiver's link is gone: what had not left as a whole is released, what had is modified
+    /// with delivery-failed. A stream may have had its effect though it has no end yet.
     pub(crate) fn remove_outgoing<W: Wire>(&mut self, wire: &mut W, now: Instant, slot: Slot) {
         let Some(outgoing) = self.outgoing.get_mut(slot) else {
             return;
@@ -378,10 +383,11 @@ impl Forwarder {
             if let Some(number) = number {
                 wire.forget_sent(self.outgoing[slot.index].terminal, number);
             }
-            let outcome = if number.is_some() {
-                failed()
-            } else {
-                DeliveryState::Released
+            let outbound = &self.outbound[delivery];
+            let may_matter = outbound.envelope.is_stream && number.is_some();
+            let outcome = match outbound.sent || may_matter {
+                true => failed(),
+                false => DeliveryState::Released,
             };
             self.give_up(wire, now, delivery, outcome);
         }

@@ -262,6 +262,11 @@ impl Forwarder {
         let mut confirm = None;
         if !inbound.settled {
             let incoming = &mut self.incoming[inbound.link];
+            if settled && incoming.settles_whole && inbound.is_unfinished() && state.is_some() {
+                wire.update(incoming.terminal, inbound.number, state.as_ref(), false);
+                inbound.outcome = state.map(Box::new);
+                return;
+            }
             // A sender that does not take part in the second step (AMQP 2.6.12) gets its outcome
             // settled, and the router that it sends to takes the step for it: other routers wait
             // for that.
@@ -294,9 +299,13 @@ impl Forwarder {
             return;
         }
         let inbound = &self.inbound[delivery];
-        if !inbound.settled || !inbound.complete || inbound.undecided.is_some() {
+        if !inbound.complete || inbound.undecided.is_some() {
             return;
         }
+        if !inbound.settled && !self.settle_late(wire, delivery) {
+            return;
+        }
+        let inbound = &self.inbound[delivery];
         if inbound.presettled {
             if !inbound.copies.iter().all(|copied| copied.done) {
                 return;
@@ -305,6 +314,25 @@ impl Forwarder {
             self.counts.outcomes.presettled += 1;
         }
         self.remove_inbound(wire, delivery, true);
+    }
+
+    /// Settles a complete delivery whose outcome has been told before. False: there is none yet, or
+    /// who said it is to say more.
+    #[cold]
+    fn settle_late<W: Wire>(&mut self, wire: &mut W, delivery: u32) -> bool {
+        let inbound = &mut self.inbound[delivery];
+        if !inbound.copies.iter().all(|copied| copied.done) {
+            return false;
+        }
+        let Some(outcome) = inbound.outcome.take() else {
+            return false;
+        };
+        inbound.settled = true;
+        let age = age_of(&mut self.ages, inbound.arrived, self.latest);
+        let incoming = &mut self.incoming[inbound.link];
+        incoming.counts.settled(Some(&outcome), age);
+        wire.update(incoming.terminal, inbound.number, Some(&outcome), true);
+        true
     }
 
     /// Takes an incoming half out of its link. With `give_back` its credit becomes free again.

@@ -339,7 +339,7 @@ impl Ledger {
         let explained = match &copy.said {
             Some(said) if said == state => true,
             None if receiver.presettles && *state == DeliveryState::Accepted => true,
-            _ => (receiver.gone.is_some() || in_turmoil) && *state == failed(),
+            _ => (receiver.gone.is_some() || in_turmoil) && tells_of_loss(state, copy.complete),
         };
         let said = &copy.said;
         assert!(
@@ -418,7 +418,10 @@ impl Ledger {
                 "{number:?} went to two receivers"
             );
             let presettled = settled || record.presettles || message.forsaken;
-            let in_doubt = in_turmoil && message.outcome == Some(failed());
+            // What has not left whole may have arrived in part.
+            let outcome = message.outcome.as_ref();
+            let in_doubt =
+                in_turmoil && outcome.is_some_and(|outcome| tells_of_loss(outcome, false));
             assert!(
                 message.outcome.is_none() || presettled || in_doubt,
                 "{number:?} came after its outcome {:?}",
@@ -501,6 +504,13 @@ impl Ledger {
             message.phase,
             Phase::Complete,
             "{number:?} ended before it was sent"
+        );
+        let released = message.outcome == Some(DeliveryState::Released);
+        let unicast = self.addresses[message.address.0].treatment != Treatment::Multicast;
+        assert!(
+            !released || !unicast || copy.said == Some(DeliveryState::Released),
+            "{:?} was released and arrives",
+            copy.message
         );
         assert!(
             message.content.ends_at(copy.received),
@@ -667,6 +677,12 @@ impl Tally {
 }
 
 /// What the router makes of a delivery whose receiver is lost.
+/// Whether a loss has this outcome: what had left as a whole has failed, and what had not is
+/// released.
+fn tells_of_loss(state: &DeliveryState, complete: bool) -> bool {
+    *state == failed() || *state == DeliveryState::Released && !complete
+}
+
 pub(super) fn failed() -> DeliveryState {
     DeliveryState::modified(true, false)
 }

@@ -2,6 +2,7 @@
 
 mod figures;
 mod second_step;
+mod settling_whole;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -169,10 +170,16 @@ impl Net {
 
     /// A link from a router.
     fn trunk(&mut self) -> Slot {
+        self.trunk_of(false)
+    }
+
+    /// The same, which may be of another make.
+    fn trunk_of(&mut self, foreign: bool) -> Slot {
         let terminal = self.scene.terminal();
         let traits = IncomingTraits {
             capacity: 250,
             from_router: true,
+            settles_whole: foreign,
             ..IncomingTraits::default()
         };
         let slot = self.scene.forwarder.add_incoming(terminal, traits);
