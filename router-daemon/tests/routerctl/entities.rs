@@ -1,0 +1,110 @@
+//! Entities: made, read, changed, deleted.
+
+use std::fs;
+
+use serde_json::{Value as Json, json};
+
+use crate::support::Router;
+
+#[test]
+fn entities_are_created_read_queried_and_deleted() {
+    let router = Router::standalone();
+    let created = router.json(&["create", "address", "mine", "prefix=a", "priority=7"]);
+    assert_eq!(created["priority"], 7);
+    let read = router.json(&["read", "address", "mine"]);
+    assert_eq!(read["prefix"], "a");
+    let identity = read["identity"].as_str().expect("an identity");
+    assert_eq!(router.json(&["read", "address", identity])["name"], "mine");
+
+    router.done(&["create", "address", "other", "prefix=b"]);
+    let query = |filter: &str| {
+        let rows = router.json(&["query", "address", "-a", "name", "--where", filter]);
+        rows.as_array().expect("rows").clone()
+    };
+    assert_eq!(query("prefix=a"), [json!({"name": "mine"})]);
+    assert_eq!(query("name!=mine"), [json!({"name": "other"})]);
+    assert_eq!(query("name~the"), [json!({"name": "other"})]);
+    router.fails(
+        &["query", "address", "--where", "prefix=c"],
+        1,
+        "there is no such address",
+    );
+    router.fails(
+        &["query", "address", "--where", "colour=red"],
+        2,
+        "no attribute 'colour'",
+    );
+
+    router.done(&["delete", "address", "mine"]);
+    router.fails(
+        &["read", "address", "mine"],
+        1,
+        "there is no address with the name",
+    );
+    router.fails(&["delete", "address", "mine"], 1, "there is no address");
+}
+
+#[test]
+fn more_entities_than_a_page_are_all_listed_once() {
+    let router = Router::with(|entities| {
+        for number in 0..1003 {
+            let address = json!({"name": format!("a{number}"), "prefix": format!("p{number}")});
+            entities.push(json!(["address", address]));
+        }
+    });
+    let rows = router.json(&["query", "address", "-a", "name"]);
+    let rows = rows.as_array().expect("rows");
+    let names: std::collections::BTreeSet<_> = rows.iter().map(Json::to_string).collect();
+    assert_eq!((rows.len(), names.len()), (1003, 1003));
+}
+
+#[test]
+fn what_the_router_refuses_is_told_and_changes_nothing() {
+    let router = Router::standalone();
+    let port = format!("port={}", router.port);
+    router.fails(
+        &["create", "listener", "again", "host=127.0.0.1", &port],
+        1,
+        "in use",
+    );
+    router.fails(
+        &["create", "listener", "x", "prot=1"],
+        1,
+        "did you mean 'port'?",
+    );
+    router.fails(
+        &["create", "listener", "x", "messageLoggingComponents=too"],
+        1,
+        "did you mean 'to'?",
+    );
+    router.fails(&["create", "nonsense", "x"], 1, "No such entity type");
+    router.fails(&["update", "listener", "normal", "cost=2"], 1, "UPDATE");
+    router.fails(&["attributes", "nonsense"], 1, "there is no type nonsense");
+    let listeners = router.json(&["query", "listener", "-a", "name"]);
+    assert_eq!(listeners, json!([{"name": "normal"}]));
+}
+
+#[test]
+fn secrets_are_read_from_files_and_shown_nowhere() {
+    let router = Router::standalone();
+    let refused = router.fails(
+        &["create", "sslProfile", "p", "password=hunter2"],
+        2,
+        "password=@FILE",
+    );
+    assert!(!refused.contains("hunter2"), "{refused}");
+    let file = router.directory.path().join("secret");
+    fs::write(&file, "hunter2\n").expect("a file");
+    let proxy = format!("password=@{}", file.display());
+    let create = [
+        "create",
+        "proxyProfile",
+        "p",
+        "host=h",
+        "port=1",
+        "username=u",
+        &proxy,
+    ];
+    let shown = router.done(&create) + &router.done(&["read", "proxyProfile", "p", "--json"]);
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

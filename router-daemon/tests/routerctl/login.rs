@@ -1,0 +1,155 @@
+//! TLS, and who users are.
+
+use std::fs;
+
+use serde_json::{Value as Json, json};
+
+use crate::support::{Router, add_user, add_user_of, free_port, routerctl, text};
+
+#[test]
+fn tls_and_users_are_checked_and_failures_explained() {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| files.path().join(name).to_str().expect("a path").to_owned();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    fs::write(file("crt"), made.cert.pem()).expect("a file");
+    fs::write(file("key"), made.signing_key.serialize_pem()).expect("a file");
+    fs::write(file("right"), "hunter2\n").expect("a file");
+    fs::write(file("wrong"), "hunter3\n").expect("a file");
+    add_user(&file("skrouterd.users"), "me", "hunter2\n");
+    let port = free_port();
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let _router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+        entities.push(json!(["sslProfile", {
+            "name": "tls", "certFile": file("crt"), "privateKeyFile": file("key"),
+        }]));
+        entities.push(json!(["listener", {
+            "name": "secure", "host": "127.0.0.1", "port": port.to_string(),
+            "sslProfile": "tls", "requireSsl": true, "authenticatePeer": true,
+            "saslMechanisms": "PLAIN",
+        }]));
+    });
+    let bus = format!("amqps://localhost:{port}");
+    let (trust, right, wrong) = (file("crt"), file("right"), file("wrong"));
+    let status = |more: &[&str]| {
+        let output = routerctl(&[&["status", "-b", bus.as_str()], more].concat(), "");
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let user = |password| {
+        [
+            "--ssl-trustfile",
+            &trust,
+            "--sasl-username",
+            "me",
+            "--sasl-password-file",
+            password,
+        ]
+    };
+    let (code, told) = status(&user(&right));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("Solo"), "{told}");
+    for (more, hint) in [
+        (&user(&wrong)[..], "does not let 'me' in"),
+        (&user(&right)[2..], "--ssl-trustfile names the authority"),
+        (&user(&right)[..2], "give"),
+    ] {
+        let (code, told) = status(more);
+        assert_eq!(code, Some(3), "{told}");
+        assert!(told.contains(hint), "{told}");
+        assert!(!told.contains("hunter"), "{told}");
+    }
+}
+
+#[test]
+fn a_user_of_scram_alone_logs_in() {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| files.path().join(name).to_str().expect("a path").to_owned();
+    fs::write(file("right"), "hunter2\n").expect("a file");
+    fs::write(file("wrong"), "hunter3\n").expect("a file");
+    let users = file("skrouterd.users");
+    add_user_of(
+        &["--mechanism", "SCRAM-SHA-256,SCRAM-SHA-512"],
+        &users,
+        "bob",
+        "hunter2\n",
+    );
+    let directory = files.path().to_str().expect("a path").to_owned();
+    let log = file("log");
+    let port = free_port();
+    let router = Router::with(|entities| {
+        entities[0][1]["saslConfigDir"] = json!(directory);
+        let enable = "debug+";
+        entities.push(json!(["log", {"module": "SERVER", "enable": enable, "outputFile": log}]));
+        entities.push(json!(["listener", {
+            "name": "scram", "host": "127.0.0.1", "port": port.to_string(),
+            "authenticatePeer": true,
+            "saslMechanisms": "SCRAM-SHA-512 SCRAM-SHA-256",
+        }]));
+    });
+    let bus = format!("127.0.0.1:{port}");
+    let query = |password: &str, more: &[&str]| {
+        let password = file(password);
+        let user = ["--sasl-username", "bob", "--sasl-password-file", &password];
+        let query = ["query", "connection", "-a", "user", "-a", "sasl", "--json"];
+        routerctl(
+            &[&["-b", bus.as_str()], &user[..], &query, more].concat(),
+            "",
+        )
+    };
+    for (more, mechanism) in [
+        (&[][..], "SCRAM-SHA-512"),
+        (
+            &["--sasl-mechanisms", "plain,scram-sha-256"],
+            "SCRAM-SHA-256",
+        ),
+    ] {
+        let output = query("right", more);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let rows: Json = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_eq!(rows, json!([{"user": "bob", "sasl": mechanism}]));
+    }
+    // By one connection each, whatever it has to offer.
+    let opened = fs::read_to_string(&log).expect("the log");
+    assert_eq!(
+        opened.matches("Accepted connection to scram").count(),
+        2,
+        "{opened}"
+    );
+    for (password, more, code, hint) in [
+        ("wrong", &[][..], 3, "does not let 'bob' in"),
+        (
+            "right",
+            &["--sasl-mechanisms", "PLAIN"],
+            3,
+            "does not offer PLAIN but SCRAM-SHA-512",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "SCRAM-SHA-1"],
+            3,
+            "does not offer SCRAM-SHA-1 but",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "EXTERNAL"],
+            2,
+            "EXTERNAL --ssl-certificate",
+        ),
+        (
+            "right",
+            &["--sasl-mechanisms", "GSSAPI"],
+            2,
+            "'GSSAPI' is not a mechanism",
+        ),
+    ] {
+        let output = query(password, more);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {errors}");
+        assert!(errors.contains(hint), "{more:?}: {errors}");
+        assert!(!errors.contains("hunter"), "{errors}");
+    }
+    drop(router);
+}
