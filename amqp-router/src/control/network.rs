@@ -220,15 +220,23 @@ impl Network {
             return;
         }
         let passed = self.topology.passed(trace.iter());
-        let ingress = match everywhere {
-            true => Ingress::Here,
-            false => self.topology.ingress(letter.annotations.ingress),
+        let to = match everywhere {
+            true => self.neighbours(),
+            false => self.branches(self.topology.ingress(letter.annotations.ingress)),
         };
-        for neighbour in self.branches(ingress) {
+        for neighbour in to {
             if neighbour != letter.from && !passed.contains(&neighbour) {
                 self.pass(letter, neighbour);
             }
         }
+    }
+
+    /// All neighbours, also those that no path leads by as far as this router knows: they may be
+    /// the ones who learn of a change by no other way.
+    fn neighbours(&self) -> BTreeSet<NeighbourIndex> {
+        let rows = self.topology.neighbours.iter().zip(0..);
+        let known = rows.filter(|(row, _)| row.as_ref().is_some_and(|row| row.router.is_some()));
+        known.map(|(_, index)| NeighbourIndex(index)).collect()
     }
 
     /// The neighbours that lead anywhere.
@@ -240,18 +248,15 @@ impl Network {
             .collect()
     }
 
-    /// Passes a message for another router on.
+    /// Passes a message for another router on. Whoever asks for the state of a router's links may
+    /// know more than this router, and take another path than it would: origins do not matter.
     fn send_on(&mut self, letter: &Letter<'_>, key: &AddressKey) {
         if key.class() != 'R' || self.circles(&letter.annotations) {
             return;
         }
         let name = format!("0/{}", key.text());
-        let ingress = self.topology.ingress(letter.annotations.ingress);
-        let hop = self
-            .topology
-            .by_name
-            .get(&*name)
-            .and_then(|router| self.topology.hop(*router, ingress));
+        let router = self.topology.by_name.get(&*name);
+        let hop = router.and_then(|router| self.topology.hop(*router, Ingress::Here));
         if let Some(hop) = hop {
             self.pass(letter, hop.neighbour);
         }

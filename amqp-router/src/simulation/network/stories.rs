@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 
 use crate::codec::DeliveryState;
 use crate::endpoint::Config;
+use crate::simulation::router::name;
 use crate::simulation::stories::At;
 use crate::simulation::trunks::Plan;
 use crate::simulation::wire::Manner;
@@ -138,5 +139,43 @@ fn a_multicast_from_a_mesh_reaches_the_mesh_and_the_network_once() {
         }
         assert_eq!(world.outcome(message), Some(&DeliveryState::Accepted));
         world.all_is_well();
+    }
+}
+
+/// Two routers that lose each other leave two others that take the lost connection for the best way
+/// between them. These two can tell each other of it only by one that they do not think on the way.
+#[test]
+fn a_change_is_soon_known_where_only_detours_lead() {
+    let mut world = World::network(4, 0, &Climate::calm(), StdRng::seed_from_u64(0));
+    let costs = [
+        (0, 1, 100),
+        (0, 2, 50),
+        (0, 3, 1),
+        (1, 2, 1),
+        (1, 3, 20),
+        (2, 3, 1),
+    ];
+    let [.., second, first] = costs.map(|(from, to, cost)| {
+        world.join(Plan {
+            costs: [cost; 2],
+            ..Plan::new(from, to, Manner::CALM)
+        })
+    });
+    world.find_peace();
+    for lost in [first, second] {
+        world.trunks.persist(lost, false);
+        world.cut(lost);
+        world.pass(Duration::from_secs(4));
+    }
+    let at = |router: usize| {
+        let known = world.routers[router].control.routers();
+        let found = known.into_iter().find(|other| other.id == name(1));
+        found.expect("it is known")
+    };
+    let costs = [0, 2, 3].map(|router| at(router).cost);
+    assert_eq!(costs, [51, 1, 52].map(Some));
+    let origins = at(2).valid_origins;
+    for origin in [0, 3] {
+        assert!(origins.contains(&name(origin)), "{origins:?}");
     }
 }
