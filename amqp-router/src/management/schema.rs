@@ -87,7 +87,7 @@ pub(crate) enum Kind {
 /// What every type's name starts with.
 pub(crate) const PREFIX: &str = "io.skupper.router.";
 /// What the type of the agent itself refines, and what clients call it by.
-const MANAGEMENT: &str = "org.amqp.management";
+pub(crate) const MANAGEMENT: &str = "org.amqp.management";
 
 impl Schema {
     /// Every type of entity.

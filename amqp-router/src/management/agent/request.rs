@@ -6,7 +6,7 @@ use super::describe::Aspect;
 use super::{Operation, ProfileStep, Refusal, SELF, Subject};
 use crate::codec::{Body, Message, Value};
 use crate::management::entity::closest;
-use crate::management::schema::{PREFIX, Schema};
+use crate::management::schema::{MANAGEMENT, PREFIX, Schema};
 
 /// # Errors
 /// The message makes no sense as a request.
@@ -21,7 +21,7 @@ pub(super) fn operation(message: &Message) -> Result<Operation, Refusal> {
     };
     match operation.to_ascii_uppercase().as_str() {
         "QUERY" => Ok(Operation::Query {
-            schema: asked.schema("entityType")?,
+            schema: asked.queried()?,
             names: asked.names()?,
             offset: asked.number("offset")?.unwrap_or(0),
             count: asked.number("count")?.unwrap_or(usize::MAX),
@@ -103,6 +103,18 @@ impl<'a> Asked<'a> {
 
     fn schema(&self, key: &str) -> Result<Option<&'static Schema>, Refusal> {
         self.text(key)?.map(schema).transpose()
+    }
+
+    /// What a QUERY is about: `entityType`, or else `type`, as clients of skrouterd may have it,
+    /// unless that is the agent, which is asked.
+    fn queried(&self) -> Result<Option<&'static Schema>, Refusal> {
+        match self.schema("entityType")? {
+            None => {
+                let asked = self.schema("type")?;
+                Ok(asked.filter(|schema| !matches!(schema.name, "management" | MANAGEMENT)))
+            }
+            named => Ok(named),
+        }
     }
 
     /// It is the presence of the property that counts, whatever it says.

@@ -260,6 +260,43 @@ fn create_takes_name_and_type_from_where_they_are() {
 }
 
 #[test]
+fn a_query_says_what_it_is_about_in_one_of_two_places() {
+    let all = ask(
+        &mut Fake::with_addresses(),
+        &[("operation", "QUERY".into())],
+        Value::Null,
+    );
+    for (properties, same_as_all) in [
+        (&[("type", "org.amqp.management")][..], true),
+        (
+            &[("type", "io.skupper.router.router.config.address")],
+            false,
+        ),
+        (&[("entityType", "address"), ("type", "listener")], false),
+    ] {
+        let mut asked = strings(properties);
+        asked.push(("operation", "QUERY".into()));
+        let answer = ask(&mut Fake::with_addresses(), &asked, Value::Null);
+        assert_eq!(status(&answer), 200, "{properties:?}");
+        let names = body(&answer).get("attributeNames").expect("names");
+        assert_eq!(
+            body(&all).get("attributeNames") == Some(names),
+            same_as_all,
+            "{properties:?}"
+        );
+        if !same_as_all {
+            let Value::List(names) = names else {
+                panic!("no list: {names:?}")
+            };
+            assert!(names.contains(&"distribution".into()), "{properties:?}");
+        }
+    }
+    let unknown = strings(&[("operation", "QUERY"), ("type", "nonsense")]);
+    let refused = ask(&mut Fake::with_addresses(), &unknown, Value::Null);
+    assert_eq!(status(&refused), 400);
+}
+
+#[test]
 fn a_dummy_can_be_called() {
     let mut backend = Fake::default();
     let dummy = [("type", Value::from("dummy")), ("name", "d".into())];
