@@ -1,6 +1,6 @@
 //! Attach and detach: which link serves which address.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub(crate) struct Control {
     pub(super) by_key: HashMap<AddressKey, AddressId>,
     pub(super) links: BTreeMap<u64, Link>,
     link_ids: HashMap<LinkRef, u64>,
+    /// In order, for who asks for a link by its name, which many may have.
+    link_names: BTreeSet<(Arc<str>, u64)>,
     next_link: u64,
     pub(super) random: StdRng,
     pub(super) commands: VecDeque<(Recipient, Command)>,
@@ -165,7 +167,7 @@ pub(crate) enum LeadsTo {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) id: u64,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) reference: LinkRef,
     pub(crate) connection: u64,
     pub(crate) address: Option<AddressId>,
@@ -224,6 +226,7 @@ impl Control {
             by_key: HashMap::new(),
             links: BTreeMap::new(),
             link_ids: HashMap::new(),
+            link_names: BTreeSet::new(),
             next_link: 1,
             random: StdRng::from_seed(seed),
             commands: VecDeque::new(),
@@ -337,6 +340,25 @@ impl Control {
         self.links.values()
     }
 
+    /// The link that management knows by this number.
+    pub(crate) fn numbered(&self, id: u64) -> Option<&Link> {
+        self.links.get(&id)
+    }
+
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &Link> {
+        let name: Arc<str> = name.into();
+        let named = self
+            .link_names
+            .range((Arc::clone(&name), 0)..=(name, u64::MAX));
+        named.filter_map(|(_, id)| self.links.get(id))
+    }
+
+    fn keep(&mut self, link: Link) {
+        self.link_ids.insert(link.reference, link.id);
+        self.link_names.insert((Arc::clone(&link.name), link.id));
+        self.links.insert(link.id, link);
+    }
+
     pub(crate) fn link_count(&self) -> usize {
         self.links.len()
     }
@@ -429,6 +451,7 @@ impl Control {
         let Some(link) = self.links.remove(&id) else {
             return;
         };
+        self.link_names.remove(&(Arc::clone(&link.name), id));
         if self.proxy_lost(reference) {
             return;
         }
@@ -646,20 +669,16 @@ impl Control {
                 }
             }
         }
-        self.link_ids.insert(filed.link, id);
-        self.links.insert(
+        self.keep(Link {
             id,
-            Link {
-                id,
-                name: filed.name,
-                reference: filed.link,
-                connection: filed.connection,
-                address: filed.address,
-                capacity: filed.capacity,
-                priority,
-                kind: filed.kind,
-            },
-        );
+            name: filed.name.into(),
+            reference: filed.link,
+            connection: filed.connection,
+            address: filed.address,
+            capacity: filed.capacity,
+            priority,
+            kind: filed.kind,
+        });
         if let Some(address) = filed.address {
             // What is told of it looks at all its links.
             self.advertise(address);
@@ -677,20 +696,16 @@ impl Control {
             Purpose::Stream | Purpose::Proxy(_) => LinkKind::Endpoint,
         };
         let priority = link.purpose.priority();
-        self.link_ids.insert(link.link, id);
-        self.links.insert(
+        self.keep(Link {
             id,
-            Link {
-                id,
-                name: link.name.clone(),
-                reference: link.link,
-                connection: link.connection,
-                address: None,
-                capacity: link.capacity,
-                priority,
-                kind,
-            },
-        );
+            name: link.name.as_str().into(),
+            reference: link.link,
+            connection: link.connection,
+            address: None,
+            capacity: link.capacity,
+            priority,
+            kind,
+        });
     }
 
     pub(super) fn remove_if_unused(&mut self, id: AddressId) {

@@ -162,3 +162,37 @@ fn a_network_gets_and_changes_its_name_while_the_router_works() {
         assert_eq!(told.key("_xtopo/there/0/R/x").as_str(), foreign);
     }
 }
+
+#[test]
+fn links_are_found_by_number_and_by_name_as_long_as_they_are_there() {
+    let mut control = control();
+    let attach = |name: &str, index| {
+        let mut request = request(Attach {
+            name: name.into(),
+            role: Role::Sender,
+            target: Some(TargetNode::default().into()),
+            ..Attach::default()
+        });
+        request.link.slot.index = index;
+        request
+    };
+    let links = [("a", 0), ("b", 1), ("a", 2), ("aa", 3)].map(|(name, index)| attach(name, index));
+    for request in &links {
+        control.attach(request, Instant::now());
+    }
+    let named = |control: &Control, name| -> Vec<u32> {
+        let links = control.named(name);
+        links.map(|link| link.reference.slot.index).collect()
+    };
+    assert_eq!(named(&control, "a"), [0, 2]);
+    assert_eq!(named(&control, "aa"), [3]);
+    let number = control.filed(links[1].link).expect("it is there").id;
+    assert_eq!(&*control.numbered(number).expect("it is there").name, "b");
+
+    for gone in [0, 1] {
+        control.detached(links[gone].link, &Loss::Detached(None), Instant::now());
+    }
+    assert_eq!(named(&control, "a"), [2]);
+    assert!(named(&control, "b").is_empty());
+    assert!(control.numbered(number).is_none());
+}

@@ -75,11 +75,12 @@ impl Manager<'_> {
     pub(super) fn links_meant(&self, subject: &Subject) -> Vec<Entity> {
         let identity = subject.identity.as_deref();
         let number: Option<u64> = identity.and_then(|identity| identity.parse().ok());
-        let is_meant = |link: &&Link| {
-            link.connection != 0
-                && (number == Some(link.id) || subject.name.as_ref() == Some(&link.name))
-        };
-        let links = self.service.control.links().filter(is_meant);
+        let control = &self.service.control;
+        let identified = number.and_then(|number| control.numbered(number));
+        let named = subject.name.iter().flat_map(|name| control.named(name));
+        let named = named.filter(|link| number != Some(link.id));
+        let links = identified.into_iter().chain(named);
+        let links = links.filter(|link| link.connection != 0);
         links.map(|link| self.link(link)).collect()
     }
 
@@ -87,10 +88,10 @@ impl Manager<'_> {
         let status = self.reports.link(link.reference);
         let address = link.address.and_then(|id| self.service.control.address(id));
         let mut entity = of_type("router.link");
-        entity.set("name", link.name.as_str());
+        entity.set("name", &*link.name);
         entity.set("identity", link.id.to_string());
         entity.set("operStatus", "up");
-        entity.set("linkName", link.name.as_str());
+        entity.set("linkName", &*link.name);
         entity.set("linkType", link.kind.as_str());
         let direction = match link.reference.direction {
             Direction::Incoming => "in",
