@@ -30,7 +30,11 @@ impl Source {
     fn load(&self) -> Result<Config, String> {
         match self {
             Self::File(file) => load(file),
-            Self::Environment(found) => found.load(&variable),
+            Self::Environment(found) => {
+                let again = found.clone();
+                let config = found.load(&variable)?;
+                Ok(config.read_again_with(move || again.load(&variable)))
+            }
             Self::BuiltIn => Ok(Config::built_in()),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use rand::distr::SampleString;
 
@@ -32,12 +33,30 @@ pub struct Config {
     pub(crate) entities: Entities,
     /// Nobody has chosen the router's id.
     pub(crate) generated_id: bool,
-    /// The file that it was read from.
-    pub(crate) source: Option<PathBuf>,
+    /// What it was read from.
+    pub(crate) source: Option<Source>,
     /// Housekeeping periods are short.
     pub(crate) hurried: bool,
     /// What the file says and only the router can say: entities and attributes, in words.
     pub(crate) ignored: Vec<String>,
+}
+
+/// Reads a configuration once more.
+#[derive(Clone)]
+pub(crate) struct Source(Arc<dyn Fn() -> Result<Config, String> + Send + Sync>);
+
+impl Source {
+    /// # Errors
+    /// Why it is not to be had any more.
+    pub(crate) fn read(&self) -> Result<Config, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 /// How messages to an address are distributed among its receivers.
@@ -280,9 +299,21 @@ impl Config {
                 problem: error.to_string(),
             }])
         })?;
-        let mut config = Self::from_text(&name, &text)?;
-        config.source = Some(file.to_owned());
-        Ok(config)
+        let config = Self::from_text(&name, &text)?;
+        let file = file.to_owned();
+        let read = move || Self::from_file(&file).map_err(|errors| errors.to_string());
+        Ok(config.read_again_with(read))
+    }
+
+    /// When a client of management asks the router to reload, this says what its configuration is
+    /// then, or what is wrong with it. It may take its time.
+    #[must_use]
+    pub fn read_again_with(
+        mut self,
+        read: impl Fn() -> Result<Self, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.source = Some(Source(Arc::new(read)));
+        self
     }
 
     /// The configuration of a router that is given none: alone, on 127.0.0.1:5672, open to anyone

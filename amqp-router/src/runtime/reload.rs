@@ -1,7 +1,6 @@
 //! A new configuration for a router that is running: from its file again, or from its owner.
 
 use std::fmt;
-use std::path::Path;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -10,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::codec::{Message, Value};
 use crate::management::agent::{self, Refusal};
+use crate::management::config::Source;
 use crate::management::{Config, Entity};
 use crate::runtime::router::{Request, StartError};
 
@@ -91,12 +91,12 @@ pub(crate) async fn checked(config: Config) -> Result<Config, StartError> {
 /// Carries out a client's `RELOAD`.
 pub(crate) async fn on_request(
     request: agent::Request,
-    source: Option<std::path::PathBuf>,
+    source: Option<Source>,
     control: UnboundedSender<Request>,
     reply: oneshot::Sender<Message>,
 ) {
     let outcome = match source {
-        Some(file) => from_file(&file, &control).await,
+        Some(source) => from_source(source, &control).await,
         None => Err(Refusal::bad_request(
             "this router was not started from a file: there is nothing to read again",
         )),
@@ -109,12 +109,14 @@ pub(crate) async fn on_request(
     let _ = reply.send(agent::answer_with(request, outcome));
 }
 
-async fn from_file(file: &Path, control: &UnboundedSender<Request>) -> Result<Reloaded, Refusal> {
-    let path = file.to_owned();
-    let read = spawn_blocking(move || Config::from_file(&path)).await;
+async fn from_source(
+    source: Source,
+    control: &UnboundedSender<Request>,
+) -> Result<Reloaded, Refusal> {
+    let read = spawn_blocking(move || source.read()).await;
     let config = read
         .map_err(|_| Refusal::stopping())?
-        .map_err(|errors| Refusal::bad_request(errors.to_string()))?;
+        .map_err(Refusal::bad_request)?;
     let config = checked(config)
         .await
         .map_err(|error| Refusal::bad_request(error.to_string()))?;

@@ -125,3 +125,34 @@ fn a_users_file_that_is_damaged_keeps_nobody_from_changing_other_things() {
     let port = format!("port={}", free_port());
     router.done(&["create", "listener", "later", "host=127.0.0.1", &port]);
 }
+
+#[test]
+fn what_the_environment_names_is_read_again_with_values_for_variables() {
+    let port = free_port();
+    let entities = |more: Option<Json>| -> Vec<Json> {
+        let port = port.to_string();
+        let normal = json!(["listener", {"name": "normal", "host": "127.0.0.1", "port": port}]);
+        let id = json!(["router", {"mode": "standalone", "id": "west-${HOSTNAME}"}]);
+        [id, normal].into_iter().chain(more).collect()
+    };
+    let router = Router::in_container("pod-1", &entities(None), port);
+    assert_eq!(router.done(&["reload"]), "nothing has changed\n");
+    let address = json!(["address", {"name": "a", "prefix": "a-${HOSTNAME}"}]);
+    router.configure(&entities(Some(address)));
+    let added = router.done(&["reload"]);
+    assert!(
+        added.starts_with("added ") && added.ends_with("'a'\n"),
+        "{added}"
+    );
+    let rows = router.json(&["query", "address"]);
+    assert_eq!(rows[0]["prefix"], "a-pod-1", "{rows}");
+
+    router.configure(&entities(Some(json!(["address", {"prefx": "b"}]))));
+    let report = router.try_it(&["reload"]);
+    let errors = text(&report.stderr);
+    assert_eq!(report.status.code(), Some(1), "{errors}");
+    assert!(
+        errors.contains("QDROUTERD_CONF") && errors.contains("'prefx'"),
+        "{errors}"
+    );
+}

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -60,17 +61,32 @@ impl Router {
     }
 
     pub(crate) fn run(entities: &[Json], port: u16, inter_router: u16) -> Self {
+        Self::run_with(entities, port, inter_router, |command, file| {
+            command.arg("-c").arg(file);
+        })
+    }
+
+    /// As in a container of skupper-router, whose host has this name.
+    pub(crate) fn in_container(host: &str, entities: &[Json], port: u16) -> Self {
+        Self::run_with(entities, port, 0, |command, file| {
+            command.env("QDROUTERD_CONF", file).env("HOSTNAME", host);
+        })
+    }
+
+    fn run_with(
+        entities: &[Json],
+        port: u16,
+        inter_router: u16,
+        configure: impl FnOnce(&mut Command, &Path),
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("router.json");
         fs::write(&file, Json::from(entities).to_string()).expect("a file");
         let kept = directory.path().join("started.json");
         fs::copy(&file, kept).expect("a copy");
         let mut command = Command::new(env!("CARGO_BIN_EXE_router-daemon"));
-        command
-            .arg("-c")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
+        configure(&mut command, &file);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("the daemon starts");
         let router = Self {
             process,
