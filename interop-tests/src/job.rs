@@ -27,6 +27,8 @@ pub struct Job {
     pub(crate) dynamic: bool,
     pub(crate) settled: bool,
     pub(crate) rcv_settle_mode: &'static str,
+    /// The sender leaves every delivery unsettled, whatever its outcome.
+    pub(crate) keeps_unsettled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snd_settle_mode: Option<&'static str>,
     /// The receiver answers delivery `i` with `outcomes[i % len]`.
@@ -200,10 +202,18 @@ impl Job {
         }
     }
 
-    /// Receives with rcv-settle-mode second (AMQP 2.8.3).
+    /// Sends or receives with rcv-settle-mode second (AMQP 2.8.3).
     pub fn settle_second(self) -> Self {
         Self {
             rcv_settle_mode: "second",
+            ..self
+        }
+    }
+
+    /// Does not settle what it sends, and is done when the other end has (Proton only).
+    pub fn keeps_unsettled(self) -> Self {
+        Self {
+            keeps_unsettled: true,
             ..self
         }
     }
@@ -348,6 +358,7 @@ impl Job {
             dynamic: false,
             settled: false,
             rcv_settle_mode: "first",
+            keeps_unsettled: false,
             snd_settle_mode: None,
             outcomes: vec![Outcome::Accepted],
             sizes: Vec::new(),

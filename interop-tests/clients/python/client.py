@@ -26,7 +26,7 @@ class Client(MessagingHandler):
     """Connects, reports refusals of any scope and leaves the rest to subclasses."""
 
     def __init__(self, job):
-        super().__init__(prefetch=0, auto_accept=False)
+        super().__init__(prefetch=0, auto_accept=False, auto_settle=not job.get("keeps_unsettled"))
         self.job = job
         self.finished = False
 
@@ -180,8 +180,20 @@ class Send(Client):
     def on_released(self, event):
         self.outcome(event.delivery)
 
+    def on_settled(self, event):
+        if self.job.get("keeps_unsettled"):
+            emit("settled", index=self.order.index(event.delivery.tag), **remote_outcome(event.delivery))
+            self.settle_one()
+
     def outcome(self, delivery):
-        emit("outcome", index=self.order.index(delivery.tag), **remote_outcome(delivery))
+        index = self.order.index(delivery.tag)
+        if self.job.get("keeps_unsettled"):
+            emit("outcome", index=index, settled=delivery.settled, **remote_outcome(delivery))
+        else:
+            emit("outcome", index=index, **remote_outcome(delivery))
+            self.settle_one()
+
+    def settle_one(self):
         self.settled += 1
         if self.settled == self.job["count"]:
             self.finish(sent=self.sent)
@@ -217,6 +229,7 @@ class Receive(Client):
         self.received = 0
         self.partial = bytearray()
         self.pending = 0
+        self.numbers = {}
         dynamic = bool(self.job.get("dynamic"))
         self.receiver = container.create_receiver(
             self.connection, None if dynamic else self.job.get("address"), dynamic=dynamic,
@@ -247,9 +260,10 @@ class Receive(Client):
                 self.message(event, delivery, encoded_message, settled)
         elif delivery.settled and not self.finished:
             delivery.settle()
-            self.settle_one()
+            self.settle_one(delivery)
 
     def message(self, event, delivery, encoded_message, settled):
+        self.numbers[delivery.tag] = self.received
         emit("message", settled=settled, **described(self.job, encoded_message))
         second = self.job.get("rcv_settle_mode") == "second" and not settled
         outcomes = self.job.get("outcomes") or [{"outcome": "accepted"}]
@@ -279,9 +293,9 @@ class Receive(Client):
             delivery.local.annotations = {symbol(k): v for k, v in outcome.get("annotations", {}).items()}
             delivery.update(Delivery.MODIFIED)
 
-    def settle_one(self):
+    def settle_one(self, delivery):
         self.pending -= 1
-        emit("settled")
+        emit("settled", number=self.numbers[delivery.tag])
         self.check_finished()
 
     def check_finished(self):
