@@ -164,8 +164,8 @@ impl TcpServices {
         self.add_target(target, around);
         if let Some(listening) = self.listeners.get(listener) {
             let mut targets = listening.targets();
-            // The one before has the same name, and stands first.
-            let newest = targets.iter_mut().last();
+            // The one before has the same name, and stands last.
+            let newest = targets.iter_mut().next();
             newest.into_iter().for_each(|one| one.reachable = reachable);
         }
         self.remove_target(listener, "", around);

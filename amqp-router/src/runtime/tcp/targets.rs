@@ -11,7 +11,11 @@ use crate::vanflow::RecordId;
 #[derive(Clone, Debug)]
 pub(crate) struct Targets {
     strategy: Strategy,
+    /// The highest values first; of equal ones the newest.
     targets: Vec<Target>,
+    /// The name of the one that is taken by priority. It stays so while it can be reached and none
+    /// of a higher value can: one of an equal value does not take its place.
+    best: Option<String>,
 }
 
 /// `multiAddressStrategy`.
@@ -55,19 +59,27 @@ impl Targets {
         Self {
             strategy,
             targets: Vec::new(),
+            best: None,
         }
     }
 
-    /// Adds an address; those of higher value come first.
+    /// Adds an address.
     pub(crate) fn add(&mut self, target: Target) {
-        let before = |other: &Target| other.value >= target.value;
+        let before = |other: &Target| other.value > target.value;
         let at = self.targets.partition_point(before);
         self.targets.insert(at, target);
+        self.review();
     }
 
+    /// Takes an address away, the older one if another has its name.
     pub(crate) fn remove(&mut self, name: &str) -> Option<Target> {
-        let at = self.targets.iter().position(|target| target.name == name)?;
-        Some(self.targets.remove(at))
+        let at = self
+            .targets
+            .iter()
+            .rposition(|target| target.name == name)?;
+        let removed = self.targets.remove(at);
+        self.review();
+        Some(removed)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Target> {
@@ -94,14 +106,30 @@ impl Targets {
             target.reachable = reachable;
             of_these = true;
         }
+        self.review();
         of_these
+    }
+
+    /// Has another one be the best if the one that was is so no longer.
+    fn review(&mut self) {
+        let first = self.targets.iter().find(|target| target.reachable);
+        let stays = self.best().zip(first);
+        if stays.is_none_or(|(best, first)| best.value < first.value) {
+            self.best = first.map(|target| target.name.clone());
+        }
+    }
+
+    /// The best one, while it can be reached.
+    fn best(&self) -> Option<&Target> {
+        let best = self.find(self.best.as_deref()?);
+        best.filter(|target| target.reachable)
     }
 
     /// The address of the next connection; `chance` is any number.
     pub(crate) fn choose(&self, chance: u64) -> Option<&Target> {
         let reachable = || self.targets.iter().filter(|target| target.reachable);
         let chosen = match self.strategy {
-            Strategy::None | Strategy::Priority => reachable().next(),
+            Strategy::None | Strategy::Priority => self.best(),
             Strategy::Weighted => {
                 let total: u64 = reachable().map(|target| u64::from(target.value)).sum();
                 let mut left = chance % total.max(1);
@@ -156,6 +184,27 @@ mod tests {
         assert!(!targets.is_reachable());
         assert_eq!(chosen(&targets, 0), "a1", "whatever becomes of it");
         assert!(!targets.set_reachable(&AddressKey::mobile("b"), true));
+    }
+
+    #[test]
+    fn of_equal_values_one_stays_until_it_is_gone_and_the_newest_follows() {
+        let mut targets = targets(Strategy::Priority, &[5, 5, 5, 1]);
+        let set = |targets: &mut Targets, name, reachable| {
+            targets.set_reachable(&AddressKey::mobile(name), reachable);
+        };
+        assert_eq!(chosen(&targets, 0), "a0", "it was there first");
+        set(&mut targets, "a0", false);
+        assert_eq!(chosen(&targets, 0), "a2", "the newest");
+        set(&mut targets, "a0", true);
+        assert_eq!(chosen(&targets, 0), "a2");
+        targets.remove("t2");
+        assert_eq!(chosen(&targets, 0), "a1");
+        for name in ["a0", "a1", "a3"] {
+            set(&mut targets, name, false);
+        }
+        assert_eq!(chosen(&targets, 0), "a1", "whatever becomes of it");
+        set(&mut targets, "a0", true);
+        assert_eq!(chosen(&targets, 0), "a0");
     }
 
     #[test]
