@@ -4,6 +4,7 @@
 mod accept;
 mod dial;
 mod entities;
+mod names;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

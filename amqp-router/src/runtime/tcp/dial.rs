@@ -13,6 +13,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use super::names::Names;
 use super::{lock, secured_by};
 use crate::adaptors::tcp::{TcpCounts, TcpService};
 use crate::control::table::ConnectorId;
@@ -38,7 +39,7 @@ pub(crate) struct TcpConnector {
     pub(crate) id: ConnectorId,
     pub(crate) service: Arc<TcpService>,
     plan: TcpConnectorPlan,
-    resolved: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    names: Arc<Names>,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -83,7 +84,7 @@ impl TcpConnector {
             id,
             service: Arc::new(service),
             plan,
-            resolved: Mutex::default(),
+            names: Arc::default(),
             trouble: Mutex::default(),
         }
     }
@@ -108,7 +109,7 @@ impl TcpConnector {
                 Ok(dialled)
             }
             Err(error) => {
-                lock(&self.resolved).take();
+                self.names.doubt(|| self.look_up());
                 Err(self.failed(&error.to_string(), None))
             }
         }
@@ -153,7 +154,7 @@ impl TcpConnector {
         patience: Duration,
     ) -> io::Result<(Stream, Dialled)> {
         // What the name stands for is worth knowing for the next client, however long it takes.
-        let addresses = within(TIME_OUT, self.resolve()).await?;
+        let addresses = self.names.addresses(|| self.look_up()).await?;
         let stream = within(patience, reach(addresses)).await?;
         stream.set_nodelay(true)?;
         let mut dialled = Dialled {
@@ -174,21 +175,13 @@ impl TcpConnector {
         Ok((Stream::TlsClient(Box::new(stream)), dialled))
     }
 
-    /// The host's addresses; a name is not asked for again within [`RESOLVED_FOR`].
-    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        {
-            let resolved = lock(&self.resolved);
-            if let Some((at, addresses)) = &*resolved
-                && at.elapsed() < RESOLVED_FOR
-            {
-                return Ok(addresses.clone());
-            }
-        }
-        let found = tokio::net::lookup_host((&*self.plan.host, self.plan.port)).await;
-        let addresses: Vec<_> = found?.collect();
-        let resolved = Some((Instant::now(), addresses.clone()));
-        *lock(&self.resolved) = resolved;
-        Ok(addresses)
+    /// Asks for the host's addresses.
+    fn look_up(&self) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + use<> {
+        let (host, port) = (self.plan.host.clone(), self.plan.port);
+        within(TIME_OUT, async move {
+            let found = tokio::net::lookup_host((&*host, port)).await?;
+            Ok(found.collect())
+        })
     }
 }
 
@@ -230,8 +223,6 @@ const TIME_OUT: Duration = Duration::from_secs(10);
 const LATE_FOR: Duration = Duration::from_secs(60);
 /// How long an address of several is waited for alone.
 const STAGGER: Duration = Duration::from_millis(500);
-/// How long a host's addresses are taken to be right.
-const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
