@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 pub(crate) use self::accept::{ALPN, ServerTls, Terms};
-pub(crate) use self::dial::{TcpConnector, TcpConnectorPlan};
+pub(crate) use self::dial::{DELETED, TcpConnector, TcpConnectorPlan};
 pub(crate) use self::entities::show_connection;
 pub(crate) use self::targets::{Strategy, Target, Targets};
 
@@ -270,6 +270,7 @@ impl TcpServices {
         around.control.add_connector(id, &address);
         around.control.remove_connector(old.id);
         tell_connector(old.id, None, around.workers);
+        old.delete();
     }
 
     fn make_connector(
@@ -304,6 +305,7 @@ impl TcpServices {
             around.control.remove_connector(connector.id);
             around.telemetry.end(connector.service.record);
             tell_connector(connector.id, None, around.workers);
+            connector.delete();
             if drop_connections {
                 drop_all(&connector.service, around.workers);
             }

@@ -12,6 +12,7 @@ use super::{ConnectionId, Worker, WorkerEvent};
 use crate::adaptors::connections::Peer;
 use crate::adaptors::tcp::{Side, TcpConnection};
 use crate::codec::StreamHead;
+use crate::control::table::ConnectorId;
 use crate::vanflow::{Attribute, Flow, FlowEvent, FlowKey, Identity, Origin, RecordId};
 
 /// What somebody wants to know of TCP connections besides that they are there.
@@ -177,12 +178,7 @@ impl Worker {
     ) {
         let tcp = self.connections.tcp(connection.0);
         if let Some(tcp) = tcp.filter(|tcp| !tcp.is_over()) {
-            if let Side::Server { connector, .. } = tcp.side
-                && tcp.tls.is_some()
-                && tcp.source.octets == 0
-                // TLS itself says so; who merely goes may have been left first.
-                && error.kind() == std::io::ErrorKind::InvalidData
-            {
+            if let Some(connector) = refused_by(tcp, error) {
                 let why = error.to_string();
                 self.events
                     .push_back(WorkerEvent::CutOff { connector, why });
@@ -250,6 +246,20 @@ impl Worker {
     }
 }
 
+/// The connector whose certificate the service refuses, if it says so by this error.
+fn refused_by(tcp: &TcpConnection, error: &std::io::Error) -> Option<ConnectorId> {
+    // TLS itself says so; who merely goes may have been left first.
+    let is_said = error.kind() == std::io::ErrorKind::InvalidData;
+    match tcp.side {
+        Side::Server { connector, .. }
+            if is_said && tcp.tls.is_some() && tcp.source.octets == 0 =>
+        {
+            Some(connector)
+        }
+        _ => None,
+    }
+}
+
 /// `host:port`, with brackets around the host if it has colons itself.
 fn split_host(address: &str) -> (&str, &str) {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
@@ -264,7 +274,31 @@ const DELAY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Error, ErrorKind};
+
     use super::*;
+    use crate::adaptors::tcp::TcpTls;
+
+    #[test]
+    fn a_service_that_goes_without_a_word_has_not_refused_a_certificate() {
+        let said = |kind| Error::new(kind, "it is over");
+        let mut tcp = TcpConnection::server(1, ConnectorId(7), None);
+        let refuses = |tcp: &TcpConnection, kind| refused_by(tcp, &said(kind)).is_some();
+        assert!(!refuses(&tcp, ErrorKind::InvalidData), "nothing secures it");
+        tcp.tls = Some(Arc::new(TcpTls {
+            protocol: "TLSv1.3",
+            cipher: "TLS_AES_256_GCM_SHA384",
+            strength: 0,
+            user: None,
+            ordinal: 0,
+        }));
+        assert!(refuses(&tcp, ErrorKind::InvalidData), "an alert of TLS");
+        // Without close_notify, or with what was not read any more.
+        assert!(!refuses(&tcp, ErrorKind::UnexpectedEof));
+        assert!(!refuses(&tcp, ErrorKind::ConnectionReset));
+        tcp.source.octets = 1;
+        assert!(!refuses(&tcp, ErrorKind::InvalidData), "it was let in");
+    }
 
     #[test]
     fn a_host_has_a_port() {

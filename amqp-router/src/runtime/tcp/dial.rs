@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::names::Names;
@@ -40,6 +41,8 @@ pub(crate) struct TcpConnector {
     pub(crate) service: Arc<TcpService>,
     plan: TcpConnectorPlan,
     names: Arc<Names>,
+    /// It has been deleted: what is still being connected comes to nothing.
+    deleted: CancellationToken,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -85,6 +88,7 @@ impl TcpConnector {
             service: Arc::new(service),
             plan,
             names: Arc::default(),
+            deleted: CancellationToken::new(),
             trouble: Mutex::default(),
         }
     }
@@ -99,7 +103,11 @@ impl TcpConnector {
         alpn: Option<String>,
         patience: Option<Duration>,
     ) -> Result<(Stream, Dialled), String> {
-        let dialled = self.connect(alpn, patience.unwrap_or(TIME_OUT)).await;
+        let dialled = tokio::select! {
+            biased;
+            () = self.deleted.cancelled() => return Err(DELETED.to_owned()),
+            dialled = self.connect(alpn, patience.unwrap_or(TIME_OUT)) => dialled,
+        };
         match dialled {
             Ok(dialled) => {
                 let mut trouble = lock(&self.trouble);
@@ -113,6 +121,11 @@ impl TcpConnector {
                 Err(self.failed(&error.to_string(), None))
             }
         }
+    }
+
+    /// Has everything end that is being connected, as this is no more.
+    pub(crate) fn delete(&self) {
+        self.deleted.cancel();
     }
 
     /// The service has cut off a connection that had just been secured, without a word: in TLS 1.3
@@ -217,6 +230,8 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// Why nothing is connected any more.
+pub(crate) const DELETED: &str = "the connector was deleted";
 /// How long each step may take: to look the host up, to connect, and to secure the connection.
 const TIME_OUT: Duration = Duration::from_secs(10);
 /// How long what shows late is told of.
@@ -227,7 +242,9 @@ const STAGGER: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
+    use std::pin::pin;
 
+    use futures_util::FutureExt;
     use socket2::{Domain, Socket, Type};
 
     use super::*;
@@ -235,19 +252,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_does_not_answer_does_not_hide_the_next() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        silent.bind(&any.into()).unwrap();
-        silent.listen(0).unwrap();
-        let hole = silent.local_addr().unwrap().as_socket().unwrap();
-        // Its queue is full then.
-        let _waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-                socket.set_nonblocking(true).unwrap();
-                let _ = socket.connect(&hole.into());
-                socket
-            })
-            .collect();
+        let (hole, _queue) = full();
         let good = TcpListener::bind(any).unwrap();
         let refusing = {
             let closed = TcpListener::bind(any).unwrap();
@@ -259,5 +264,45 @@ mod tests {
         let refused = reach(vec![refusing]).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         assert!(reach(Vec::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connector_that_is_deleted_gives_up_what_it_is_connecting() {
+        let (hole, _queue) = full();
+        let plan = TcpConnectorPlan {
+            name: "gone".to_owned(),
+            address: "svc".to_owned(),
+            host: hole.ip().to_string(),
+            port: hole.port(),
+            process: None,
+            tls: None,
+        };
+        let connector = TcpConnector::new(ConnectorId(1), plan, RecordId(1), Arc::default());
+        let mut dial = pin!(connector.dial(None, None));
+        assert!(dial.as_mut().now_or_never().is_none());
+        connector.delete();
+        // At once, with the socket.
+        let given_up = dial.now_or_never().expect("it waits no longer");
+        assert_eq!(given_up.unwrap_err(), DELETED);
+        assert!(connector.trouble().is_none(), "the service is not at fault");
+        let later = connector.dial(None, None).await;
+        assert_eq!(later.unwrap_err(), DELETED);
+    }
+
+    /// An address where nobody takes a connection, and those who fill its queue.
+    fn full() -> (SocketAddr, Vec<Socket>) {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.bind(&any.into()).unwrap();
+        silent.listen(0).unwrap();
+        let hole = silent.local_addr().unwrap().as_socket().unwrap();
+        let waiting = (0..3).map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&hole.into());
+            socket
+        });
+        let waiting: Vec<_> = waiting.collect();
+        (hole, waiting.into_iter().chain([silent]).collect())
     }
 }
