@@ -23,7 +23,7 @@ use crate::forwarding::mailbox::Mail;
 use crate::runtime::ready::ReadyList;
 use crate::runtime::splice::Pipes;
 use crate::runtime::stream::Stream;
-use crate::runtime::tcp::{DELETED, TcpConnector};
+use crate::runtime::tcp::TcpConnector;
 use crate::runtime::trace::SocketTrace;
 use crate::worker::{ConnectionId, Worker, WorkerEvent};
 

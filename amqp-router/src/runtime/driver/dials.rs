@@ -15,6 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use super::Driver;
 use crate::control::table::ConnectorId;
 use crate::runtime::stream::Stream;
+use crate::runtime::tcp::DELETED;
 use crate::worker::ConnectionId;
 use crate::worker::tcp::{Dial, Dialled};
 
@@ -98,6 +99,3 @@ impl Driver {
         }
     }
 }
-
-/// Why a service is not connected to.
-const DELETED: &str = "the connector was deleted";
