@@ -375,6 +375,10 @@ impl Worker {
             } => self.open_proxy(link, leads_to, address.as_deref()),
             Command::Detach { link } => self.detach_proxy(link),
             Command::Finish { link } => self.finish_link(link, now),
+            Command::GiveBack { link } => {
+                self.forwarder
+                    .give_back(&mut self.connections, now, link.slot);
+            }
             Command::Close { connection, error } => {
                 self.close_by_id(connection, Some(error), now);
             }

@@ -138,6 +138,8 @@ pub(crate) enum Command {
     Detach { link: LinkRef },
     /// Close a link that this router attached, when what is on its way by it has arrived.
     Finish { link: LinkRef },
+    /// Do not wait any longer for what has left by a link, or is to.
+    GiveBack { link: LinkRef },
     /// Send a neighbour a message on its control link.
     Tell { link: LinkRef, message: Bytes },
     /// Close the connection of this identity.

@@ -21,10 +21,10 @@ use crate::control::links::{Accepted, AttachRequest, Command, Control, LinkKind,
 use crate::control::recent::Recent;
 use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
 use crate::control::table::{
-    AddressEntry, LinkLoad, LinkRef, Remote, Side, TableUpdate, Treatment, WorkerId,
+    AddressEntry, Direction, LinkLoad, LinkRef, Remote, Side, TableUpdate, Treatment, WorkerId,
 };
 use crate::control::topology::{
-    Hop, Ingress, NeighbourIndex, RouterIndex, RouterRow, RouterSet, Topology,
+    Hop, Ingress, NeighbourIndex, NeighbourRow, RouterIndex, RouterRow, RouterSet, Topology,
 };
 use crate::control::trunk::{Purpose, RouterLink, Ticket, Trunk};
 use crate::control::trunks::{Change, Group, TrunkNotice, Trunks};
@@ -90,6 +90,7 @@ enum Effect {
         message: Bytes,
     },
     Detach(LinkRef),
+    GiveBack(LinkRef),
     Close(WorkerId, u64, Error),
     Topology(Arc<Topology>),
     Remote(RouterIndex, AddressKey, Option<RemoteAddress>),
@@ -293,9 +294,26 @@ impl Network {
                     let router = RouterIndex(router.0);
                     self.effects.push_back(Effect::Remote(router, key, info));
                 }
+                Output::Silent(neighbour) => self.give_back(NeighbourIndex(neighbour.0)),
                 Output::Notice(notice) => self.notices.push_back(notice),
             }
         }
+    }
+
+    /// What is on its way to a neighbour that has fallen silent is not waited for.
+    fn give_back(&mut self, neighbour: NeighbourIndex) {
+        let row = self.trunks.active(neighbour).and_then(|trunk| trunk.row());
+        let Some(NeighbourRow { worker, links, .. }) = row else {
+            return;
+        };
+        let mut slots = links.to_vec();
+        slots.dedup();
+        let links = slots.into_iter().map(|slot| LinkRef {
+            worker,
+            direction: Direction::Outgoing,
+            slot,
+        });
+        self.effects.extend(links.map(Effect::GiveBack));
     }
 
     /// Sends a message of this router.
@@ -660,6 +678,11 @@ impl Control {
                         .push_back((Recipient::Worker(link.worker), command));
                 }
                 Effect::Detach(link) => self.detach_own(link),
+                Effect::GiveBack(link) => {
+                    let command = Command::GiveBack { link };
+                    self.commands
+                        .push_back((Recipient::Worker(link.worker), command));
+                }
                 Effect::Close(worker, connection, error) => {
                     let command = Command::Close { connection, error };
                     self.commands

@@ -409,7 +409,7 @@ impl Trunks {
             .push_back(Change::Close(worker, connection, text));
     }
 
-    fn active(&self, neighbour: NeighbourIndex) -> Option<&Trunk> {
+    pub(super) fn active(&self, neighbour: NeighbourIndex) -> Option<&Trunk> {
         let connection = self.neighbours.get(neighbour.0 as usize)?.active?;
         self.get(connection)
     }

@@ -394,6 +394,39 @@ impl Forwarder {
         self.outgoing.remove(slot.index).load.retire();
     }
 
+    /// The router at the other end of a link is not heard any more, and may not come back: what was
+    /// sent to it has failed, and what waits is released, before the connection is given up. Streams
+    /// stay: they cannot go elsewhere, and their ends wait as long as the connection lasts. So does
+    /// what nobody waits for.
+    pub(crate) fn give_back<W: Wire>(&mut self, wire: &mut W, now: Instant, slot: Slot) {
+        let Some(outgoing) = self.outgoing.get_mut(slot) else {
+            return;
+        };
+        let terminal = outgoing.terminal;
+        let queue = std::mem::take(&mut outgoing.queue);
+        let outbound = &self.outbound;
+        let stays = |delivery: &u32| {
+            let outbound = &outbound[*delivery];
+            outbound.envelope.is_stream || outbound.envelope.settled || outbound.number.is_some()
+        };
+        let (staying, waiting): (Vec<u32>, Vec<u32>) = queue.into_iter().partition(stays);
+        let sent = outbound.chained(&self.outgoing[slot.index].sent);
+        let sent = sent
+            .into_iter()
+            .filter(|delivery| !outbound[*delivery].envelope.is_stream);
+        let sent: Vec<u32> = sent.collect();
+        self.outgoing[slot.index].queue = staying.into();
+        for delivery in waiting {
+            self.give_up(wire, now, delivery, DeliveryState::Released);
+        }
+        for delivery in sent {
+            if let Some(number) = self.outbound[delivery].number {
+                wire.forget_sent(terminal, number);
+            }
+            self.give_up(wire, now, delivery, failed());
+        }
+    }
+
     /// Applies a change of the forwarding table; producers of an address that has just become
     /// reachable get their credit.
     pub(crate) fn update_table(&mut self, update: TableUpdate) {

@@ -69,6 +69,8 @@ pub(crate) enum Output {
         key: AddressKey,
         info: Option<RemoteAddress>,
     },
+    /// A neighbour is not heard by this connection any more, though that is still there.
+    Silent(NeighbourId),
     Notice(Notice),
 }
 
@@ -120,6 +122,8 @@ pub(crate) struct Mesh {
     /// When a question is to be answered that came too soon after another.
     answers_due: Option<Instant>,
     rebuttal: Rebuttal,
+    /// Neighbours that have fallen silent since paths were last computed.
+    silent: Vec<NeighbourId>,
     outputs: VecDeque<Output>,
     /// Troubles that have been noticed.
     noticed: HashSet<(u32, &'static str)>,
@@ -148,6 +152,7 @@ impl Mesh {
             told: Some(now),
             answers_due: None,
             rebuttal: Rebuttal::default(),
+            silent: Vec::new(),
             outputs: VecDeque::new(),
             noticed: HashSet::new(),
         }
@@ -573,10 +578,12 @@ impl Mesh {
             if node.addresses.is_doubtful(now) {
                 doubtful.push(Arc::clone(&node.id));
             }
-            if let Some(neighbour) = node.neighbour.and_then(|id| self.neighbours.get(&id))
+            if let Some(by) = node.neighbour
+                && let Some(neighbour) = self.neighbours.get(&by)
                 && !neighbour.is_confirmed(now, settings.hello_max_age)
             {
                 lost.push(Arc::clone(&node.id));
+                self.silent.push(by);
             }
             if silent(node.heard_of, settings.remote_ls_max_age) && !node.peers.is_empty() {
                 node.peers.clear();

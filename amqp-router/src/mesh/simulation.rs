@@ -315,6 +315,7 @@ impl Net {
                     assert!(self.disputed || !notice.is_trouble(), "{notice}");
                 }
                 Output::Send { to, message } => self.send(number, to, &message),
+                Output::Silent(_) => {}
             }
         }
     }

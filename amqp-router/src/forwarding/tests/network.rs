@@ -225,6 +225,32 @@ fn what_enters_here_is_annotated_for_the_neighbour() {
     assert!(net.scene.is_at_rest());
 }
 
+/// Its connection may last for longer than anybody wants to wait.
+#[test]
+fn what_is_on_its_way_to_a_silent_neighbour_is_given_back() {
+    let mut net = Net::new(1);
+    let producer = net.producer();
+    net.scene.turn();
+    net.scene.send(producer, 1, "sent");
+    net.scene.send(producer, 2, "waits");
+    net.scene.send_settled(producer, 3, "nobody asks");
+    net.scene.turn();
+    assert_eq!(net.load.get(), 3);
+    let Scene {
+        forwarder,
+        script,
+        now,
+        ..
+    } = &mut net.scene;
+    forwarder.give_back(script, *now, net.out);
+    let said = net.scene.turn();
+    for expected in ["2: 2 released settled", "2: 1 failed settled"] {
+        assert!(said.iter().any(|said| said == expected), "{said:?}");
+    }
+    assert_eq!(net.load.get(), 1);
+    assert!(!net.scene.is_at_rest());
+}
+
 #[test]
 fn what_a_client_says_to_routers_counts_where_it_may_say_something() {
     let says = |target, annotated, ahead: &[u8]| {

@@ -115,6 +115,8 @@ impl Mesh {
             let routes = Arc::clone(&self.routes);
             self.outputs.push_back(Output::Routes(routes));
         }
+        let silent = self.silent.drain(..).map(Output::Silent);
+        self.outputs.extend(silent);
     }
 }
 

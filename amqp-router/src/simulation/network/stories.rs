@@ -11,7 +11,7 @@ use crate::simulation::router::name;
 use crate::simulation::stories::At;
 use crate::simulation::trunks::Plan;
 use crate::simulation::wire::Manner;
-use crate::simulation::world::{Climate, World, client_config};
+use crate::simulation::world::{Climate, Weather, World, client_config};
 
 /// Routers in a line, without anything unusual.
 fn line(routers: usize, climate: &Climate) -> World {
@@ -178,4 +178,41 @@ fn a_change_is_soon_known_where_only_detours_lead() {
     for origin in [0, 3] {
         assert!(origins.contains(&name(origin)), "{origins:?}");
     }
+}
+
+/// A sender that has no credit left, as everything it sent waits for a router that is not there any
+/// more, goes on as soon as that router is missed; the connection to it lasts for much longer.
+#[test]
+fn a_silent_router_keeps_no_sender_waiting() {
+    let mut world = World::network(3, 0, &Climate::calm(), StdRng::seed_from_u64(0));
+    let ways = [(0, 1), (0, 2), (2, 1)];
+    let [direct, ..] = ways.map(|(from, to)| world.join(Plan::new(from, to, Manner::CALM)));
+    world.find_peace();
+    let consumer = world.connect_calmly_to(1, 0);
+    let receiver = world.receiver(consumer, "balanced/a", 1000);
+    let producer = world.connect_calmly_to(0, 0);
+    let sender = world.sender(producer, "balanced/a");
+    world.find_peace();
+    let until = world.at + Duration::from_secs(30);
+    world.freeze(direct, until);
+    world.weather = Some(Weather::Rough);
+    let mut sent = Vec::new();
+    while let Some(message) = world.start(sender, "balanced/a", 10, 1) {
+        sent.push(message);
+    }
+    assert!(!sent.is_empty());
+    world.pass(Duration::from_secs(5));
+    for message in &sent {
+        let outcome = world.outcome(*message).expect("it is given back");
+        let lost = [
+            DeliveryState::Released,
+            DeliveryState::modified(true, false),
+        ];
+        assert!(lost.contains(outcome), "{outcome:?}");
+    }
+    let next = world.send(sender, "balanced/a");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.got(receiver), 1, "by the detour");
+    world.settle(receiver, DeliveryState::Accepted);
+    assert_eq!(world.outcome(next), Some(&DeliveryState::Accepted));
 }
