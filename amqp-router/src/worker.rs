@@ -132,6 +132,8 @@ pub(crate) enum WorkerEvent {
     Attached(Box<RouterLink>),
     /// A neighbour tells the control plane something.
     Heard { link: LinkRef, message: Bytes },
+    /// What was announced by a link has been taken note of.
+    Answered { link: LinkRef },
     /// A TCP service is to be connected to.
     Dial(Dial),
     /// A stream was rejected that was no TCP stream.
@@ -384,7 +386,11 @@ impl Worker {
             }
             Command::Tell { link, message } => {
                 self.forwarder
-                    .tell(&mut self.connections, now, link.slot, message);
+                    .tell(&mut self.connections, now, link.slot, message, true);
+            }
+            Command::Announce { link, message } => {
+                self.forwarder
+                    .tell(&mut self.connections, now, link.slot, message, false);
             }
         }
     }
@@ -405,6 +411,14 @@ impl Worker {
                 slot,
             };
             self.events.push_back(WorkerEvent::Heard { link, message });
+        }
+        while let Some(slot) = self.forwarder.poll_answered() {
+            let link = LinkRef {
+                worker: self.id,
+                direction: Direction::Outgoing,
+                slot,
+            };
+            self.events.push_back(WorkerEvent::Answered { link });
         }
         self.tell_refused();
         let mut more = false;

@@ -2,7 +2,7 @@
 //! (`reference/router/inter-router-protocol.md` §7).
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,9 @@ use crate::control::links::{
 };
 use crate::control::network::Opened;
 use crate::control::role::Role;
-use crate::control::table::{AddressEntry, AddressId, Direction, LinkRef, Side, Treatment};
+use crate::control::table::{
+    AddressEntry, AddressId, Destination, Direction, LinkRef, Side, Treatment,
+};
 use crate::control::trunks::Party;
 use crate::control::uplink::{TRACKING, UplinkNotice, downlink_capability, inter_edge_capability};
 
@@ -33,6 +35,8 @@ pub(super) struct Edges {
     meshes: HashMap<u64, Announced>,
     /// Who the edge router of a connection is.
     parties: HashMap<u64, Party>,
+    /// By number, links by which nothing is sent to edge routers that have newer ones.
+    left: BTreeMap<u64, Left>,
     pub(super) notices: VecDeque<UplinkNotice>,
 }
 
@@ -76,6 +80,14 @@ struct Sender {
     told: Tracked,
 }
 
+/// A link by which nothing is sent to another edge router while it has a newer one.
+#[derive(Debug)]
+struct Left {
+    connection: u64,
+    address: AddressId,
+    destination: Destination,
+}
+
 /// What an edge router is told of an address that it sends to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tracked {
@@ -86,6 +98,11 @@ pub(super) struct Tracked {
 }
 
 impl Edges {
+    /// Whether there are links of an address by which nothing is sent.
+    pub(super) fn have_left(&self, id: AddressId) -> bool {
+        self.left.values().any(|left| left.address == id)
+    }
+
     /// The mesh of the edge router of a connection.
     pub(super) fn mesh_of(&self, connection: u64) -> Option<MeshId> {
         Some(self.meshes.get(&connection)?.mesh)
@@ -219,7 +236,11 @@ impl Control {
 
     /// An edge router has connected.
     pub(super) fn edge_opened(&mut self, opened: &Opened) {
-        if opened.role == Role::Edge && self.uplink.is_none() {
+        let role = match self.uplink {
+            None => Role::Edge,
+            Some(_) => Role::InterEdge,
+        };
+        if opened.role == role {
             let party = Party::of(opened);
             self.edges.parties.insert(opened.connection, party);
         }
@@ -228,20 +249,24 @@ impl Control {
     /// An edge router is gone.
     pub(super) fn edge_closed(&mut self, connection: u64) {
         self.edges.meshes.remove(&connection);
-        self.edges.parties.remove(&connection);
+        if let Some(party) = self.edges.parties.remove(&connection) {
+            // Links to an interior router are given up one by one, or all are asked for again.
+            if self.uplink.is_some() {
+                self.return_to_older(&party);
+            }
+        }
     }
 
-    /// An edge router receives from an address: nothing new is sent to it by older connections of
-    /// its own, which it is about to leave. So it gets nothing twice, and nothing waits for a link
-    /// that goes.
-    pub(super) fn leave_older(&mut self, request: &AttachRequest, id: AddressId) {
+    /// An edge router receives from an address: nothing new is sent to it by older links of its
+    /// own, which it is about to leave. So it gets nothing twice, and nothing waits for a link that
+    /// goes. The caller publishes the address, with the newer link.
+    pub(super) fn leave_older(&mut self, connection: u64, id: AddressId) {
         let parties = &self.edges.parties;
-        let receives = request.link.direction == Direction::Outgoing;
-        let Some(party) = parties.get(&request.connection).filter(|_| receives) else {
+        let Some(party) = parties.get(&connection) else {
             return;
         };
         let is_older = |link: &Link| {
-            link.connection < request.connection && parties.get(&link.connection) == Some(party)
+            link.connection <= connection && parties.get(&link.connection) == Some(party)
         };
         let address = &mut self.addresses[id.index()];
         let links = &self.links;
@@ -249,9 +274,53 @@ impl Control {
         let Some(at) = address.consumers.iter().position(older) else {
             return;
         };
-        address.consumers.remove(at);
-        Arc::make_mut(&mut address.entry).destinations.remove(at);
-        self.publish(id);
+        let link = address.consumers.remove(at);
+        let entry = Arc::make_mut(&mut address.entry);
+        let destination = entry.destinations.remove(at);
+        if let Some(connection) = links.get(&link).map(|link| link.connection) {
+            let left = Left {
+                connection,
+                address: id,
+                destination,
+            };
+            self.edges.left.insert(link, left);
+        }
+    }
+
+    /// A connection of another edge router is lost: what was sent by it is sent by an older one
+    /// again, if that has not been given up.
+    fn return_to_older(&mut self, party: &Party) {
+        let parties = &self.edges.parties;
+        let is_of_it = |connection: &u64| parties.get(connection) == Some(party);
+        let left = self.edges.left.iter();
+        let left = left.filter(|(_, left)| is_of_it(&left.connection));
+        let mut left: Vec<_> = left.map(|(&link, one)| (one.connection, link)).collect();
+        left.sort_unstable();
+        for (_, number) in left.into_iter().rev() {
+            self.take_up_again(number, party);
+        }
+    }
+
+    /// Sends to an edge router by an older link of its own again, if it has no newer one.
+    fn take_up_again(&mut self, number: u64, party: &Party) {
+        let Some(left) = self.edges.left.get(&number) else {
+            return;
+        };
+        let (id, parties) = (left.address, &self.edges.parties);
+        let address = &mut self.addresses[id.index()];
+        let mut links = address
+            .consumers
+            .iter()
+            .filter_map(|one| self.links.get(one));
+        if links.any(|link| parties.get(&link.connection) == Some(party)) {
+            return;
+        }
+        if let Some(left) = self.edges.left.remove(&number) {
+            address.consumers.push(number);
+            let entry = Arc::make_mut(&mut address.entry);
+            entry.destinations.push(left.destination);
+            self.publish(id);
+        }
     }
 
     /// An edge router sends to an address: it is told whether anybody receives from it.
@@ -270,7 +339,13 @@ impl Control {
     }
 
     /// A link is gone, which may have been an edge router's.
-    pub(super) fn edge_link_lost(&mut self, link: LinkRef, address: Option<AddressId>) {
+    pub(super) fn edge_link_lost(
+        &mut self,
+        number: u64,
+        link: LinkRef,
+        address: Option<AddressId>,
+    ) {
+        self.edges.left.remove(&number);
         self.edges.tracking.retain(|_, tracking| *tracking != link);
         let Some(id) = address else { return };
         if let Some(senders) = self.edges.senders.get_mut(&id) {

@@ -142,6 +142,8 @@ pub(crate) enum Command {
     GiveBack { link: LinkRef },
     /// Send a neighbour a message on its control link.
     Tell { link: LinkRef, message: Bytes },
+    /// The same, and say when it has been taken note of there.
+    Announce { link: LinkRef, message: Bytes },
     /// Close the connection of this identity.
     Close { connection: u64, error: Error },
 }
@@ -433,7 +435,6 @@ impl Control {
         }
         if let Some(id) = follow {
             self.follow_sender(request, id);
-            self.leave_older(request, id);
         }
         self.follow_network();
         refusal
@@ -457,7 +458,7 @@ impl Control {
         if self.proxy_lost(reference) {
             return;
         }
-        self.edge_link_lost(reference, link.address);
+        self.edge_link_lost(id, reference, link.address);
         let Some(address_id) = link.address else {
             if let Some(network) = &mut self.network {
                 network.link_lost(link.connection, reference, now);
@@ -473,7 +474,7 @@ impl Control {
                     .iter()
                     .position(|&consumer| consumer == id)
                 else {
-                    return;
+                    return self.remove_if_unused(address_id);
                 };
                 address.consumers.remove(at);
                 Arc::make_mut(&mut address.entry).destinations.remove(at);
@@ -652,6 +653,8 @@ impl Control {
             match filed.load {
                 None => address.producers += 1,
                 Some(load) => {
+                    self.leave_older(filed.connection, address_id);
+                    let address = &mut self.addresses[address_id.index()];
                     address.consumers.push(id);
                     Arc::make_mut(&mut address.entry)
                         .destinations
@@ -716,7 +719,8 @@ impl Control {
         };
         let remote = !address.entry.remotes.is_empty();
         let watched = self.uplink.is_some() && self.is_watched(&address.entry.key);
-        if address.consumers.is_empty() && address.producers == 0 && !remote && !watched {
+        let used = !address.consumers.is_empty() || address.producers > 0;
+        if !used && !remote && !watched && !self.edges.have_left(id) {
             let address = self.addresses.remove(id.index());
             self.by_key.remove(&address.entry.key);
             let update = Command::Table(TableUpdate::Remove(id));

@@ -11,6 +11,9 @@
 //! is lost; one that was made with newer credentials (a higher ordinal) takes over at once, link by
 //! link, and what is on its way by the old ones still arrives.
 //!
+//! A connection carries nothing of an address before the interior router knows which mesh of edge
+//! routers this one is in.
+//!
 //! Other edge routers of the same site may be connected, too ([`peers`]). From them this router
 //! attaches receivers in the same way. Nothing that comes by any of these ways goes out by another.
 //!
@@ -129,11 +132,12 @@ impl Uplink {
         self.ready.pop_front()
     }
 
-    /// When the first answer is late that has been held, or a connection has been succeeded for
-    /// long enough.
+    /// When the first answer is late that has been held, a connection has been succeeded for long
+    /// enough, or the network has not taken note in time of this router's mesh.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let held = self.held.iter().map(|held| held.until);
-        held.chain(self.ways.values().filter_map(|way| way.until))
+        let ways = self.ways.values();
+        held.chain(ways.flat_map(|way| [way.until, way.waits]).flatten())
             .min()
     }
 
@@ -245,8 +249,15 @@ impl Control {
         uplink.release(|held| held.until <= now);
         let ways = uplink.ways.iter();
         let over = ways.filter(|(_, way)| way.until.is_some_and(|until| until <= now));
-        for connection in over.map(|(&id, _)| id).collect::<Vec<_>>() {
+        let over: Vec<_> = over.map(|(&id, _)| id).collect();
+        let ways = uplink.ways.iter();
+        let late = ways.filter(|(_, way)| way.waits.is_some_and(|until| until <= now));
+        let late: Vec<_> = late.map(|(&id, _)| id).collect();
+        for connection in over {
             self.leave(connection);
+        }
+        for connection in late {
+            self.attach_addresses(connection);
         }
     }
 
@@ -256,7 +267,7 @@ impl Control {
             return;
         };
         match opened.role {
-            ConnectionRole::InterEdge => return self.peer_opened(opened),
+            ConnectionRole::InterEdge => return self.peer_opened(opened, now),
             ConnectionRole::Edge => {}
             _ => return,
         }
@@ -298,9 +309,12 @@ impl Control {
         let Some(uplink) = &mut self.uplink else {
             return;
         };
+        let mut patience = PATIENCE;
         let notice = match uplink.active.replace(new) {
             None => UplinkNotice::Established(new),
             Some(old) => {
+                // The old one serves meanwhile.
+                patience = HANDOVER / 2;
                 if let Some(way) = uplink.ways.get_mut(&old) {
                     way.until = Some(now + HANDOVER);
                 }
@@ -309,7 +323,8 @@ impl Control {
             }
         };
         uplink.notices.push_back(notice);
-        uplink.ways.insert(new, Way::to_interior(next.worker));
+        let way = Way::to_interior(next.worker, Some(now + patience));
+        uplink.ways.insert(new, way);
         for kind in [
             Kind::Uplink,
             Kind::Downlink,
@@ -318,7 +333,25 @@ impl Control {
         ] {
             self.ask(new, kind);
         }
-        self.review_all(new);
+    }
+
+    /// Attaches the links of addresses to an interior router that knows this one's mesh by now:
+    /// before, it would take this router's receivers for somebody whom others of the mesh have not
+    /// reached.
+    fn attach_addresses(&mut self, connection: u64) {
+        let way = self.way_mut(connection);
+        if way.and_then(|way| way.waits.take()).is_some() {
+            self.review_all(connection);
+        }
+    }
+
+    /// An interior router has taken note of what this one has told of its mesh.
+    pub(crate) fn announced(&mut self, link: LinkRef) {
+        let ways = self.uplink.iter().flat_map(|uplink| &uplink.ways);
+        let mut ways = ways.filter(|(_, way)| way.kind_of(link) == Some(Kind::Discovery));
+        if let Some(connection) = ways.next().map(|(&connection, _)| connection) {
+            self.attach_addresses(connection);
+        }
     }
 
     /// Gives up all links of a connection that stays open.
@@ -355,7 +388,7 @@ impl Control {
             return;
         };
         let key = &address.entry.key;
-        if key.class() != 'M' || key.text() == "$management" {
+        if key.class() != 'M' || key.text() == "$management" || way.waits.is_some() {
             return;
         }
         let (receiver, sender) = way.of_address(id);
@@ -416,7 +449,7 @@ pub(crate) fn inter_edge_capability() -> Symbol {
     Symbol::from_static("qd.router-inter-edge")
 }
 
-/// How long a sender waits for what the network has to say.
+/// How long a sender, or a new connection, waits for what the network has to say.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a connection that has been succeeded keeps links that the new one has not got.

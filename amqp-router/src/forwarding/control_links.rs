@@ -1,8 +1,8 @@
 //! Links by which neighbours speak to this router's control plane, and it to them
 //! (`reference/router/inter-router-protocol.md` §2, §5).
 //!
-//! Messages are small, few and presettled; they are put together here and handed to the control
-//! plane, which reads them.
+//! Messages are small, few and presettled, but for one kind; they are put together here and handed
+//! to the control plane, which reads them.
 
 use std::time::Instant;
 
@@ -58,13 +58,36 @@ impl Forwarder {
         self.touch(arrival.link);
     }
 
-    /// Sends a neighbour a message of the control plane, annotations and all.
-    pub(crate) fn tell<W: Wire>(&mut self, wire: &mut W, now: Instant, link: Slot, message: Bytes) {
+    /// The next link by which the peer has answered what it was told.
+    pub(crate) fn poll_answered(&mut self) -> Option<Slot> {
+        self.answered.pop_front()
+    }
+
+    /// Takes note of an answer to a message of the control plane.
+    pub(super) fn note_answer(&mut self, delivery: u32, state: Option<&DeliveryState>) {
+        let outbound = &self.outbound[delivery];
+        let is_answer = state.is_none_or(DeliveryState::is_terminal);
+        if outbound.envelope.address == NO_ADDRESS && is_answer {
+            let link = self.outgoing.slot(outbound.link);
+            self.answered.push_back(link);
+        }
+    }
+
+    /// Sends a neighbour a message of the control plane, annotations and all; `settled` unless it
+    /// is to be answered.
+    pub(crate) fn tell<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        now: Instant,
+        link: Slot,
+        message: Bytes,
+        settled: bool,
+    ) {
         let envelope = Envelope {
             is_stream: false,
             address: NO_ADDRESS,
             message_format: 0,
-            settled: true,
+            settled,
             priority: CONTROL_PRIORITY,
             arrived: now,
             expires: None,

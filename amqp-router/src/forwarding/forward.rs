@@ -59,6 +59,8 @@ pub(crate) struct Forwarder {
     pub(super) ticks: u32,
     /// Messages of neighbours for the control plane.
     pub(super) heard: VecDeque<(Slot, Bytes)>,
+    /// Links by which the control plane's messages have been answered.
+    pub(super) answered: VecDeque<Slot>,
     pub(super) denied: VecDeque<Denied>,
     pub(super) malformed: Vec<Malformed>,
     /// How addresses are treated that nobody has attached to.
@@ -138,6 +140,7 @@ impl Forwarder {
             counts: WorkerCounts::default(),
             ticks: 0,
             heard: VecDeque::new(),
+            answered: VecDeque::new(),
             denied: VecDeque::new(),
             malformed: Vec::new(),
             rules: PatternTree::default(),

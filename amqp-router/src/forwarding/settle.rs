@@ -24,6 +24,7 @@ impl Forwarder {
         settled: bool,
     ) {
         self.latest = Some(now);
+        self.note_answer(delivery, state.as_ref());
         let outbound = &mut self.outbound[delivery];
         let origin = outbound.origin;
         let link = outbound.link;

@@ -140,6 +140,7 @@ impl Service {
                     self.control.not_attached(ticket, error.as_ref(), now);
                 }
                 WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
+                WorkerEvent::Answered { link } => self.control.announced(link),
                 WorkerEvent::Detached { link, loss, closed } => {
                     self.log_detached(link, &loss, closed, now);
                     self.governance.detached(link);

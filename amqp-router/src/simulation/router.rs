@@ -246,6 +246,7 @@ impl Router {
             }
             WorkerEvent::Detached { link, loss, .. } => control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => control.heard(link, &message, now),
+            WorkerEvent::Answered { link } => control.announced(link),
             // Only the log tells of it.
             WorkerEvent::SessionFailed { .. }
             | WorkerEvent::Malformed { .. }

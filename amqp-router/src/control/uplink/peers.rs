@@ -3,14 +3,20 @@
 //! Each attaches receivers to the other for what its own clients receive, so that what can stay in
 //! the site does; nothing is passed on from one to a third. Together they agree on a name
 //! ([`Election`]), by which interior routers know what must not come back.
+//!
+//! Of several connections to one peer, each end chooses the one where it attaches its links. One that
+//! was made with newer credentials takes the place of another, link by link as with interior routers,
+//! and so does one that the peer has made later: whoever is connected to is not told what credentials
+//! it was made with.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use rand::Rng;
 
-use super::UplinkNotice;
 use super::ways::{Kind, Way};
+use super::{HANDOVER, UplinkNotice};
 use crate::control::edge_mesh::{Bid, Election, MeshId, Turn};
 use crate::control::links::{Command, Control, Recipient};
 use crate::control::network::Opened;
@@ -21,7 +27,40 @@ use crate::control::table::{LinkRef, WorkerId};
 pub(super) struct Peers {
     election: Election,
     /// The connections to each, the one in use first.
-    connections: BTreeMap<String, Vec<(u64, WorkerId)>>,
+    connections: BTreeMap<String, Vec<PeerConnection>>,
+}
+
+#[derive(Clone, Debug)]
+struct PeerConnection {
+    connection: u64,
+    worker: WorkerId,
+    /// The connector of this router that has made it, if the peer has not.
+    connector: Option<String>,
+    /// Of the credentials that this router's connector made it with.
+    ordinal: u64,
+    /// Who the peer has shown to be.
+    user: Option<String>,
+}
+
+impl PeerConnection {
+    fn new(opened: &Opened) -> Self {
+        let connector = opened.connector.clone();
+        Self {
+            connection: opened.connection,
+            worker: opened.worker,
+            ordinal: connector.as_ref().map_or(0, |_| opened.ordinal),
+            connector,
+            user: opened.user.clone(),
+        }
+    }
+
+    /// Whether it takes the place of one that was made before.
+    fn succeeds(&self, old: &Self) -> bool {
+        match &self.connector {
+            Some(_) => self.connector == old.connector && self.ordinal > old.ordinal,
+            None => old.connector.is_none() && self.user == old.user,
+        }
+    }
 }
 
 impl Peers {
@@ -40,21 +79,35 @@ impl Peers {
 
 impl Control {
     /// A connection to another edge router has been opened.
-    pub(super) fn peer_opened(&mut self, opened: &Opened) {
+    pub(super) fn peer_opened(&mut self, opened: &Opened, now: Instant) {
         let Some(uplink) = &mut self.uplink else {
             return;
         };
         let name = opened.container.clone();
+        let new = PeerConnection::new(opened);
         let connections = uplink.peers.connections.entry(name.clone()).or_default();
-        connections.push((opened.connection, opened.worker));
-        if connections.len() == 1 {
-            self.notify(UplinkNotice::Peer(name.clone()));
-            self.activate_peer(name, opened.connection, opened.worker);
+        match connections.first().cloned() {
+            None => uplink.notices.push_back(UplinkNotice::Peer(name.clone())),
+            Some(old) if new.succeeds(&old) => {
+                if let Some(way) = uplink.ways.get_mut(&old.connection) {
+                    way.until = Some(now + HANDOVER);
+                }
+                if new.connector.is_some() {
+                    let (old, new) = (old.connection, new.connection);
+                    let notice = UplinkNotice::Succeeded { old, new };
+                    uplink.notices.push_back(notice);
+                }
+            }
+            Some(_) => return connections.push(new),
         }
+        connections.insert(0, new);
+        self.activate_peer(name, opened.connection, opened.worker);
     }
 
     /// Attaches links to another edge router.
     fn activate_peer(&mut self, name: String, connection: u64, worker: WorkerId) {
+        // It may have been succeeded by one that is lost now.
+        self.leave(connection);
         if let Some(uplink) = &mut self.uplink {
             uplink.ways.insert(connection, Way::to_peer(worker, name));
         }
@@ -71,9 +124,18 @@ impl Control {
         let peers = &mut uplink.peers.connections;
         let mut all = peers.iter_mut();
         let found = all.find_map(|(name, connections)| {
-            let at = connections.iter().position(|(id, _)| *id == connection)?;
+            let at = connections
+                .iter()
+                .position(|one| one.connection == connection)?;
             connections.remove(at);
-            Some((name.clone(), at, connections.first().copied()))
+            let newest = (0..connections.len()).max_by_key(|&one| {
+                let one: &PeerConnection = &connections[one];
+                (one.ordinal, one.connection)
+            });
+            if let Some(newest) = newest.filter(|_| at == 0) {
+                connections.swap(0, newest);
+            }
+            Some((name.clone(), at, connections.first().cloned()))
         });
         let Some((name, at, next)) = found else {
             return;
@@ -87,8 +149,8 @@ impl Control {
             let turn = uplink.peers.election.lose(connection);
             self.take_turn(turn, connection);
         }
-        if let Some((next, worker)) = next.filter(|_| at == 0) {
-            self.activate_peer(name, next, worker);
+        if let Some(next) = next.filter(|_| at == 0) {
+            self.activate_peer(name, next.connection, next.worker);
         }
     }
 
@@ -136,7 +198,10 @@ impl Control {
         let Some(uplink) = &self.uplink else { return };
         let mesh = uplink.peers.mesh();
         if let Some(link) = uplink.active().and_then(|way| way.link(Kind::Discovery)) {
-            self.tell(link, mesh.announcement());
+            let message = mesh.announcement();
+            let command = Command::Announce { link, message };
+            self.commands
+                .push_back((Recipient::Worker(link.worker), command));
             self.notify(UplinkNotice::Mesh(mesh));
         }
     }

@@ -94,6 +94,7 @@ impl Net {
                 role,
                 ordinal,
                 container: self.routers[other].identity.id.clone(),
+                connector: (router == from).then(|| format!("to{to}")),
                 ..Opened::default()
             };
             self.routers[router].opened(&opened, self.now);
@@ -186,6 +187,12 @@ impl Net {
                 Command::Tell { link, message } => {
                     if let Some(&(other, far)) = self.far.get(&link) {
                         self.routers[other].heard(far, &message, self.now);
+                    }
+                }
+                Command::Announce { link, message } => {
+                    if let Some(&(other, far)) = self.far.get(&link) {
+                        self.routers[other].heard(far, &message, self.now);
+                        self.routers[router].announced(link);
                     }
                 }
                 Command::Attach {
@@ -457,6 +464,70 @@ fn newer_credentials_take_over_link_by_link() {
     let consumers = net.routers[1].address(id).expect("it is there").consumers();
     assert_eq!(consumers, 1);
     assert_eq!(net.routers[0].poll_timeout(), None);
+}
+
+#[test]
+fn newer_credentials_take_over_between_edge_routers_at_both_ends() {
+    let mut net = Net::of(2, 0);
+    let old = net.connect(0, 1, 0);
+    for (router, other, address) in [(0, 1, "a"), (1, 0, "multicast/b")] {
+        net.client(router, Outgoing, address);
+        net.client(other, Incoming, address);
+    }
+    net.settle();
+    let standing = net.links();
+    let newer = net.connect(0, 1, 5);
+    let older = net.connect(0, 1, 4);
+    net.settle();
+    let ways_out = |net: &Net| [net.ways_out(1, "a"), net.ways_out(0, "multicast/b")];
+    assert_eq!(ways_out(&net), [1, 1], "nothing goes by two connections");
+    assert_eq!(net.links(), standing);
+    let links = |net: &Net, router: usize, connection: u64| {
+        let links = net.routers[router].links();
+        links.filter(|link| link.connection == connection).count()
+    };
+    assert_eq!([links(&net, 0, old), links(&net, 1, old)], [0, 0]);
+    for lost in [old, newer] {
+        net.lose(lost);
+        net.settle();
+        assert_eq!(ways_out(&net), [1, 1], "after the loss of {lost}");
+        assert_eq!(net.links(), standing);
+    }
+    net.lose(older);
+    net.settle();
+    let notices = std::iter::from_fn(|| net.routers[0].poll_uplink_notice());
+    let (found, lost) = (UplinkNotice::Peer, UplinkNotice::PeerLost);
+    let succeeded = UplinkNotice::Succeeded { old, new: newer };
+    assert_eq!(
+        notices.collect::<Vec<_>>(),
+        [found("E1".into()), succeeded, lost("E1".into())]
+    );
+}
+
+#[test]
+fn an_interior_router_knows_the_mesh_before_it_knows_who_receives() {
+    let mut net = mesh();
+    net.client(0, Outgoing, "a");
+    net.settle();
+    let of_a = |net: &Net| {
+        let names = net.asked.iter().filter_map(|(.., attach)| {
+            let source = attach.source.as_ref()?;
+            source.address.as_deref()
+        });
+        names.filter(|name| *name == "a").count()
+    };
+    net.connect(0, 2, 5);
+    net.take_commands();
+    assert_eq!(of_a(&net), 0);
+    // An interior router that takes no note of it is not waited for.
+    net.now = net.routers[0].poll_timeout().expect("it waits");
+    net.routers[0].handle_timeout(net.now);
+    net.take_commands();
+    assert_eq!(of_a(&net), 1);
+    net.settle();
+    let id = net.routers[2].by_key["Ma"];
+    let address = net.routers[2].address(id).expect("it is there");
+    assert_eq!(address.consumers(), 1);
 }
 
 #[test]

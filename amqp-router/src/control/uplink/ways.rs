@@ -23,6 +23,11 @@ pub(super) struct Way {
     links: HashMap<Ticket, Proxy>,
     by_link: HashMap<LinkRef, Ticket>,
     addresses: HashMap<AddressId, Proxies>,
+    /// What links are from, or for, that were given up before the peer has accepted them.
+    late: HashMap<Ticket, (Kind, Option<AddressKey>)>,
+    /// Until the network knows which mesh this router is in, or until then at most, addresses have
+    /// no links.
+    pub(super) waits: Option<Instant>,
     /// Another has taken its place; it keeps no link beyond this.
     pub(super) until: Option<Instant>,
 }
@@ -67,13 +72,15 @@ struct Proxies {
 }
 
 impl Way {
-    pub(super) fn to_interior(worker: WorkerId) -> Self {
+    pub(super) fn to_interior(worker: WorkerId, waits: Option<Instant>) -> Self {
         Self {
             worker,
             peer: None,
             links: HashMap::new(),
             by_link: HashMap::new(),
             addresses: HashMap::new(),
+            late: HashMap::new(),
+            waits,
             until: None,
         }
     }
@@ -81,7 +88,7 @@ impl Way {
     pub(super) fn to_peer(worker: WorkerId, name: String) -> Self {
         Self {
             peer: Some(name),
-            ..Self::to_interior(worker)
+            ..Self::to_interior(worker, None)
         }
     }
 
@@ -137,8 +144,12 @@ impl Way {
         Some(sender)
     }
 
-    /// Whether a link to an address has been asked for that the peer has not accepted yet.
+    /// Whether a link to an address has been asked for that the peer has not accepted yet, or will
+    /// be.
     pub(super) fn asks_to_send(&self, id: AddressId) -> bool {
+        if self.waits.is_some() {
+            return true;
+        }
         let (_, sender) = self.of_address(id);
         let sender = sender.and_then(|ticket| self.links.get(&ticket));
         sender.is_some_and(|proxy| proxy.link.is_none())
@@ -265,12 +276,17 @@ impl Control {
     /// connection has changed for anybody.
     pub(super) fn give_back(&mut self, ticket: Ticket) {
         self.unbind(ticket);
-        let Some((_, way)) = self.way_of(ticket) else {
+        let Some((connection, way)) = self.way_of(ticket) else {
             return;
         };
         let gently = way.until.is_some();
-        let link = way.take(ticket).and_then(|proxy| proxy.link);
-        let Some(link) = link.map(|link| link.link) else {
+        let Some(proxy) = way.take(ticket) else {
+            return;
+        };
+        let Some(link) = proxy.link.map(|link| link.link) else {
+            if gently {
+                self.give_back_later(connection, ticket, proxy.kind);
+            }
             return;
         };
         let command = match gently {
@@ -279,6 +295,17 @@ impl Control {
         };
         self.commands
             .push_back((Recipient::Worker(link.worker), command));
+    }
+
+    /// Has a link given up when the peer has accepted it.
+    fn give_back_later(&mut self, connection: u64, ticket: Ticket, kind: Kind) {
+        let key = match kind {
+            Kind::Receiver(id) => self.address(id).map(|one| one.entry.key.clone()),
+            _ => None,
+        };
+        if let Some(way) = self.way_mut(connection) {
+            way.late.insert(ticket, (kind, key));
+        }
     }
 
     /// Detaches a link that this router has attached.
@@ -292,7 +319,7 @@ impl Control {
     pub(in crate::control) fn proxy_attached(&mut self, ticket: Ticket, link: &RouterLink) {
         let reference = link.link;
         let Some((connection, way)) = self.way_of(ticket) else {
-            return self.detach_own(reference);
+            return self.proxy_late(ticket, link);
         };
         let Some(proxy) = way.links.get_mut(&ticket) else {
             return;
@@ -314,7 +341,10 @@ impl Control {
                 self.announce_mesh();
                 return self.supersede(connection, kind);
             }
-            Kind::Bids => return self.send_bid(connection),
+            Kind::Bids => {
+                self.send_bid(connection);
+                return self.supersede(connection, kind);
+            }
             Kind::Downlink => LeadsTo::EachMessage,
             Kind::Tracking => LeadsTo::Control,
             Kind::Receiver(id) => LeadsTo::Address(id),
@@ -329,18 +359,51 @@ impl Control {
         self.supersede(connection, kind);
     }
 
+    /// The peer has accepted a link that is not wanted any more. It may have sent by it already.
+    fn proxy_late(&mut self, ticket: Ticket, link: &RouterLink) {
+        let late = self.way_mut(link.connection);
+        let (kind, key) = match late.and_then(|way| way.late.remove(&ticket)) {
+            Some(late) => late,
+            None => return self.detach_own(link.link),
+        };
+        let leads_to = match (kind, key) {
+            (Kind::Downlink, _) => LeadsTo::EachMessage,
+            (Kind::Receiver(id), Some(key)) if self.by_key.get(&key) == Some(&id) => {
+                LeadsTo::Address(id)
+            }
+            _ => return self.detach_own(link.link),
+        };
+        let link = link.link;
+        let open = Command::Open {
+            link,
+            leads_to,
+            address: None,
+        };
+        for command in [open, Command::Finish { link }] {
+            let recipient = Recipient::Worker(link.worker);
+            self.commands.push_back((recipient, command));
+        }
+    }
+
     /// A link is there in place of one by a connection that this one has succeeded.
     fn supersede(&mut self, connection: u64, kind: Kind) {
-        let Some(uplink) = &self.uplink else { return };
-        let older = uplink
-            .ways
-            .iter()
-            .filter(|(id, way)| **id != connection && way.until.is_some() && way.is_interior());
-        let old = older.flat_map(|(_, way)| &way.links);
-        let old = old.filter(|(_, proxy)| proxy.kind == kind);
-        for ticket in old.map(|(&ticket, _)| ticket).collect::<Vec<_>>() {
+        for ticket in self.superseded(connection, kind) {
             self.give_back(ticket);
         }
+    }
+
+    /// The links whose place one of a connection takes.
+    fn superseded(&self, connection: u64, kind: Kind) -> Vec<Ticket> {
+        let ways = self.uplink.as_ref().map(|uplink| &uplink.ways);
+        let Some((ways, this)) = ways.and_then(|ways| Some((ways, ways.get(&connection)?))) else {
+            return Vec::new();
+        };
+        let older = ways
+            .iter()
+            .filter(|(id, way)| **id != connection && way.until.is_some() && way.peer == this.peer);
+        let old = older.flat_map(|(_, way)| &way.links);
+        let old = old.filter(|(_, proxy)| proxy.kind == kind);
+        old.map(|(&ticket, _)| ticket).collect()
     }
 
     /// A link to another router is gone. True if it was one.
@@ -362,7 +425,7 @@ impl Control {
         true
     }
 
-    /// Makes a link one of its address's destinations.
+    /// Makes a link one of its address's destinations, in place of those that it supersedes.
     pub(super) fn bind(&mut self, ticket: Ticket) {
         let Some((connection, way)) = self.way_of(ticket) else {
             return;
@@ -404,6 +467,9 @@ impl Control {
             capacity,
             load,
         };
+        for old in self.superseded(connection, kind) {
+            self.take_destination(old);
+        }
         let address = &mut self.addresses[id.index()];
         address.consumers.push(consumer);
         Arc::make_mut(&mut address.entry)
@@ -434,30 +500,30 @@ impl Control {
 
     /// A link is no longer one of its address's destinations.
     pub(super) fn unbind(&mut self, ticket: Ticket) {
-        let Some((_, way)) = self.way_of(ticket) else {
-            return;
-        };
+        if let Some(id) = self.take_destination(ticket) {
+            self.publish(id);
+            self.remove_if_unused(id);
+        }
+    }
+
+    /// The same, without telling anybody: the address that is another now.
+    fn take_destination(&mut self, ticket: Ticket) -> Option<AddressId> {
+        let (_, way) = self.way_of(ticket)?;
         let peer = way.peer.clone();
         let proxy = way.links.get_mut(&ticket);
-        let Some((kind, Some(consumer))) = proxy.map(|one| (one.kind, one.consumer.take())) else {
-            return;
-        };
+        let (kind, consumer) = proxy.map(|one| (one.kind, one.consumer.take()))?;
+        let consumer = consumer?;
         let id = match (kind, &peer) {
             (Kind::Sender(id), _) => Some(id),
             (_, Some(peer)) => self.by_key.get(&AddressKey::edge(peer)).copied(),
             (_, None) => self.by_key.get(UPLINK).copied(),
         };
-        let address = id.and_then(|id| self.addresses.get_mut(id.index()));
-        let Some(address) = address else { return };
+        let address = self.addresses.get_mut(id?.index())?;
         let mut consumers = address.consumers.iter();
-        if let Some(at) = consumers.position(|other| *other == consumer) {
-            address.consumers.remove(at);
-            let entry = Arc::make_mut(&mut address.entry);
-            entry.destinations.remove(at);
-            let id = entry.id;
-            self.publish(id);
-            self.remove_if_unused(id);
-        }
+        let at = consumers.position(|other| *other == consumer)?;
+        address.consumers.remove(at);
+        Arc::make_mut(&mut address.entry).destinations.remove(at);
+        id
     }
 }
 
