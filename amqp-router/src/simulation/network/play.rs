@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::codec::Role;
 use crate::mesh::simulation::shape;
-use crate::simulation::actions::{act_as_receiver, act_as_sender, pick};
+use crate::simulation::actions::{act_as_receiver, act_as_sender, complete, pick};
 use crate::simulation::client::Client;
 use crate::simulation::ledger::Tally;
 use crate::simulation::router::Place;
@@ -36,10 +36,11 @@ fn play(seed: u64, tracing: bool) -> Tally {
     world.be_rough();
     world.find_peace();
     for _ in 0..CALM_STEPS {
-        world.act_calmly();
+        world.act_calmly(false);
         world.pass_some();
     }
     world.come_to_rest();
+    world.renew_calmly();
     world.weather = Some(Weather::Rough);
     world.leave();
     world.check_forgotten();
@@ -195,6 +196,49 @@ impl World {
         self.trunks.renew(&mut self.routers, way, now);
     }
 
+    /// Edge routers connect anew with newer credentials, and at last what is older is cut off.
+    /// Nobody else notices but by the order of messages, and where one is not complete. What is sent
+    /// to a multicast address from edge to edge router goes to nobody else if it is addressed by
+    /// itself, so it is not here.
+    fn renew_calmly(&mut self) {
+        let ways = 0..self.trunks.ways();
+        let of_edges: Vec<usize> = ways.filter(|&way| self.renews_quietly(way)).collect();
+        if of_edges.is_empty() {
+            return;
+        }
+        self.ledger.say(|| "credentials are renewed".to_owned());
+        self.ledger.overtaking = true;
+        for retired in [false, true] {
+            for step in 0..CALM_STEPS {
+                let way = pick(&mut self.rng, &of_edges);
+                if let Some(way) = way.filter(|_| !retired && step % 20 == 0) {
+                    self.renew(way);
+                }
+                self.act_calmly(true);
+                for line in 0..self.lines.len() {
+                    if self.lines[line].client.is_some() {
+                        self.with(line, complete);
+                    }
+                }
+                self.pass_some();
+            }
+            self.come_to_rest();
+            for &way in &of_edges {
+                self.trunks.retire(way, &mut self.rng);
+            }
+        }
+    }
+
+    /// Whether an edge router stays where it is when it makes a connection anew: one of two to
+    /// interior routers may take the other's place, of which the network is yet to hear.
+    fn renews_quietly(&self, way: usize) -> bool {
+        let is_edge = |router: usize| self.routers[router].is_edge();
+        let Plan { from, to, .. } = *self.trunks.plan(way);
+        let plans = (0..self.trunks.ways()).map(|way| self.trunks.plan(way));
+        let up = plans.filter(|plan| plan.from == from && !is_edge(plan.to));
+        is_edge(from) && (is_edge(to) || up.count() == 1)
+    }
+
     /// A router stops without a word and starts again, with nobody connected.
     pub(super) fn restart(&mut self, number: usize) {
         self.ledger.say(|| format!("R{number} restarts"));
@@ -221,8 +265,9 @@ impl World {
         self.routers[number] = self.make_router(number, place);
     }
 
-    /// A client sends, receives or settles; or one wire is slow for a while.
-    fn act_calmly(&mut self) {
+    /// A client sends, to addresses of links alone or to others, too, receives or settles; or one
+    /// wire is slow for a while.
+    fn act_calmly(&mut self, addressed: bool) {
         let is_living = |client: &Client| client.is_open();
         let living: Vec<usize> = (0..self.lines.len())
             .filter(|&line| self.lines[line].client.as_ref().is_some_and(is_living))
@@ -242,7 +287,11 @@ impl World {
                 self.trunks.stall(way, until);
             }
             _ => self.with(line, |client, scope| {
-                let senders = client.attached_links(Role::Sender);
+                let mut senders = client.attached_links(Role::Sender);
+                senders.retain(|&token| {
+                    let number = client.links[token].number;
+                    !addressed || scope.ledger.links[number.0].address.is_some()
+                });
                 let receivers = client.attached_links(Role::Receiver);
                 client.release();
                 match (pick(scope.rng, &senders), pick(scope.rng, &receivers)) {
