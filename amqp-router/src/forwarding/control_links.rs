@@ -63,11 +63,13 @@ impl Forwarder {
         self.answered.pop_front()
     }
 
-    /// Takes note of an answer to a message of the control plane.
+    /// Takes note of an answer to a message of the control plane, which nobody has sent here.
+    #[inline]
     pub(super) fn note_answer(&mut self, delivery: u32, state: Option<&DeliveryState>) {
         let outbound = &self.outbound[delivery];
-        let is_answer = state.is_none_or(DeliveryState::is_terminal);
-        if outbound.envelope.address == NO_ADDRESS && is_answer {
+        let is_ours =
+            matches!(outbound.origin, Origin::Gone) && outbound.envelope.address == NO_ADDRESS;
+        if is_ours && state.is_none_or(DeliveryState::is_terminal) {
             let link = self.outgoing.slot(outbound.link);
             self.answered.push_back(link);
         }

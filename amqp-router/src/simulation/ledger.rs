@@ -25,8 +25,9 @@ pub(super) struct Ledger {
     /// The last moment when connections between routers came and went, or what they knew was not
     /// true; none where there is one router.
     pub(super) turmoil: Option<u64>,
-    /// Messages may overtake others on a connection that succeeds theirs.
-    pub(super) overtaking: bool,
+    /// Connections succeed each other: messages may overtake others, be given back with a link that
+    /// goes, and then not reach everybody.
+    pub(super) renewing: bool,
     pub(super) tally: Tally,
     pub(super) tracing: bool,
 }
@@ -326,7 +327,7 @@ impl Ledger {
         let Some(&copy) = message.copies.first() else {
             let explained = match state {
                 DeliveryState::Accepted => address.presettling,
-                DeliveryState::Released => unstable || self.may_be_left(message),
+                DeliveryState::Released => unstable || self.renewing,
                 DeliveryState::Rejected(Some(error)) => {
                     address.treatment == Treatment::Unavailable
                         && error.condition.as_str() == "amqp:not-found"
@@ -401,7 +402,7 @@ impl Ledger {
         let lane = self.turmoil.map_or(0, |_| message.priority);
         let latest = record.latest.insert((label.sender, lane), label.sequence);
         assert!(
-            latest.is_none_or(|latest| latest < label.sequence) || in_turmoil || self.overtaking,
+            latest.is_none_or(|latest| latest < label.sequence) || in_turmoil || self.renewing,
             "{number:?} came to {receiver:?} after sequence {latest:?}"
         );
         if self.addresses[message.address.0].treatment == Treatment::Multicast {
@@ -453,12 +454,6 @@ impl Ledger {
     /// not heard the latest.
     fn is_in_turmoil(&self, message: &MessageRecord) -> bool {
         self.turmoil.is_some_and(|last| message.sent_at <= last)
-    }
-
-    /// Whether a message may go back with the link that it is for, which another succeeds: it is
-    /// not sent by it before it is complete.
-    fn may_be_left(&self, message: &MessageRecord) -> bool {
-        self.overtaking && message.content.wire.len() > FRAME_MIN
     }
 
     /// A message enters a router from another one.
@@ -626,7 +621,7 @@ impl Ledger {
             || message.phase != Phase::Complete
             || unsure
             || self.is_in_turmoil(message)
-            || self.may_be_left(message)
+            || self.renewing
         {
             return;
         }
@@ -685,16 +680,13 @@ impl Tally {
     }
 }
 
-/// Octets of a message that are in one frame, whoever sends it.
-const FRAME_MIN: usize = 400;
-
-/// What the router makes of a delivery whose receiver is lost.
 /// Whether a loss has this outcome: what had left as a whole has failed, and what had not is
 /// released.
 fn tells_of_loss(state: &DeliveryState, complete: bool) -> bool {
     *state == failed() || *state == DeliveryState::Released && !complete
 }
 
+/// What the router makes of a delivery whose receiver is lost when all of it has left.
 pub(super) fn failed() -> DeliveryState {
     DeliveryState::modified(true, false)
 }

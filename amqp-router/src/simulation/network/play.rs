@@ -36,7 +36,7 @@ fn play(seed: u64, tracing: bool) -> Tally {
     world.be_rough();
     world.find_peace();
     for _ in 0..CALM_STEPS {
-        world.act_calmly(false);
+        world.act_calmly();
         world.pass_some();
     }
     world.come_to_rest();
@@ -197,9 +197,8 @@ impl World {
     }
 
     /// Edge routers connect anew with newer credentials, and at last what is older is cut off.
-    /// Nobody else notices but by the order of messages, and where one is not complete. What is sent
-    /// to a multicast address from edge to edge router goes to nobody else if it is addressed by
-    /// itself, so it is not here.
+    /// Nothing that is accepted is lost, and nothing comes twice; but for the order of messages, and
+    /// what is given back with a link that goes, the laws are those of calm weather.
     fn renew_calmly(&mut self) {
         let ways = 0..self.trunks.ways();
         let of_edges: Vec<usize> = ways.filter(|&way| self.renews_quietly(way)).collect();
@@ -207,14 +206,14 @@ impl World {
             return;
         }
         self.ledger.say(|| "credentials are renewed".to_owned());
-        self.ledger.overtaking = true;
+        self.ledger.renewing = true;
         for retired in [false, true] {
             for step in 0..CALM_STEPS {
                 let way = pick(&mut self.rng, &of_edges);
                 if let Some(way) = way.filter(|_| !retired && step % 20 == 0) {
                     self.renew(way);
                 }
-                self.act_calmly(true);
+                self.act_calmly();
                 for line in 0..self.lines.len() {
                     if self.lines[line].client.is_some() {
                         self.with(line, complete);
@@ -265,9 +264,8 @@ impl World {
         self.routers[number] = self.make_router(number, place);
     }
 
-    /// A client sends, to addresses of links alone or to others, too, receives or settles; or one
-    /// wire is slow for a while.
-    fn act_calmly(&mut self, addressed: bool) {
+    /// A client sends, receives or settles; or one wire is slow for a while.
+    fn act_calmly(&mut self) {
         let is_living = |client: &Client| client.is_open();
         let living: Vec<usize> = (0..self.lines.len())
             .filter(|&line| self.lines[line].client.as_ref().is_some_and(is_living))
@@ -287,11 +285,7 @@ impl World {
                 self.trunks.stall(way, until);
             }
             _ => self.with(line, |client, scope| {
-                let mut senders = client.attached_links(Role::Sender);
-                senders.retain(|&token| {
-                    let number = client.links[token].number;
-                    !addressed || scope.ledger.links[number.0].address.is_some()
-                });
+                let senders = client.attached_links(Role::Sender);
                 let receivers = client.attached_links(Role::Receiver);
                 client.release();
                 match (pick(scope.rng, &senders), pick(scope.rng, &receivers)) {
