@@ -263,16 +263,18 @@ class Receive(Client):
             self.settle_one(delivery)
 
     def message(self, event, delivery, encoded_message, settled):
-        self.numbers[delivery.tag] = self.received
         emit("message", settled=settled, **described(self.job, encoded_message))
         second = self.job.get("rcv_settle_mode") == "second" and not settled
         outcomes = self.job.get("outcomes") or [{"outcome": "accepted"}]
-        outcome = outcomes[self.received % len(outcomes)]
+        number = self.received
+        outcome = outcomes[number % len(outcomes)]
         self.decide(delivery, outcome)
         self.received += 1
         if not self.job.get("hold_credit"):
             delivery.link.flow(1)
         if second:
+            # Proton takes tags for text, which those of more than 127 deliveries are not.
+            self.numbers[delivery.tag] = number
             self.pending += 1
         elif outcome["outcome"] != "none":
             delivery.settle()
