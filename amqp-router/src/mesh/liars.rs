@@ -165,15 +165,9 @@ fn answers(outputs: &[Output]) -> usize {
 #[test]
 fn who_asks_a_thousand_times_is_answered_once_in_a_while() {
     let mut victim = Victim::new(100);
-    let address = LocalAddress {
-        treatment: Treatment::Balanced,
-        in_links: 0,
-        mesh: None,
-        prompt: false,
-    };
     victim
         .mesh
-        .set_local_address(AddressKey::mobile("a"), address);
+        .set_local_address(AddressKey::mobile("a"), BALANCED);
     victim.pass(Duration::from_secs(1));
     victim.outputs();
     let id = || "Liar".to_owned();
@@ -454,15 +448,9 @@ fn whoever_goes_on_lying_is_outdone_more_and_more_seldom() {
 #[test]
 fn what_is_old_is_no_reason_to_say_anything() {
     let mut victim = Victim::new(100);
-    let address = LocalAddress {
-        treatment: Treatment::Balanced,
-        in_links: 0,
-        mesh: None,
-        prompt: false,
-    };
     for key in ["a", "b"] {
         let key = AddressKey::mobile(key);
-        victim.mesh.set_local_address(key, address);
+        victim.mesh.set_local_address(key, BALANCED);
         victim.pass(Duration::from_secs(1));
     }
     victim.pass(Duration::from_secs(10));
@@ -477,3 +465,9 @@ fn what_is_old_is_no_reason_to_say_anything() {
 }
 
 const LIAR: NeighbourId = NeighbourId(0);
+const BALANCED: LocalAddress = LocalAddress {
+    treatment: Treatment::Balanced,
+    in_links: 0,
+    mesh: None,
+    prompt: false,
+};
