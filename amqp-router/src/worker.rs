@@ -719,10 +719,7 @@ impl Worker {
                     from_router: role.is_annotated(),
                     settles_whole: role.is_annotated() && is_foreign,
                     side: Side::of(role, connection, self.forwarder.is_edge()),
-                    flags: match target_has(attach, "qd.streaming-deliveries") {
-                        true => RouterAnnotations::STREAMING,
-                        false => 0,
-                    },
+                    flags: flags_of(attach),
                     tries_again: false,
                     party: party(role, connection),
                 };
@@ -930,6 +927,16 @@ fn is_tracking(attach: &Attach) -> bool {
 }
 
 /// Whether the target of a link has a capability.
+/// What messages of an incoming link ask of routers: flags of the router annotations.
+fn flags_of(attach: &Attach) -> u32 {
+    let flag = |capability, flag| match target_has(attach, capability) {
+        true => flag,
+        false => 0,
+    };
+    flag("qd.streaming-deliveries", RouterAnnotations::STREAMING)
+        | flag("qd.resend-released", RouterAnnotations::RESEND_RELEASED)
+}
+
 fn target_has(attach: &Attach, capability: &str) -> bool {
     match &attach.target {
         Some(Target::Node(node)) => node.capabilities.iter().any(|c| c.as_str() == capability),

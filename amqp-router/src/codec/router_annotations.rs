@@ -60,6 +60,8 @@ impl<'a> Trace<'a> {
 impl<'a> RouterAnnotations<'a> {
     /// The message's body keeps coming for as long as its sender likes: forward what there is.
     pub(crate) const STREAMING: u32 = 0x01;
+    /// Who gets it back from a destination is to try another one.
+    pub(crate) const RESEND_RELEASED: u32 = 0x02;
     /// Routers must not stop reading it because much of it waits: its ends take care of that.
     pub(crate) const DISABLE_Q2: u32 = 0x04;
     /// A TCP stream whose octets do not wait for an answer: it may only go to who takes such. Ours

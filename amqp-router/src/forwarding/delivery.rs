@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::codec::DeliveryState;
 use crate::control::table::{Slot, WorkerId};
 use crate::forwarding::mailbox::{Branch, Envelope};
+use crate::forwarding::resend::Resend;
 use crate::forwarding::stream::{Body, Progress};
 
 /// The half of a delivery where it arrived.
@@ -42,6 +43,8 @@ pub(super) struct Inbound {
     pub(super) arrived: Option<Instant>,
     /// Where the message goes is not known yet: the sections that say so are still arriving.
     pub(super) undecided: Option<Box<Undecided>>,
+    /// What it takes to send it to somebody else. The last copy counts then.
+    pub(super) resend: Option<Box<Resend>>,
 }
 
 /// Where one copy went and what has become of it.
@@ -64,6 +67,14 @@ impl Inbound {
     /// More of it is to come, and not for as long as its sender likes.
     pub(super) fn is_unfinished(&self) -> bool {
         !self.complete && self.arrived.is_some()
+    }
+
+    /// Whether what is said of a copy is said of the delivery: of all copies of a multicast, and of
+    /// the last of those that were sent one after the other.
+    #[inline]
+    pub(super) fn has(&self, copy: u16) -> bool {
+        let copy = usize::from(copy);
+        copy + 1 == self.copies.len() || self.multicast.is_some() && copy < self.copies.len()
     }
 }
 

@@ -23,10 +23,11 @@ use crate::forwarding::limits::{Denied, Malformed};
 use crate::forwarding::links::{Incoming, Outgoing, OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::replies::Replies;
+use crate::forwarding::resend::Resend;
 use crate::forwarding::stats::{AddressCounts, Ages, Patience, Pool, Trouble, WorkerCounts};
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
-use crate::forwarding::treatment::Journey;
+use crate::forwarding::treatment::{Journey, Tried};
 use crate::forwarding::wire::Wire;
 
 /// The data plane of one worker.
@@ -398,11 +399,21 @@ impl Forwarder {
         let prompt = from_router && course.is_some_and(|course| course.prompt);
         #[cfg(test)]
         let prompt = prompt && !self.is_foreign;
+        let resends = incoming.resends();
         let journey = Journey {
             topology: &self.topology,
             ingress: course.map_or(Ingress::Here, |course| course.ingress),
             passed: course.map_or(&[], |course| &course.passed),
-            tried: incoming.tried.as_deref(),
+            tried: match resends {
+                true => Some(Tried {
+                    loads: &[],
+                    thorough: true,
+                }),
+                false => incoming.tried.as_deref().map(|loads| Tried {
+                    loads,
+                    thorough: false,
+                }),
+            },
             side: incoming.side.within(course.and_then(|course| course.mesh)),
             leads_up: self.leads_up(incoming),
             // On its way to a router that takes it, anybody may pass it on.
@@ -449,7 +460,11 @@ impl Forwarder {
             [choice] => {
                 envelope.load = choice.load.take();
                 let outlet = choice.outlet;
-                self.forward_to(wire, fresh, envelope, outlet);
+                let resend = match resends {
+                    true => self.resend_of(fresh.link, &envelope),
+                    false => None,
+                };
+                self.forward_to(wire, fresh, envelope, outlet, resend);
             }
             _ => self.fan_out(wire, fresh, envelope, &mut chosen),
         }
@@ -463,9 +478,10 @@ impl Forwarder {
         fresh: Fresh,
         envelope: Envelope,
         outlet: Outlet,
+        resend: Option<Box<Resend>>,
     ) {
         let here = self.settings.worker;
-        let (worker, link) = self.way_out(wire, fresh.link, outlet);
+        let (worker, link) = self.way_out(wire, outlet, |this| this.trace(fresh.link));
         if fresh.settled && !fresh.more && worker == here {
             let origin = self.presettled_origin(wire, &fresh);
             self.enqueue(wire, link, origin, envelope, fresh.payload, false);
@@ -478,6 +494,10 @@ impl Forwarder {
             delivery,
             copy: 0,
         };
+        if resend.is_some() {
+            self.inbound[delivery.index].resend = resend;
+            self.keep(wire, delivery.index, &fresh.payload);
+        }
         let (payload, more) = (fresh.payload, fresh.more);
         if worker != here {
             return self.post_start(worker, link, branch, envelope, payload, more);
@@ -489,11 +509,16 @@ impl Forwarder {
     }
 
     /// The link that a delivery to a destination leaves by, made for it if it needs its own.
-    fn way_out<W: Wire>(&mut self, wire: &mut W, from: u32, outlet: Outlet) -> (WorkerId, Slot) {
+    pub(super) fn way_out<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        outlet: Outlet,
+        trace: impl FnOnce(&Self) -> Option<String>,
+    ) -> (WorkerId, Slot) {
         match outlet {
             Outlet::Link { worker, link, .. } => (worker, link),
             Outlet::Connector(connector) => {
-                let terminal = wire.dial(connector, self.trace(from));
+                let terminal = wire.dial(connector, trace(self));
                 let traits = OutgoingTraits {
                     capacity: 1,
                     ..OutgoingTraits::default()
@@ -530,7 +555,7 @@ impl Forwarder {
         let chosen = &mut chosen[..usize::from(links)];
         let ways = chosen
             .iter()
-            .map(|one| self.way_out(wire, fresh.link, one.outlet));
+            .map(|one| self.way_out(wire, one.outlet, |this| this.trace(fresh.link)));
         let ways: SmallVec<[(WorkerId, Slot); 8]> = ways.collect();
         let mut held = Box::<Multicast>::default();
         held.progress.hold(links);
@@ -560,7 +585,7 @@ impl Forwarder {
     }
 
     /// Hands a delivery to a link of another worker.
-    fn post_start(
+    pub(super) fn post_start(
         &mut self,
         worker: WorkerId,
         link: Slot,
@@ -641,7 +666,9 @@ impl Forwarder {
             inbound.unreleased -= 1;
             self.release(wire, arrival.link, 1);
         } else {
-            self.release_piece_early(wire, delivery, arrival.payload.len());
+            if !self.keep(wire, delivery, &arrival.payload) {
+                self.release_piece_early(wire, delivery, arrival.payload.len());
+            }
             self.pass_on(wire, delivery, arrival.payload, arrival.more);
         }
         self.finish_if_done(wire, delivery);
@@ -652,41 +679,51 @@ impl Forwarder {
         let slot = self.inbound.slot(delivery);
         let inbound = &mut self.inbound[delivery];
         let copies = inbound.copies.len() as u16;
-        if let Some(multicast) = &mut inbound.multicast {
-            multicast.progress.hold(copies);
-        }
-        for copy in 0..copies {
-            let Some(inbound) = self.inbound.get_mut(slot) else {
-                return;
-            };
-            let Copied {
-                worker,
-                outbound,
-                closed,
-                ..
-            } = inbound.copies[usize::from(copy)];
+        let first = match &mut inbound.multicast {
+            Some(multicast) => {
+                multicast.progress.hold(copies);
+                0
+            }
+            None => copies - 1,
+        };
+        for copy in first..copies {
             let branch = Branch {
                 worker: self.settings.worker,
                 delivery: slot,
                 copy,
             };
-            if worker != self.settings.worker && !closed {
-                self.post(
-                    worker,
-                    Mail::Continue {
-                        branch,
-                        payload: payload.clone(),
-                        more,
-                    },
-                );
-                continue;
-            }
-            match outbound.filter(|&outbound| self.outbound.get(outbound).is_some()) {
-                Some(outbound) => {
-                    self.append(wire, outbound.index, payload.clone(), more);
-                }
-                None => self.frame_through(wire, branch, payload.len()),
-            }
+            self.pass_to(wire, branch, payload.clone(), more);
+        }
+    }
+
+    /// Gives a further frame to one copy.
+    pub(super) fn pass_to<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        branch: Branch,
+        payload: Bytes,
+        more: bool,
+    ) {
+        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
+            return;
+        };
+        let Copied {
+            worker,
+            outbound,
+            closed,
+            ..
+        } = inbound.copies[usize::from(branch.copy)];
+        if worker != self.settings.worker && !closed {
+            let mail = Mail::Continue {
+                branch,
+                payload,
+                more,
+            };
+            return self.post(worker, mail);
+        }
+        match outbound.filter(|&outbound| self.outbound.get(outbound).is_some()) {
+            Some(outbound) => self.append(wire, outbound.index, payload, more),
+            None => self.frame_through(wire, branch, payload.len()),
         }
     }
 
@@ -753,6 +790,7 @@ impl Forwarder {
             outcome: None,
             arrived,
             undecided: None,
+            resend: None,
         };
         let delivery = self.inbound.insert(inbound);
         let incoming = &mut self.incoming[fresh.link];

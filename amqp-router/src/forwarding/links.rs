@@ -52,6 +52,8 @@ pub(crate) struct Incoming {
     pub(super) unreleased: u32,
     /// Octets of deliveries that hold no such place though they could wait.
     pub(super) early: usize,
+    /// Octets that are kept to be sent again.
+    pub(super) kept: usize,
     /// Its deliveries that have an incoming half.
     pub(super) deliveries: Chain,
     /// The message for the control plane whose frames are arriving.
@@ -256,6 +258,7 @@ impl Forwarder {
             held: 0,
             unreleased: 0,
             early: 0,
+            kept: 0,
             deliveries: Chain::default(),
             hearing: BytesMut::new(),
             current: None,

@@ -24,6 +24,7 @@ pub(crate) mod links;
 pub(crate) mod mailbox;
 mod passage;
 pub(crate) mod replies;
+mod resend;
 mod settle;
 pub(crate) mod stats;
 mod stream;

@@ -72,6 +72,8 @@ pub(super) struct Course {
     pub(super) circles: bool,
     /// It is a TCP stream whose octets do not wait for an answer.
     pub(super) prompt: bool,
+    /// What gives it back is to be followed by another destination.
+    pub(super) resends: bool,
     /// Where it goes, if the annotations say so.
     pub(super) to: Option<Box<str>>,
     /// The address that this was when last looked up.
@@ -96,6 +98,7 @@ impl Course {
             circles: mine || trace.len() > topology.radius + 1,
             prompt: annotations.flags & RouterAnnotations::PROMPT != 0
                 || annotations.to.and_then(prompt_for).is_some(),
+            resends: annotations.flags & RouterAnnotations::RESEND_RELEASED != 0,
             to: annotations.to.map(Box::from),
             address: None,
             passage: Passage::onward(&annotations, &topology.me),
@@ -121,6 +124,11 @@ impl Course {
         let annotations = RouterAnnotations::decode(&self.section).ok()?;
         let hops: Vec<&str> = annotations.trace.iter().collect();
         (!hops.is_empty()).then(|| hops.join("|"))
+    }
+
+    /// The annotations as they came.
+    pub(super) fn section(&self) -> &Bytes {
+        &self.section
     }
 
     /// How long the section is with which `message` starts, if it means what this one does.

@@ -10,6 +10,7 @@ use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Copied, Origin, Outbound, significance};
 use crate::forwarding::forward::PIECE_OVERHEAD;
 use crate::forwarding::mailbox::{Branch, Mail};
+use crate::forwarding::resend::is_given_back;
 use crate::forwarding::stats::Ages;
 use crate::forwarding::wire::Wire;
 
@@ -232,9 +233,18 @@ impl Forwarder {
         let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
             return;
         };
-        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+        if !inbound.has(branch.copy) {
             return;
-        };
+        }
+        if inbound.resend.is_some() {
+            let untouched = is_given_back(state.as_ref()) && !inbound.settled;
+            if untouched && self.resend(wire, branch, settled) {
+                return;
+            }
+            self.forget_resend(branch.delivery.index);
+        }
+        let inbound = &mut self.inbound[branch.delivery.index];
+        let copied = &mut inbound.copies[usize::from(branch.copy)];
         copied.done |= settled;
         copied.closed |= settled && !matches!(state, Some(DeliveryState::Accepted) | None);
         let terminal = settled || state.as_ref().is_some_and(DeliveryState::is_terminal);
@@ -343,6 +353,9 @@ impl Forwarder {
         self.inbound.unchain(&mut incoming.deliveries, delivery);
         let inbound = self.inbound.remove(delivery);
         incoming.early -= inbound.early;
+        if let Some(resend) = &inbound.resend {
+            incoming.kept -= resend.octets();
+        }
         if incoming.current == Some(delivery) {
             incoming.current = None;
         }
@@ -381,7 +394,7 @@ impl Forwarder {
         self.remove_inbound(wire, delivery, true);
     }
 
-    fn orphan_copy<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
+    pub(super) fn orphan_copy<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
         let Some(outbound) = self.outbound.get_mut(slot) else {
             return;
         };
@@ -522,9 +535,10 @@ impl Forwarder {
         let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
             return;
         };
-        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+        if !inbound.has(branch.copy) {
             return;
-        };
+        }
+        let copied = &mut inbound.copies[usize::from(branch.copy)];
         let frame = copied.through;
         copied.through = frame.wrapping_add(1);
         if inbound.early_pieces > 0 {
@@ -570,9 +584,10 @@ impl Forwarder {
         let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
             return;
         };
-        let Some(copied) = inbound.copies.get_mut(usize::from(branch.copy)) else {
+        if !inbound.has(branch.copy) {
             return;
-        };
+        }
+        let copied = &mut inbound.copies[usize::from(branch.copy)];
         copied.done = true;
         copied.closed = true;
         copied.terminal = true;

@@ -257,6 +257,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) ingress: u64,
     pub(crate) egress: u64,
     pub(crate) transit: u64,
+    /// Deliveries that came back from a destination and went to another one.
+    pub(crate) resent: u64,
     pub(crate) containers: PartyCounts,
     pub(crate) programs: PartyCounts,
     pub(crate) waits: Waits,
@@ -289,6 +291,7 @@ impl WorkerCounts {
         self.ingress += other.ingress;
         self.egress += other.egress;
         self.transit += other.transit;
+        self.resent += other.resent;
         self.containers.add(&other.containers);
         self.programs.add(&other.programs);
         self.waits.connect.add(&other.waits.connect);

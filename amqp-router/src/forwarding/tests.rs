@@ -3,6 +3,7 @@
 mod backlog;
 mod network;
 mod priority;
+mod resend;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

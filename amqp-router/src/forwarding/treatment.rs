@@ -29,8 +29,17 @@ pub(super) struct Journey<'a> {
     /// It is a TCP stream whose octets do not wait for an answer, and goes to nobody else than who
     /// takes such.
     pub(super) prompt: bool,
-    /// Destinations that have failed this very delivery, where it may be tried elsewhere.
-    pub(super) tried: Option<&'a [Arc<LinkLoad>]>,
+    /// Where it may be tried elsewhere, what has failed this very delivery.
+    pub(super) tried: Option<Tried<'a>>,
+}
+
+/// Destinations that have failed a delivery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried<'a> {
+    pub(super) loads: &'a [Arc<LinkLoad>],
+    /// A router gives it back only when it knows of nobody else: there is no sense in trying others
+    /// behind it.
+    pub(super) thorough: bool,
 }
 
 /// One of an address's destinations.
@@ -89,10 +98,10 @@ fn nearest<'a>(
 ) -> Option<Chosen<'a>> {
     let reachable = || {
         let remotes = journey.remotes(entry);
-        let remotes = remotes.filter(|remote| !journey.avoids(&remote.load));
         remotes.filter_map(|remote| {
             let hop = journey.hop(remote.router)?;
-            Some(((remote.load.failures(), hop.cost), hop, remote))
+            let rank = (remote.load.failures(), hop.cost);
+            (!journey.avoids(entry, remote, hop)).then_some((rank, hop, remote))
         })
     };
     let lowest = reachable().map(|(rank, ..)| rank).min()?;
@@ -185,7 +194,7 @@ fn balanced_remotes<'a>(
         let Some(hop) = journey.hop(remote.router) else {
             continue;
         };
-        if journey.avoids(&remote.load) {
+        if journey.avoids(entry, remote, hop) {
             continue;
         }
         let Some(neighbour) = journey.topology.neighbour(hop.neighbour) else {
@@ -225,7 +234,8 @@ impl Journey<'_> {
     /// Whether one of this router's destinations is out of the question.
     pub(super) fn excludes(&self, destination: &Destination) -> bool {
         // Each attempt by way of the network is an attempt at another of its destinations.
-        let attempts = match destination.side.is_network() {
+        let thorough = self.tried.is_none_or(|tried| tried.thorough);
+        let attempts = match destination.side.is_network() && !thorough {
             true => NETWORK_ATTEMPTS,
             false => 1,
         };
@@ -234,14 +244,28 @@ impl Journey<'_> {
             || self.attempts(&destination.load) >= attempts
     }
 
-    /// Whether a destination is out of the question, as it has failed this delivery.
-    fn avoids(&self, load: &Arc<LinkLoad>) -> bool {
-        self.attempts(load) > 0
+    /// Whether a router is out of the question, as it, or the way there, has failed this delivery.
+    fn avoids(&self, entry: &AddressEntry, remote: &Remote, hop: Hop) -> bool {
+        let Some(tried) = self.tried else {
+            return false;
+        };
+        let has_failed = |one: &Remote| self.attempts(&one.load) > 0;
+        let leads_there = |one: &Remote| {
+            let way = self.hop(one.router);
+            way.is_some_and(|way| way.neighbour == hop.neighbour)
+        };
+        match tried.thorough {
+            true => entry
+                .remotes
+                .iter()
+                .any(|one| has_failed(one) && leads_there(one)),
+            false => has_failed(remote),
+        }
     }
 
     /// How often a destination has failed this delivery.
     fn attempts(&self, load: &Arc<LinkLoad>) -> usize {
-        let tried = self.tried.unwrap_or_default().iter();
+        let tried = self.tried.map_or(&[][..], |tried| tried.loads).iter();
         tried.filter(|one| Arc::ptr_eq(one, load)).count()
     }
 
@@ -469,7 +493,10 @@ mod tests {
         let mut tried = vec![Arc::clone(&entry.destinations[0].load)];
         let choose = |tried: &[Arc<LinkLoad>]| {
             let journey = Journey {
-                tried: Some(tried),
+                tried: Some(Tried {
+                    loads: tried,
+                    thorough: false,
+                }),
                 ..journey(&net)
             };
             let balanced = place(&entry, balanced(&entry, &mut 0, &journey));
@@ -482,6 +509,30 @@ mod tests {
         assert_eq!(choose(&tried), Some(1));
         tried.push(Arc::clone(&entry.destinations[1].load));
         assert_eq!(choose(&tried), None);
+    }
+
+    /// Who has tried all that it knows of is not asked again for another of them.
+    #[test]
+    fn a_thorough_neighbour_is_tried_once() {
+        let net = network(&[(0, 1), (0, 2), (1, 9)]);
+        let entry = entry(&[], &[0, 0, 0]);
+        let choose = |tried: &[Arc<LinkLoad>], thorough| {
+            let journey = Journey {
+                tried: Some(Tried {
+                    loads: tried,
+                    thorough,
+                }),
+                ..journey(&net)
+            };
+            let balanced = place(&entry, balanced(&entry, &mut 0, &journey));
+            assert_eq!(place(&entry, closest(&entry, &mut 0, &journey)), balanced);
+            balanced
+        };
+        let mut tried = vec![Arc::clone(&entry.remotes[0].load)];
+        assert_eq!(choose(&tried, false), Some(-1), "the router behind it");
+        assert_eq!(choose(&tried, true), Some(-2));
+        tried.push(Arc::clone(&entry.remotes[2].load));
+        assert_eq!(choose(&tried, true), None);
     }
 
     #[test]

@@ -279,6 +279,11 @@ impl Figures {
                 memory.resident,
             );
         }
+        out.counter(
+            "amqp_router_deliveries_resent_total",
+            "Deliveries that a destination gave back and that went to another one.",
+            totals.counts.resent,
+        );
         out.gauge(
             "amqp_router_deliveries_undelivered",
             "Deliveries that wait for credit or room to leave.",
