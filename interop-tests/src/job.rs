@@ -31,6 +31,9 @@ pub struct Job {
     pub(crate) keeps_unsettled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snd_settle_mode: Option<&'static str>,
+    /// The target's capabilities.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) target_capabilities: Vec<&'static str>,
     /// The receiver answers delivery `i` with `outcomes[i % len]`.
     pub(crate) outcomes: Vec<Outcome>,
     /// Body sizes in bytes; message `i` has `sizes[i % len]`.
@@ -226,6 +229,14 @@ impl Job {
         }
     }
 
+    /// Has each message that is released tried elsewhere (Proton only).
+    pub fn resend_released(self) -> Self {
+        Self {
+            target_capabilities: vec!["qd.resend-released"],
+            ..self
+        }
+    }
+
     pub fn outcomes(self, outcomes: &[Outcome]) -> Self {
         Self {
             outcomes: outcomes.to_vec(),
@@ -360,6 +371,7 @@ impl Job {
             rcv_settle_mode: "first",
             keeps_unsettled: false,
             snd_settle_mode: None,
+            target_capabilities: Vec::new(),
             outcomes: vec![Outcome::Accepted],
             sizes: Vec::new(),
             messages: Vec::new(),

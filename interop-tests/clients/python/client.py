@@ -117,6 +117,9 @@ class Attaching(LinkOption):
             link.rcv_settle_mode = Link.RCV_FIRST
         if self.job.get("snd_settle_mode") == "unsettled":
             link.snd_settle_mode = Link.SND_UNSETTLED
+        capabilities = link.target.capabilities
+        for capability in self.job.get("target_capabilities", []):
+            capabilities.put_symbol(symbol(capability))
 
     def test(self, link):
         return True
