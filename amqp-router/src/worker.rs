@@ -343,6 +343,11 @@ impl Worker {
         self.forwarder.poll_mail()
     }
 
+    /// How many events wait to be polled.
+    pub(crate) fn requests(&self) -> usize {
+        self.events.len()
+    }
+
     /// The next thing that the control plane or the driver must know.
     pub(crate) fn poll_event(&mut self) -> Option<WorkerEvent> {
         self.events.pop_front()

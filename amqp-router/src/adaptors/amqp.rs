@@ -271,6 +271,8 @@ impl AmqpConnection {
         }
         if let Some(window) = group.max_session_window {
             config.incoming_window = (window / config.max_frame_size).max(2);
+            let limit = &mut config.limits.max_held_octets;
+            *limit = u64::from(window).max(*limit);
         }
         self.endpoint.reconfigure(Arc::new(config));
         self.peer.grant = Some(grant);

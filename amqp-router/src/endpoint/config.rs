@@ -81,6 +81,8 @@ pub(crate) struct Limits {
     pub(crate) max_address: usize,
     /// Entries in a list of capabilities, or in properties.
     pub(crate) max_entries: usize,
+    /// Octets of messages that all sessions together hold. A session that goes beyond is ended.
+    pub(crate) max_held_octets: u64,
     /// Incoming deliveries that are unsettled at once in a session.
     pub(crate) max_unsettled: usize,
     /// The shortest idle-time-out of a peer that is honoured.
@@ -127,6 +129,7 @@ impl Default for Limits {
             max_link_name: 4096,
             max_address: 4096,
             max_entries: 256,
+            max_held_octets: 1 << 30,
             max_unsettled: 1 << 20,
             min_idle_time_out: Duration::from_millis(50),
         }

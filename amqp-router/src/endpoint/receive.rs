@@ -8,7 +8,7 @@ use super::event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEvent};
 use super::link::{Incoming, LinkEnd, LinkState, Receiver};
 use super::session::Session;
 use super::unsettled::Entry;
-use crate::codec::{Disposition, Flow, ReceiverSettleMode, Serial, Transfer};
+use crate::codec::{DeliveryState, Disposition, Flow, ReceiverSettleMode, Serial, Transfer};
 
 impl Connection {
     /// Grants credit on a receiving link: the link-credit from now on. The sender is told with
@@ -64,7 +64,11 @@ impl Connection {
     #[inline]
     pub(crate) fn release_window(&mut self, session: SessionId, frames: u32) {
         if let Some(entry) = self.sessions.get_mut(session.0) {
-            entry.window.release(frames);
+            let octets = entry.window.release(frames);
+            self.sessions.held_octets -= octets;
+            let Some(entry) = self.sessions.get_mut(session.0) else {
+                return;
+            };
             if entry.window.is_due() {
                 self.sessions.mark_dirty(session.0);
             }
@@ -149,8 +153,14 @@ impl Connection {
         if !session.is_mapped() {
             return Ok(Step::Again); // its end is on the way
         }
-        if !session.window.receive() {
+        let octets = payload.len();
+        if !session.window.receive(octets) {
             return Err(Fault::Session(index, SessionError::WindowViolation));
+        }
+        self.sessions.held_octets += octets as u64;
+        if self.sessions.held_octets > self.config.limits.max_held_octets {
+            let error = SessionError::Limit("what the connection's sessions send and nobody takes");
+            return Err(Fault::Session(index, error));
         }
         let event = self.deliver(index, transfer, payload);
         if !matches!(event, Ok(Some(_))) {
@@ -194,7 +204,7 @@ impl Connection {
                 Err(error) => return Err(Fault::Session(index, error)),
             },
             None => match session.start_incoming(transfer) {
-                Ok(id) => (id, 0, false, transfer.resume),
+                Ok(id) => (id, 0, false, is_over(transfer)),
                 Err(error) => return Err(Fault::Session(index, error)),
             },
         };
@@ -205,8 +215,25 @@ impl Connection {
         settled |= transfer.settled == Some(true) || transfer.aborted;
         let more = transfer.more && !transfer.aborted;
         receiver.note(id, transfer, size, settled, more);
-        if discarding || ignored {
+        if discarding || ignored && more {
             return Ok(None);
+        }
+        if ignored {
+            // It took up credit, which its end gives back.
+            return Ok(Some(Event::Transfer(TransferEvent {
+                link: link_id,
+                token: link.token,
+                delivery: DeliveryRef {
+                    session: SessionId(index),
+                    id,
+                },
+                first: Some(First { format: 0 }),
+                settled: true,
+                state: None,
+                payload: Bytes::new(),
+                more: false,
+                aborted: true,
+            })));
         }
         let max = receiver.max_message_size;
         if max > 0 && size > max && !transfer.aborted {
@@ -258,10 +285,18 @@ impl Connection {
     }
 }
 
+/// Whether what a sender resumes (AMQP 2.6.13) has its outcome already, so that there is nothing to
+/// deliver. Everything else that it resumes starts over: no receiver of ours remembers any of it.
+fn is_over(transfer: &Transfer) -> bool {
+    let state = transfer.state.as_ref();
+    transfer.resume && state.is_some_and(DeliveryState::is_terminal)
+}
+
 impl Receiver {
     /// Remembers a delivery of which more is to come, and forgets it at its end.
     #[inline]
     fn note(&mut self, id: u32, transfer: &Transfer, size: u64, settled: bool, more: bool) {
+        let ignored = is_over(transfer);
         match &mut self.delivery {
             Some(delivery) if more => {
                 delivery.size = size;
@@ -273,7 +308,7 @@ impl Receiver {
                     tag: transfer.delivery_tag.unwrap_or_default(),
                     size,
                     settled,
-                    ignored: transfer.resume,
+                    ignored,
                 });
             }
             Some(_) => self.delivery = None,

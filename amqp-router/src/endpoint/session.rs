@@ -153,6 +153,9 @@ pub(super) struct Windows {
     capacity: u32,
     /// Frames that arrived and that the owner still holds.
     held: u32,
+    /// Octets of messages in them: which frames the owner lets go is not known, so each counts
+    /// as much as the next.
+    held_octets: u64,
     /// Frames that ever arrived, modulo 2^32.
     received: u32,
     initial_outgoing_id: u32,
@@ -171,6 +174,7 @@ impl Windows {
             incoming_window: capacity,
             capacity,
             held: 0,
+            held_octets: 0,
             received: 0,
             initial_outgoing_id: initial_id,
             next_outgoing_id: initial_id,
@@ -197,14 +201,15 @@ impl Windows {
         }
     }
 
-    /// Counts an incoming frame; false when it had no place.
+    /// Counts an incoming frame with so many octets of a message; false when it had no place.
     #[inline]
-    pub(super) fn receive(&mut self) -> bool {
+    pub(super) fn receive(&mut self, octets: usize) -> bool {
         if self.incoming_window == 0 {
             return false;
         }
         self.incoming_window -= 1;
         self.held += 1;
+        self.held_octets += octets as u64;
         self.received = self.received.wrapping_add(1);
         self.next_incoming_id = self.next_incoming_id.map(|id| id.wrapping_add(1));
         true
@@ -216,10 +221,21 @@ impl Windows {
         self.received.wrapping_add(sent)
     }
 
-    /// The owner has moved on that many frames.
+    /// The owner has moved on that many frames. Says how many octets that makes.
     #[inline]
-    pub(super) fn release(&mut self, frames: u32) {
+    pub(super) fn release(&mut self, frames: u32) -> u64 {
+        let octets = match frames < self.held {
+            true => self.held_octets / u64::from(self.held) * u64::from(frames),
+            false => self.held_octets,
+        };
         self.held = self.held.saturating_sub(frames);
+        self.held_octets -= octets;
+        octets
+    }
+
+    /// Octets of messages that the owner holds.
+    pub(super) fn held_octets(&self) -> u64 {
+        self.held_octets
     }
 
     /// Whether the window can be opened by half of what the frames that are held leave free. Of
@@ -337,25 +353,39 @@ mod tests {
     fn frames_that_are_held_do_not_keep_the_rest_of_the_window_shut() {
         let mut windows = begun(0, 0);
         for _ in 0..8 {
-            assert!(windows.receive());
+            assert!(windows.receive(10));
         }
         windows.release(2);
         assert!(windows.is_due());
         assert_eq!(windows.flow().incoming_window, 2);
         for _ in 0..2 {
-            assert!(windows.receive());
+            assert!(windows.receive(10));
             windows.release(1);
         }
         assert!(windows.is_due());
     }
 
     #[test]
+    fn octets_are_held_until_their_frames_are_let_go() {
+        let mut windows = begun(0, 0);
+        for octets in [1, 10, 100] {
+            assert!(windows.receive(octets));
+        }
+        assert_eq!(windows.held_octets(), 111);
+        assert_eq!(windows.release(1), 37);
+        assert!(windows.receive(7));
+        assert_eq!(windows.release(3), 81);
+        assert_eq!(windows.release(1), 0);
+        assert_eq!(windows.held_octets(), 0);
+    }
+
+    #[test]
     fn the_incoming_window_covers_only_released_frames() {
         let mut windows = begun(0, 0);
         for _ in 0..8 {
-            assert!(windows.receive());
+            assert!(windows.receive(10));
         }
-        assert!(!windows.receive());
+        assert!(!windows.receive(10));
         assert!(!windows.is_due());
         windows.release(4);
         assert!(windows.is_due());

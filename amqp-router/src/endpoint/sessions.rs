@@ -16,6 +16,8 @@ pub(super) struct SessionTable {
     channels: NumberMap,
     /// Those that `flush` must look at.
     dirty: Vec<u16>,
+    /// Octets of messages that have come in by them and that the owner holds.
+    pub(super) held_octets: u64,
 }
 
 /// The end of a session, told link by link.
@@ -95,7 +97,8 @@ impl SessionTable {
     }
 
     fn remove(&mut self, index: u16) {
-        if self.slots[usize::from(index)].take().is_some() {
+        if let Some(session) = self.slots[usize::from(index)].take() {
+            self.held_octets -= session.window.held_octets();
             self.free.release(index.into());
         }
     }
@@ -297,7 +300,8 @@ impl Connection {
         if !ending.keep {
             self.sessions.remove(ending.session);
         } else {
-            session.forget_deliveries();
+            let octets = session.forget_deliveries();
+            self.sessions.held_octets -= octets;
         }
         Some(Event::Ended {
             session: SessionId(ending.session),
@@ -320,11 +324,13 @@ impl Connection {
 }
 
 impl Session {
-    /// Frees what the session holds, as nothing of it matters any more.
-    fn forget_deliveries(&mut self) {
+    /// Frees what the session holds, as nothing of it matters any more. Says how many octets of
+    /// messages were counted.
+    fn forget_deliveries(&mut self) -> u64 {
         self.incoming = Default::default();
         self.outgoing = Default::default();
         self.flows = Vec::new();
         self.endings = Vec::new();
+        self.window.release(u32::MAX)
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Forwarder {
     direct: Arc<LinkLoad>,
     /// Destinations that others are preferred to, and until when.
     pub(super) failing: Vec<(Instant, Arc<LinkLoad>)>,
+    /// Octets that are kept to be sent again.
+    pub(super) kept: usize,
     /// Links that are to go.
     pub(super) finishing: Vec<Finishing>,
     /// It knows nothing of prompt streams, like a skrouterd.
@@ -152,6 +154,7 @@ impl Forwarder {
             chosen: Vec::new(),
             direct: Arc::default(),
             failing: Vec::new(),
+            kept: 0,
             finishing: Vec::new(),
             #[cfg(test)]
             is_foreign: false,

@@ -87,8 +87,8 @@ impl Forwarder {
     }
 
     /// Keeps a frame for another attempt: what is kept holds no place in the session's window.
-    /// False if it is not kept. Beyond a bound for each link nothing is: its delivery goes on as
-    /// others do.
+    /// False if it is not kept. Beyond a bound for each link, and one for all of the worker, nothing
+    /// is: its delivery goes on as others do.
     pub(super) fn keep<W: Wire>(&mut self, wire: &mut W, delivery: u32, payload: &Bytes) -> bool {
         let inbound = &mut self.inbound[delivery];
         let Some(resend) = &mut inbound.resend else {
@@ -97,11 +97,12 @@ impl Forwarder {
         let link = inbound.link;
         let octets = payload.len() + FRAME_OVERHEAD;
         let incoming = &mut self.incoming[link];
-        if incoming.kept + octets > KEPT_MAX {
+        if incoming.kept + octets > KEPT_OF_LINK || self.kept + octets > KEPT_MAX {
             self.forget_resend(delivery);
             return false;
         }
         incoming.kept += octets;
+        self.kept += octets;
         resend.octets += octets;
         // A copy, so that it does not keep what was read with it.
         resend.frames.push(Bytes::copy_from_slice(payload));
@@ -115,8 +116,15 @@ impl Forwarder {
     pub(super) fn forget_resend(&mut self, delivery: u32) {
         let inbound = &mut self.inbound[delivery];
         if let Some(resend) = inbound.resend.take() {
-            self.incoming[inbound.link].kept -= resend.octets;
+            let link = inbound.link;
+            self.keep_no_more(link, &resend);
         }
+    }
+
+    /// What was kept for a delivery is not any more.
+    pub(super) fn keep_no_more(&mut self, link: u32, resend: &Resend) {
+        self.incoming[link].kept -= resend.octets;
+        self.kept -= resend.octets;
     }
 
     /// The last copy of a delivery has come back: sends it to another destination. False if there
@@ -135,7 +143,7 @@ impl Forwarder {
             false => None,
         };
         let Some(mut choice) = choice else {
-            self.incoming[link].kept -= resend.octets;
+            self.keep_no_more(link, &resend);
             return false;
         };
         self.counts.resent += 1;
@@ -243,11 +251,6 @@ impl Forwarder {
 }
 
 impl Resend {
-    /// What it counts on its link.
-    pub(super) fn octets(&self) -> usize {
-        self.octets
-    }
-
     /// Whether it may be tried once more.
     fn may_go_on(&self, now: Option<std::time::Instant>) -> bool {
         let expired = self.envelope.expires.zip(now);
@@ -262,7 +265,9 @@ pub(super) fn is_given_back(state: Option<&DeliveryState>) -> bool {
 
 /// Destinations that get one delivery one after the other: a bound on what it can cost.
 const ATTEMPTS_MAX: usize = 256;
-/// Octets of one link's deliveries that are kept to be sent again.
-const KEPT_MAX: usize = 16 * 1024 * 1024;
+/// Octets that a worker keeps to be sent again.
+const KEPT_MAX: usize = 64 * 1024 * 1024;
+/// Of them, those of one link's deliveries.
+const KEPT_OF_LINK: usize = 16 * 1024 * 1024;
 /// What each frame counts beside its octets.
 const FRAME_OVERHEAD: usize = 64;

@@ -353,15 +353,15 @@ impl Forwarder {
         self.inbound.unchain(&mut incoming.deliveries, delivery);
         let inbound = self.inbound.remove(delivery);
         incoming.early -= inbound.early;
-        if let Some(resend) = &inbound.resend {
-            incoming.kept -= resend.octets();
-        }
         if incoming.current == Some(delivery) {
             incoming.current = None;
         }
         if give_back {
             incoming.held -= 1;
             self.touch(link);
+        }
+        if let Some(resend) = &inbound.resend {
+            self.keep_no_more(link, resend);
         }
         self.release(wire, link, inbound.unreleased);
     }
@@ -405,9 +405,8 @@ impl Forwarder {
                 return self.settle_copy(wire, slot, Some(&outcome), true);
             }
             let (link, started) = (outbound.link, outbound.number.is_some());
-            let outgoing = &self.outgoing[link];
             // Nobody waits for it; it goes on as long as there is room for it.
-            if !started && outgoing.queue.len() >= outgoing.capacity as usize {
+            if !started && !self.has_room_for_orphan(link, slot.index) {
                 self.unqueue(slot.index);
                 self.remove_outbound(slot.index);
             }
@@ -429,6 +428,18 @@ impl Forwarder {
         }
         self.outbound[slot.index].origin = Origin::Gone;
         self.mark_ready(link, priority);
+    }
+
+    /// Whether a link's queue has room for a delivery that nobody waits for: it holds no place in
+    /// any window, and its sender may come again with more of them.
+    fn has_room_for_orphan(&self, link: u32, delivery: u32) -> bool {
+        let queue = &self.outgoing[link].queue;
+        let orphans = queue.iter().map(|queued| &self.outbound[*queued]);
+        let orphans = orphans.filter(|queued| matches!(queued.origin, Origin::Gone));
+        let waiting: usize = orphans.map(|queued| queued.body.octets()).sum();
+        let own = self.outbound[delivery].body.octets();
+        queue.len() < self.outgoing[link].capacity as usize
+            && (waiting == own || waiting <= ORPHANED_MAX)
     }
 
     /// Drops what a delivery has yet to send.
@@ -656,6 +667,9 @@ impl Forwarder {
         }
     }
 }
+
+/// Octets of messages that wait in one link's queue and have lost their senders.
+const ORPHANED_MAX: usize = 8 * 1024 * 1024;
 
 /// How long what `arrived` then has been here, if that counts.
 #[inline]

@@ -811,3 +811,25 @@ fn what_a_lost_sender_left_does_not_pile_up() {
         scene.forwarder.in_flight()
     );
 }
+
+/// A sender may come again and again, and leave as much each time as one session takes.
+#[test]
+fn what_lost_senders_left_is_bounded_in_octets() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    scene.consumer(7, 0);
+    let text = "x".repeat(3 << 20);
+    for _ in 0..20 {
+        let producer = scene.producer(7);
+        scene.send(producer, 0, &text);
+        scene.turn();
+        scene.forwarder.remove_incoming(&mut scene.script, producer);
+    }
+    assert_eq!(scene.forwarder.in_flight(), 2);
+    // Whatever its size, there is room for one.
+    let mut scene = Scene::new(Treatment::Balanced);
+    scene.consumer(7, 0);
+    let producer = scene.producer(7);
+    scene.send(producer, 0, &"x".repeat(20 << 20));
+    scene.forwarder.remove_incoming(&mut scene.script, producer);
+    assert_eq!(scene.forwarder.in_flight(), 1);
+}

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crate::runtime::trace::SocketTrace;
 use crate::worker::{ConnectionId, Worker, WorkerEvent};
 
 mod dials;
+mod floods;
 mod message;
 mod sockets;
 
@@ -43,6 +44,8 @@ pub(crate) struct Load {
     busy: AtomicU32,
     /// Microseconds that it has worked, as of the last second's end.
     worked: AtomicU64,
+    /// Requests that the control plane has not done yet.
+    asked: AtomicUsize,
 }
 
 impl Load {
@@ -77,6 +80,8 @@ pub(crate) struct Driver {
     events: UnboundedSender<(WorkerId, Vec<WorkerEvent>)>,
     id: WorkerId,
     load: Arc<Load>,
+    /// Connections that wait until the control plane has less to do.
+    held_back: Vec<ConnectionId>,
     read_buffer: BytesMut,
     pipes: Pipes,
     sleep: Pin<Box<Sleep>>,
@@ -121,6 +126,7 @@ impl Driver {
             events,
             id,
             load,
+            held_back: Vec::new(),
             read_buffer: BytesMut::new(),
             pipes: Pipes::default(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -327,6 +333,8 @@ impl Driver {
             read_closed: false,
             write_closed: false,
             unguarded: false,
+            asks: false,
+            full: false,
             unflushed: false,
             streams: false,
             fills: None,
@@ -392,6 +400,7 @@ impl Driver {
             }
         }
         if !batch.is_empty() {
+            self.load.asked(batch.len());
             let _ = self.events.send((self.id, batch));
         }
     }
@@ -437,7 +446,9 @@ impl Future for Driver {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let due = [this.worker.poll_timeout(), this.shutting_down]
+        // The control plane tells nobody that it has nothing left to do.
+        let look_again = this.let_in().then(|| Instant::now() + HELD_BACK_FOR);
+        let due = [this.worker.poll_timeout(), this.shutting_down, look_again]
             .into_iter()
             .flatten()
             .min();
@@ -456,6 +467,8 @@ impl Future for Driver {
 
 /// How often to look for sockets that have failed while they are not read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to look whether connections that are held back can go on.
+const HELD_BACK_FOR: Duration = Duration::from_millis(1);
 /// Messages taken from the inbox in one turn.
 const INBOX_BATCH: usize = 256;
 /// How long peers are given to answer our close when the router stops.

@@ -393,7 +393,11 @@ impl<'a> Planner<'a> {
             properties.insert("qd.annotations-version", 2);
         }
         let defaults = endpoint::Config::default();
+        let incoming_window =
+            number("maxSessionFrames").unwrap_or((window_octets / max_frame_size).max(2));
+        let one_session = u64::from(incoming_window) * u64::from(max_frame_size);
         let limits = endpoint::Limits {
+            max_held_octets: one_session.max(SESSIONS_HELD * u64::from(window_octets)),
             max_sessions: match sessions {
                 // Nobody asked for so many.
                 SESSIONS_MAX => defaults.limits.max_sessions,
@@ -409,8 +413,7 @@ impl<'a> Planner<'a> {
             channel_max: u16::try_from(sessions - 1).unwrap_or(32_767),
             idle_time_out: idle.filter(|n| *n > 0).map(Duration::from_secs),
             handshake_time_out: handshake_time_out(entity),
-            incoming_window: number("maxSessionFrames")
-                .unwrap_or((window_octets / max_frame_size).max(2)),
+            incoming_window,
             sasl,
             offered_capabilities: capabilities.clone(),
             desired_capabilities: capabilities,
@@ -754,6 +757,8 @@ pub(crate) fn wrong(entity: &Entity, problem: String) -> Invalid {
 /// The `httpRootDir` of who wants none: Skupper has it in the configuration of every site.
 const NO_FILES: &str = "disabled";
 /// Octets that a session of a client may have on their way through the router.
+/// The windows of so many sessions are what all sessions of a connection may fill.
+const SESSIONS_HELD: u64 = 8;
 const NORMAL_WINDOW: u32 = 8 * 1024 * 1024;
 /// The same between routers.
 const ROUTER_WINDOW: u32 = 128 * 1024 * 1024;

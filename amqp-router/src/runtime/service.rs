@@ -129,6 +129,7 @@ impl Service {
     /// Takes what a worker has to tell.
     pub(crate) fn handle_events(&mut self, worker: WorkerId, events: Vec<WorkerEvent>) {
         let now = Instant::now();
+        let requests = events.len();
         for event in events {
             match event {
                 WorkerEvent::Attach(request) => self.attach(*request, now),
@@ -186,6 +187,7 @@ impl Service {
             }
         }
         self.send_commands();
+        self.workers.get(worker.index()).load.answered(requests);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.

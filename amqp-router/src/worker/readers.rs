@@ -18,6 +18,18 @@ impl Worker {
         }
     }
 
+    /// Whether a connection is an AMQP peer's.
+    pub(crate) fn is_amqp(&mut self, connection: ConnectionId) -> bool {
+        self.connections.amqp(connection.0).is_some()
+    }
+
+    /// Whether so much waits for an AMQP peer that it is to take some of it before anything that it
+    /// sends is looked at.
+    pub(crate) fn is_full(&mut self, connection: ConnectionId) -> bool {
+        let amqp = self.connections.amqp(connection.0);
+        amqp.is_some_and(|amqp| amqp.endpoint.backlog() >= FULL)
+    }
+
     /// Cuts off the AMQP peer that the most octets wait for, if there is one that anything worth
     /// it waits for.
     pub(crate) fn shed(&mut self, now: Instant) {
@@ -45,6 +57,10 @@ impl Worker {
         }
     }
 }
+
+/// Octets that wait for a peer which is not read any more: more than messages ever make it
+/// (links wait for room long before), so these are answers to what it goes on asking.
+const FULL: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]

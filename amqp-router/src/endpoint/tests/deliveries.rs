@@ -606,8 +606,9 @@ fn settling_second_must_have_been_agreed_on() {
     raw.expect_detach(condition::INVALID_FIELD);
 }
 
+/// The router remembers nothing of any link's deliveries, and says so when it attaches.
 #[test]
-fn resumed_deliveries_are_unknown_and_ignored() {
+fn resumed_deliveries_start_over() {
     let (mut raw, _) = receiving();
     raw.transfer(
         Transfer {
@@ -617,9 +618,36 @@ fn resumed_deliveries_are_unknown_and_ignored() {
         },
         b"old",
     );
-    raw.transfer(Transfer::default(), b"older");
+    raw.transfer(Transfer::default(), b"er");
     raw.transfer(delivery(1), b"new");
-    assert_eq!(raw.server.bodies(), ["new"]);
+    assert_eq!(raw.server.bodies(), ["old", "er", "new"]);
+}
+
+/// There is nothing to deliver, but it has taken up credit.
+#[test]
+fn resumed_deliveries_that_have_their_outcome_come_to_nothing() {
+    let (mut raw, _) = receiving();
+    let over = |id, more| Transfer {
+        resume: true,
+        state: Some(DeliveryState::Accepted),
+        more,
+        ..delivery(id)
+    };
+    raw.transfer(over(0, false), b"old");
+    raw.transfer(over(1, true), b"old");
+    raw.transfer(Transfer::default(), b"er");
+    let ends: Vec<_> = raw
+        .server
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Transfer(event) => Some((event.aborted, event.more, event.payload.len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [(true, false, 0); 2]);
+    raw.transfer(delivery(2), b"new");
+    assert_eq!(raw.server.bodies().last().map(String::as_str), Some("new"));
 }
 
 #[test]

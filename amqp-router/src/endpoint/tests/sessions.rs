@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::pair::{Pair, client_config, server_config};
 use super::raw::{Raw, begin, credit, delivery, open, some_error};
 use crate::codec::{Begin, End, Flow, LinkFlow, Performative, Role, condition};
-use crate::endpoint::{Config, Event, LimitReached, SessionId};
+use crate::endpoint::{Config, Event, LimitReached, Limits, SessionId};
 
 fn flow(next_incoming_id: u32, incoming_window: u32) -> Performative {
     Performative::Flow(Flow {
@@ -173,6 +173,39 @@ fn a_peer_that_overruns_our_window_loses_its_session() {
     raw.transfer(delivery(4), b"message");
     assert_eq!(raw.server.bodies().len(), 4);
     raw.expect_end(condition::WINDOW_VIOLATION);
+}
+
+/// The windows of all sessions together are more than any connection should fill.
+#[test]
+fn sessions_that_hold_too_much_together_are_ended() {
+    let config = Config {
+        limits: Limits {
+            max_held_octets: 20,
+            ..Limits::default()
+        },
+        ..server_config()
+    };
+    let mut raw = Raw::opened_with(config, open());
+    raw.server.releases = false;
+    raw.begin(0);
+    let link = raw.attach(0, Role::Receiver, "link");
+    raw.server.connection.set_credit(link, 100);
+    raw.output();
+    for id in 0..2 {
+        raw.transfer(delivery(id), b"0123456789");
+    }
+    assert!(raw.frames().is_empty());
+    raw.transfer(delivery(2), b"0");
+    assert_eq!(raw.server.bodies().len(), 2);
+    raw.expect_end(condition::RESOURCE_LIMIT_EXCEEDED);
+    // What it held counts no more in the session that began meanwhile.
+    let link = raw.attach(0, Role::Receiver, "link");
+    raw.server.connection.set_credit(link, 100);
+    raw.output();
+    for id in 0..2 {
+        raw.transfer(delivery(id), b"0123456789");
+    }
+    assert!(raw.frames().is_empty());
 }
 
 #[test]

@@ -52,6 +52,10 @@ pub(super) struct Socket {
     /// Whether its peer is still there is for the system to find out, which has to be told so. Most
     /// connections end before that matters.
     pub(super) unguarded: bool,
+    /// What it sent last needed the control plane.
+    pub(super) asks: bool,
+    /// So much waits for it that it is not read.
+    pub(super) full: bool,
     /// TLS holds output that the socket did not take.
     pub(super) unflushed: bool,
     /// It has sent much at once, so more is likely to follow.
@@ -77,7 +81,10 @@ impl Driver {
     /// Reads what a socket has, within a share; true if it may have more.
     pub(super) fn read(&mut self, connection: ConnectionId, now: Instant) -> bool {
         for _ in 0..READS_PER_TURN {
-            if !self.may_read(connection) || !self.worker.wants_input(connection) {
+            if !self.may_read(connection)
+                || !self.worker.wants_input(connection)
+                || self.is_held_back(connection)
+            {
                 return false;
             }
             let octets = match self.direct_way(connection) {
@@ -167,7 +174,12 @@ impl Driver {
                 trace.received(&input);
             }
             socket.streams = octets >= STREAM_MIN;
+            let before = self.worker.requests();
             self.worker.input(connection, input, now);
+            let asks = self.worker.requests() > before && self.worker.is_amqp(connection);
+            if let Some(socket) = self.sockets.get_mut(connection.0) {
+                socket.asks = asks;
+            }
         }
         Poll::Ready(Ok(octets))
     }
@@ -298,6 +310,7 @@ impl Driver {
             }
         };
         if !over {
+            self.review_full(connection);
             return self.worker.written(connection, now) || told;
         }
         if self.worker.is_reset(connection) {
