@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::codec::{
-    Attach, ReceiverSettleMode, Role, SenderSettleMode, Source, Target, TargetNode,
+    Attach, ReceiverSettleMode, Role, SenderSettleMode, Source, Symbol, Target, TargetNode,
 };
 use crate::control::table::Treatment;
 use crate::endpoint::{Config, Connection, Event, LinkId, SessionId};
@@ -98,6 +98,8 @@ pub(super) struct LinkWish {
     pub(super) initial_delivery_count: u32,
     /// The router will not have it.
     pub(super) to_be_refused: bool,
+    /// Has what is released tried elsewhere.
+    pub(super) resends: bool,
 }
 
 impl Client {
@@ -306,6 +308,7 @@ impl Client {
         let address = wish
             .address
             .map(|no| scope.ledger.addresses[no.0].name.to_owned());
+        scope.ledger.links[number.0].resends = wish.resends;
         scope
             .ledger
             .say(|| format!("{number:?} attaches: {wish:?} {address:?}"));
@@ -456,6 +459,7 @@ impl LinkWish {
             rcv_settle_mode: ReceiverSettleMode::First,
             initial_delivery_count: 0,
             to_be_refused: false,
+            resends: false,
         }
     }
 
@@ -480,6 +484,7 @@ impl LinkWish {
         if rng.random_bool(0.2) {
             self.rcv_settle_mode = ReceiverSettleMode::Second;
         }
+        self.resends = self.role == Role::Sender && rng.random_bool(0.3);
         if self.role == Role::Receiver {
             self.snd_settle_mode = match rng.random_range(0..20) {
                 0 => SenderSettleMode::Settled,
@@ -510,6 +515,10 @@ impl LinkWish {
             }),
             target: Some(Target::Node(TargetNode {
                 address: target,
+                capabilities: match self.resends {
+                    true => vec![Symbol::from_static("qd.resend-released")],
+                    false => Vec::new(),
+                },
                 ..TargetNode::default()
             })),
             initial_delivery_count: is_sender.then_some(self.initial_delivery_count),

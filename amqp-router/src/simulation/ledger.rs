@@ -76,6 +76,8 @@ pub(super) struct LinkRecord {
     /// Since when every worker knows of this receiver.
     pub(super) known_since: Option<u64>,
     pub(super) gone: Option<Gone>,
+    /// Of a sender: what is released is tried elsewhere.
+    pub(super) resends: bool,
     /// The latest sequence number that a receiver has seen of each sender. Between routers, each
     /// priority has links of its own.
     latest: HashMap<(LinkNo, u8), u64>,
@@ -137,6 +139,8 @@ pub(super) struct Tally {
     pub(super) multicast_copies: u64,
     pub(super) presettled_copies: u64,
     pub(super) cut_short: u64,
+    /// Copies of what another receiver had given back.
+    pub(super) resent: u64,
     pub(super) accepted: u64,
     pub(super) rejected: u64,
     pub(super) released: u64,
@@ -198,6 +202,7 @@ impl Ledger {
             presettles,
             known_since: None,
             gone: None,
+            resends: false,
             latest: HashMap::new(),
             next_sequence: 0,
         });
@@ -324,7 +329,7 @@ impl Ledger {
         let address = &self.addresses[message.address.0];
         let in_turmoil = self.is_in_turmoil(message);
         let unstable = message.sent_at <= address.unstable || message.mortal || in_turmoil;
-        let Some(&copy) = message.copies.first() else {
+        let Some(&copy) = message.copies.last() else {
             let explained = match state {
                 DeliveryState::Accepted => address.presettling,
                 DeliveryState::Released => unstable || self.renewing,
@@ -339,9 +344,14 @@ impl Ledger {
         };
         let copy = &self.copies[copy.0];
         let receiver = &self.links[copy.receiver.0];
+        let resends = self.links[message.sender.0].resends;
         let explained = match &copy.said {
             Some(said) if said == state => true,
             None if receiver.presettles && *state == DeliveryState::Accepted => true,
+            // It went on to one who is not asked, and is still on its way there.
+            Some(DeliveryState::Released) if resends && *state == DeliveryState::Accepted => {
+                address.presettling
+            }
             _ => (receiver.gone.is_some() || in_turmoil) && tells_of_loss(state, copy.complete),
         };
         let said = &copy.said;
@@ -387,6 +397,7 @@ impl Ledger {
         let label = message::Label::find(start)?;
         let number = label.message;
         let in_turmoil = self.is_in_turmoil(&self.messages[number.0]);
+        let resends = self.links[label.sender.0].resends;
         let message = self
             .messages
             .get_mut(number.0)
@@ -400,9 +411,13 @@ impl Ledger {
             "{number:?} went to a wrong address"
         );
         let lane = self.turmoil.map_or(0, |_| message.priority);
+        let presettles = record.presettles;
         let latest = record.latest.insert((label.sender, lane), label.sequence);
         assert!(
-            latest.is_none_or(|latest| latest < label.sequence) || in_turmoil || self.renewing,
+            latest.is_none_or(|latest| latest < label.sequence)
+                || in_turmoil
+                || self.renewing
+                || resends,
             "{number:?} came to {receiver:?} after sequence {latest:?}"
         );
         if self.addresses[message.address.0].treatment == Treatment::Multicast {
@@ -416,11 +431,21 @@ impl Ledger {
             );
             self.tally.multicast_copies += 1;
         } else {
+            let others = || message.copies.iter().map(|copy| &self.copies[copy.0]);
+            let gave_back = |copy: &CopyRecord| {
+                let said_so = copy.said == Some(DeliveryState::Released);
+                said_so || self.links[copy.receiver.0].gone.is_some()
+            };
             assert!(
-                message.copies.is_empty(),
+                message.copies.is_empty() || resends && (in_turmoil || others().all(gave_back)),
                 "{number:?} went to two receivers"
             );
-            let presettled = settled || record.presettles || message.forsaken;
+            assert!(
+                in_turmoil || others().all(|copy| copy.receiver != receiver),
+                "{number:?} went to {receiver:?} twice"
+            );
+            self.tally.resent += u64::from(!message.copies.is_empty());
+            let presettled = settled || presettles || message.forsaken;
             // What has not left whole may have arrived in part.
             let outcome = message.outcome.as_ref();
             let in_doubt =
@@ -476,8 +501,10 @@ impl Ledger {
         );
         let message = &mut self.messages[number.0];
         let again = message.routers.contains(router);
+        // Another neighbour may know a way through it.
+        let resends = self.links[message.sender.0].resends;
         assert!(
-            !again || in_turmoil,
+            !again || in_turmoil || resends,
             "{number:?} enters R{router} twice: {trace:?}"
         );
         message.routers.push(*router);
@@ -576,6 +603,7 @@ impl Ledger {
             self.check_ends(number);
             self.check_accepted(number);
             self.check_everybody_got(number);
+            self.check_everybody_was_asked(number);
         }
     }
 
@@ -607,6 +635,36 @@ impl Ledger {
         let whole =
             copies().any(|copy| copy.complete || self.links[copy.receiver.0].gone.is_some());
         assert!(whole, "{number:?} was accepted and lost");
+    }
+
+    /// What its sender wanted to be tried elsewhere and heard to be released has been everywhere.
+    fn check_everybody_was_asked(&self, number: MessageNo) {
+        let message = &self.messages[number.0];
+        let address = &self.addresses[message.address.0];
+        if !self.links[message.sender.0].resends
+            || message.outcome != Some(DeliveryState::Released)
+            || matches!(
+                address.treatment,
+                Treatment::Multicast | Treatment::Unavailable
+            )
+            || message.mortal
+            || self.turmoil.is_some()
+            || self.renewing
+        {
+            return;
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            let was_there = link
+                .known_since
+                .is_some_and(|since| since < message.sent_at)
+                && link.gone.is_none()
+                && link.address == Some(message.address);
+            let mut copies = message.copies.iter().map(|copy| &self.copies[copy.0]);
+            assert!(
+                !was_there || copies.any(|copy| copy.receiver == LinkNo(index)),
+                "{number:?} was released and LinkNo({index}) was not asked"
+            );
+        }
     }
 
     /// A multicast has reached everybody who was there.
@@ -654,6 +712,7 @@ impl Tally {
             (&mut self.streamed, other.streamed),
             (&mut self.aborted, other.aborted),
             (&mut self.copies, other.copies),
+            (&mut self.resent, other.resent),
             (&mut self.multicast_copies, other.multicast_copies),
             (&mut self.presettled_copies, other.presettled_copies),
             (&mut self.cut_short, other.cut_short),

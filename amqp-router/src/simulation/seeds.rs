@@ -90,6 +90,7 @@ fn check_tally(tally: &Tally) {
         tally.aborted,
         tally.multicast_copies,
         tally.presettled_copies,
+        tally.resent,
         tally.cut_short,
         tally.accepted,
         tally.rejected,

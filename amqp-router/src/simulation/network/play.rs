@@ -307,6 +307,7 @@ fn check_tally(tally: &Tally) {
         tally.streamed,
         tally.multicast_copies,
         tally.presettled_copies,
+        tally.resent,
         tally.accepted,
         tally.rejected,
         tally.released,
