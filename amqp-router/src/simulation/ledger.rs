@@ -440,8 +440,10 @@ impl Ledger {
                 message.copies.is_empty() || resends && (in_turmoil || others().all(gave_back)),
                 "{number:?} went to two receivers"
             );
+            // In a network, another way may lead to who has given it back already.
+            let detours = in_turmoil || self.turmoil.is_some();
             assert!(
-                in_turmoil || others().all(|copy| copy.receiver != receiver),
+                detours || others().all(|copy| copy.receiver != receiver),
                 "{number:?} went to {receiver:?} twice"
             );
             self.tally.resent += u64::from(!message.copies.is_empty());
