@@ -333,7 +333,7 @@ impl Driver {
             read_closed: false,
             write_closed: false,
             unguarded: false,
-            asks: false,
+            asks: 0,
             full: false,
             unflushed: false,
             streams: false,

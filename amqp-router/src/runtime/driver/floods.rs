@@ -36,10 +36,13 @@ impl Driver {
             return false;
         };
         socket.full = full;
-        if !socket.asks {
-            return full;
-        }
-        let asks_too_much = self.requests() >= REQUESTS_MAX;
+        let most = match socket.asks {
+            0 => return full,
+            // Such as a connection that opens and attaches a few links.
+            1..=FEW => LINE_MAX,
+            _ => REQUESTS_MAX,
+        };
+        let asks_too_much = self.requests() >= most;
         if asks_too_much && !self.held_back.contains(&connection) {
             self.held_back.push(connection);
         }
@@ -69,6 +72,10 @@ impl Driver {
     }
 }
 
-/// Requests that wait for the control plane before those who have made them are not read: it does
-/// so many in milliseconds.
+/// Requests that wait for the control plane before those who have just made many are not read: it
+/// does so many in milliseconds.
 const REQUESTS_MAX: usize = 1024;
+/// The same for those who have made a few, which one who makes many must not keep out.
+const LINE_MAX: usize = 64 * 1024;
+/// Requests of one reading that are not many.
+const FEW: usize = 16;

@@ -52,8 +52,8 @@ pub(super) struct Socket {
     /// Whether its peer is still there is for the system to find out, which has to be told so. Most
     /// connections end before that matters.
     pub(super) unguarded: bool,
-    /// What it sent last needed the control plane.
-    pub(super) asks: bool,
+    /// How often what it sent last needed the control plane.
+    pub(super) asks: usize,
     /// So much waits for it that it is not read.
     pub(super) full: bool,
     /// TLS holds output that the socket did not take.
@@ -176,7 +176,10 @@ impl Driver {
             socket.streams = octets >= STREAM_MIN;
             let before = self.worker.requests();
             self.worker.input(connection, input, now);
-            let asks = self.worker.requests() > before && self.worker.is_amqp(connection);
+            let asks = match self.worker.requests().saturating_sub(before) {
+                asks if asks > 0 && self.worker.is_amqp(connection) => asks,
+                _ => 0,
+            };
             if let Some(socket) = self.sockets.get_mut(connection.0) {
                 socket.asks = asks;
             }
