@@ -8,7 +8,7 @@ mod attacks;
 mod traffic;
 
 use attacks::{Attack, attacks};
-use interop_tests::raw::{attach, begin, opened};
+use interop_tests::raw::{attach, begin, frame, opened};
 use interop_tests::{Certificates, Job, Peer, Router, RouterBuilder, get};
 use serde_json::json;
 use std::io::{Read, Write};
@@ -108,6 +108,57 @@ fn traffic_passes_and_memory_stays_small_whatever_others_send() {
     assert!(memory < MOST_MEMORY, "{memory} bytes at the end");
 }
 
+/// Attaches and detaches one link as fast as the router takes it, and lets it have its say or not:
+/// all of that needs the control plane, which others need, too.
+#[test]
+fn who_attaches_for_ever_keeps_nobody_out() {
+    if !Router::is_ours_to_configure() {
+        return;
+    }
+    let router = RouterBuilder::new().listener("plain", json!({})).start();
+    let connect = |_| TcpStream::connect(("127.0.0.1", router.port("plain"))).expect("it listens");
+    let streams: Vec<TcpStream> = (0..4).map(connect).collect();
+    std::thread::scope(|scope| {
+        let _over: Vec<_> = streams.iter().map(HangUp).collect();
+        for (at, stream) in streams.iter().enumerate() {
+            scope.spawn(move || attach_for_ever(stream));
+            if at % 2 == 0 {
+                scope.spawn(move || std::io::copy(&mut &*stream, &mut std::io::sink()));
+            }
+        }
+        for round in 0..3 {
+            let address = format!("between {round}");
+            let receive = Job::receive(&address).count(1);
+            let mut receiving = Peer::Fe2o3.start_at(&router, "plain", receive);
+            receiving.expect("attached");
+            Peer::Fe2o3
+                .start_at(&router, "plain", Job::send(&address).count(1))
+                .finish();
+            receiving.finish();
+        }
+        let memory = router.resident_memory().unwrap_or_default();
+        assert!(memory < LITTLE_MEMORY, "{memory} bytes");
+    });
+}
+
+/// Ends who attaches for ever, also where the test has failed.
+struct HangUp<'a>(&'a TcpStream);
+
+impl Drop for HangUp<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+fn attach_for_ever(mut stream: &TcpStream) {
+    let detach = frame(0, &[0, 0x53, 0x16, 0xc0, 4, 2, 0x52, 1, 0x41]);
+    let flood = [attach(1), detach].concat().repeat(500);
+    let mut more = stream.write_all(&opened(&[&begin(0)]));
+    while more.is_ok() {
+        more = stream.write_all(&flood);
+    }
+}
+
 /// So that the attacks from within a session are what they claim to be.
 #[test]
 fn what_the_attackers_begin_with_is_well_formed() {
@@ -156,5 +207,7 @@ const SHORTEST_TIME_OUT: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 3;
 /// How long an attacker waits for the router to take or to say something.
 const PATIENCE: Duration = Duration::from_millis(30);
+/// Bytes that a router holds which nobody has anything waiting in.
+const LITTLE_MEMORY: u64 = 80 * 1024 * 1024;
 /// Bytes that the router may hold meanwhile.
 const MOST_MEMORY: u64 = 300 * 1024 * 1024;
