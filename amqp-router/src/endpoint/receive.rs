@@ -65,11 +65,9 @@ impl Connection {
     pub(crate) fn release_window(&mut self, session: SessionId, frames: u32) {
         if let Some(entry) = self.sessions.get_mut(session.0) {
             let octets = entry.window.release(frames);
+            let due = entry.window.is_due();
             self.sessions.held_octets -= octets;
-            let Some(entry) = self.sessions.get_mut(session.0) else {
-                return;
-            };
-            if entry.window.is_due() {
+            if due {
                 self.sessions.mark_dirty(session.0);
             }
         }
