@@ -931,7 +931,6 @@ fn is_tracking(attach: &Attach) -> bool {
     source.and_then(|source| source.address.as_deref()) == Some(TRACKING)
 }
 
-/// Whether the target of a link has a capability.
 /// What messages of an incoming link ask of routers: flags of the router annotations.
 fn flags_of(attach: &Attach) -> u32 {
     let flag = |capability, flag| match target_has(attach, capability) {
@@ -942,6 +941,7 @@ fn flags_of(attach: &Attach) -> u32 {
         | flag("qd.resend-released", RouterAnnotations::RESEND_RELEASED)
 }
 
+/// Whether the target of a link has a capability.
 fn target_has(attach: &Attach, capability: &str) -> bool {
     match &attach.target {
         Some(Target::Node(node)) => node.capabilities.iter().any(|c| c.as_str() == capability),

@@ -150,6 +150,21 @@ impl RouterBuilder {
         builder
     }
 
+    /// Two such routers that are neighbours, `near` and `far`, both interior.
+    pub fn pair() -> [Router; 2] {
+        let interior = |id: &str| Self::plain().router(json!({"mode": "interior", "id": id}));
+        let listener = json!({"role": "inter-router", "saslMechanisms": "ANONYMOUS"});
+        let far = interior("far").listener("routers", listener).start();
+        let connector = json!({
+            "name": "far",
+            "host": "127.0.0.1",
+            "port": far.port("routers").to_string(),
+            "role": "inter-router",
+        });
+        let near = interior("near").entity("connector", connector).start();
+        [near, far]
+    }
+
     /// Sets attributes of the router entity.
     pub fn router(mut self, attributes: Value) -> Self {
         for (name, value) in attributes.as_object().into_iter().flatten() {

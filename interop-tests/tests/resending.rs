@@ -3,7 +3,6 @@
 use interop_tests::{
     Job, Outcome, Peer, Router, RouterBuilder, Running, available, eventually, rows,
 };
-use serde_json::json;
 
 const MESSAGES: usize = 20;
 
@@ -15,17 +14,7 @@ struct Scene {
 
 impl Scene {
     fn start() -> Self {
-        let interior =
-            |id: &str| RouterBuilder::plain().router(json!({"mode": "interior", "id": id}));
-        let listener = json!({"role": "inter-router", "saslMechanisms": "ANONYMOUS"});
-        let far = interior("far").listener("routers", listener).start();
-        let connector = json!({
-            "name": "far",
-            "host": "127.0.0.1",
-            "port": far.port("routers").to_string(),
-            "role": "inter-router",
-        });
-        let near = interior("near").entity("connector", connector).start();
+        let [near, far] = RouterBuilder::pair();
         Self { near, far }
     }
 

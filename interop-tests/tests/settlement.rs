@@ -2,7 +2,6 @@
 //! receiver that is told. Proton does as it is told at both ends; the router is in between.
 
 use interop_tests::{Job, Peer, Router, RouterBuilder, Running, available, eventually, rows};
-use serde_json::json;
 
 /// What there is between the sender and the receiver; the first router is the sender's.
 type Routers = Vec<Router>;
@@ -12,17 +11,7 @@ fn one_router() -> Routers {
 }
 
 fn two_routers() -> Routers {
-    let interior = |id: &str| RouterBuilder::plain().router(json!({"mode": "interior", "id": id}));
-    let listener = json!({"role": "inter-router", "saslMechanisms": "ANONYMOUS"});
-    let far = interior("far").listener("routers", listener).start();
-    let connector = json!({
-        "name": "far",
-        "host": "127.0.0.1",
-        "port": far.port("routers").to_string(),
-        "role": "inter-router",
-    });
-    let near = interior("near").entity("connector", connector).start();
-    vec![near, far]
+    RouterBuilder::pair().into()
 }
 
 macro_rules! across {

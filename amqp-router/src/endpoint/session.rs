@@ -153,8 +153,8 @@ pub(super) struct Windows {
     capacity: u32,
     /// Frames that arrived and that the owner still holds.
     held: u32,
-    /// Octets of messages in them: which frames the owner lets go is not known, so each counts
-    /// as much as the next.
+    /// Octets of messages in them. An estimate: which frames the owner lets go is not known, so
+    /// each counts as much as the next, and small ones that pass large ones lessen it.
     held_octets: u64,
     /// Frames that ever arrived, modulo 2^32.
     received: u32,

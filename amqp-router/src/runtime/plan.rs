@@ -756,9 +756,9 @@ pub(crate) fn wrong(entity: &Entity, problem: String) -> Invalid {
 
 /// The `httpRootDir` of who wants none: Skupper has it in the configuration of every site.
 const NO_FILES: &str = "disabled";
-/// Octets that a session of a client may have on their way through the router.
 /// The windows of so many sessions are what all sessions of a connection may fill.
 const SESSIONS_HELD: u64 = 8;
+/// Octets that a session of a client may have on their way through the router.
 const NORMAL_WINDOW: u32 = 8 * 1024 * 1024;
 /// The same between routers.
 const ROUTER_WINDOW: u32 = 128 * 1024 * 1024;

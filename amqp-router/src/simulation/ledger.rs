@@ -84,6 +84,16 @@ pub(super) struct LinkRecord {
     next_sequence: u64,
 }
 
+impl LinkRecord {
+    /// Whether a receiver of the message's address was known when it was sent, and has stayed.
+    fn was_there_for(&self, message: &MessageRecord) -> bool {
+        let known = self.known_since;
+        known.is_some_and(|since| since < message.sent_at)
+            && self.gone.is_none()
+            && self.address == Some(message.address)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gone {
     /// Detached, ended or closed: what was written before still counts.
@@ -656,11 +666,7 @@ impl Ledger {
             return;
         }
         for (index, link) in self.links.iter().enumerate() {
-            let was_there = link
-                .known_since
-                .is_some_and(|since| since < message.sent_at)
-                && link.gone.is_none()
-                && link.address == Some(message.address);
+            let was_there = link.was_there_for(message);
             let mut copies = message.copies.iter().map(|copy| &self.copies[copy.0]);
             assert!(
                 !was_there || copies.any(|copy| copy.receiver == LinkNo(index)),
@@ -686,11 +692,7 @@ impl Ledger {
             return;
         }
         for (index, link) in self.links.iter().enumerate() {
-            let was_there = link
-                .known_since
-                .is_some_and(|since| since < message.sent_at)
-                && link.gone.is_none()
-                && link.address == Some(message.address);
+            let was_there = link.was_there_for(message);
             let receiver = LinkNo(index);
             let reached = || {
                 message

@@ -30,15 +30,20 @@ impl Scene {
         self.forwarder.incoming[link.index].kept
     }
 
+    /// A receiver's link goes, whatever the table says.
+    fn lose(&mut self, gone: &Destination) {
+        let Outlet::Link { link, .. } = gone.outlet else {
+            unreachable!("it is a link");
+        };
+        let (wire, now) = (&mut self.script, self.now);
+        self.forwarder.remove_outgoing(wire, now, link);
+    }
+
     /// A state that is not the last word.
     fn state(&mut self, delivery: u32, state: DeliveryState) {
-        let Self {
-            forwarder,
-            script,
-            now,
-            ..
-        } = self;
-        forwarder.receiver_update(script, *now, delivery, Some(state), false);
+        let (wire, now) = (&mut self.script, self.now);
+        let forwarder = &mut self.forwarder;
+        forwarder.receiver_update(wire, now, delivery, Some(state), false);
     }
 }
 
@@ -205,16 +210,7 @@ fn what_waited_for_a_receiver_that_left_goes_to_another() {
     scene.consumer(7, 10);
     let gone = scene.consumers.remove(0);
     scene.publish(AddressId(7));
-    let Outlet::Link { link, .. } = gone.1.outlet else {
-        unreachable!("it is a link");
-    };
-    let Scene {
-        forwarder,
-        script,
-        now,
-        ..
-    } = &mut scene;
-    forwarder.remove_outgoing(script, *now, link);
+    scene.lose(&gone.1);
     assert_eq!(scene.said(), ["3: start x"]);
     scene.outcome(0, DeliveryState::Accepted);
     assert_eq!(scene.said(), ["1: 40 accepted settled"]);
@@ -226,16 +222,8 @@ fn what_waited_for_a_receiver_that_left_goes_to_another() {
 fn links_that_are_gone_are_passed_over() {
     let (mut scene, producer) = scene(Treatment::Balanced, 3);
     for at in [0, 1] {
-        let Outlet::Link { link, .. } = scene.consumers[at].1.outlet else {
-            unreachable!("it is a link");
-        };
-        let Scene {
-            forwarder,
-            script,
-            now,
-            ..
-        } = &mut scene;
-        forwarder.remove_outgoing(script, *now, link);
+        let gone = scene.consumers[at].1.clone();
+        scene.lose(&gone);
     }
     scene.frame(producer, 40, true, "a", true, false);
     scene.frame(producer, 40, false, "b", false, false);

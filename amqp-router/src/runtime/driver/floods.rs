@@ -2,8 +2,8 @@
 //! while.
 //!
 //! What a link, a session or a connection needs of the control plane waits in one line with what
-//! all others need. Who fills that line waits until it is short again; who has asked for nothing
-//! goes on meanwhile.
+//! all others need. Who fills that line waits until it is short again; who has asked for little goes on
+//! meanwhile, as long as the line is not very long: anybody may ask for much next.
 
 use std::sync::atomic::Ordering;
 
@@ -37,12 +37,11 @@ impl Driver {
         };
         socket.full = full;
         let most = match socket.asks {
-            0 => return full,
-            // Such as a connection that opens and attaches a few links.
-            1..=FEW => LINE_MAX,
+            // Such as a connection that opens and attaches a few links, or is about to.
+            0..=FEW => LINE_MAX,
             _ => REQUESTS_MAX,
         };
-        let asks_too_much = self.requests() >= most;
+        let asks_too_much = self.requests() >= most && self.worker.is_amqp(connection);
         if asks_too_much && !self.held_back.contains(&connection) {
             self.held_back.push(connection);
         }
@@ -75,7 +74,8 @@ impl Driver {
 /// Requests that wait for the control plane before those who have just made many are not read: it
 /// does so many in milliseconds.
 const REQUESTS_MAX: usize = 1024;
-/// The same for those who have made a few, which one who makes many must not keep out.
+/// The same for all AMQP peers, those included who have made few or none: whoever makes many must
+/// not keep them out, but nothing may grow without bound either.
 const LINE_MAX: usize = 64 * 1024;
 /// Requests of one reading that are not many.
 const FEW: usize = 16;
