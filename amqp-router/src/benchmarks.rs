@@ -21,7 +21,7 @@ use crate::endpoint::{
 };
 use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
 use crate::forwarding::replies::Replies;
-use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
+use crate::forwarding::wire::{Allowance, Head, Places, Terminal, Wire};
 use crate::forwarding::{Arrival, Forwarder, Settings};
 
 /// A frame with the transfer of a delivery, without its payload.
@@ -202,7 +202,9 @@ impl Pair {
                 Event::Transfer(transfer) => {
                     let accepted = Some(&DeliveryState::Accepted);
                     self.receiver.update(transfer.delivery, accepted, true);
-                    self.receiver.release_window(transfer.delivery.session, 1);
+                    let octets = transfer.payload.len() as u32;
+                    self.receiver
+                        .release_window(transfer.delivery.session, 1, octets);
                 }
                 _ => {}
             }
@@ -346,7 +348,7 @@ impl Wire for Nowhere {
     fn update(&mut self, _: Terminal, _: u32, _: Option<&DeliveryState>, _: bool) {}
     fn watch(&mut self, _: Terminal, _: u32, _: u32) {}
     fn forget(&mut self, _: Terminal, _: u32) {}
-    fn release_window(&mut self, _: Terminal, _: u32) {}
+    fn release_window(&mut self, _: Terminal, _: Places) {}
     fn window_left(&self, _: Terminal) -> u32 {
         1000
     }

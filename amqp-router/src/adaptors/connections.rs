@@ -14,7 +14,7 @@ use crate::codec::{DeliveryState, Error};
 use crate::control::table::{ConnectorId, Direction, Slot};
 use crate::endpoint::{DeliveryRef, OutBuf};
 use crate::forwarding::stats::Pool;
-use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
+use crate::forwarding::wire::{Allowance, Head, Places, Terminal, Wire};
 
 /// Every connection of one worker, by the number that [`Terminal::connection`] holds.
 #[derive(Debug, Default)]
@@ -222,10 +222,13 @@ impl Wire for Connections {
         }
     }
 
-    fn release_window(&mut self, at: Terminal, frames: u32) {
+    fn release_window(&mut self, at: Terminal, places: Places) {
         match self.peer(at) {
-            Peer::Amqp(amqp) => amqp.endpoint.release_window(session(at), frames),
-            Peer::Tcp(tcp) => tcp.release(frames),
+            Peer::Amqp(amqp) => {
+                amqp.endpoint
+                    .release_window(session(at), places.frames, places.octets)
+            }
+            Peer::Tcp(tcp) => tcp.release(places.frames),
             Peer::Local(_) => {}
         }
     }

@@ -81,7 +81,8 @@ fn agree(connection: &mut Connection, event: Event) {
         }
         Event::Transfer(transfer) => {
             connection.set_delivery_token(transfer.delivery, 1);
-            connection.release_window(transfer.delivery.session, 1);
+            let octets = transfer.payload.len() as u32;
+            connection.release_window(transfer.delivery.session, 1, octets);
             if !transfer.more {
                 let settled = transfer.delivery.id % 3 != 0;
                 connection.update(transfer.delivery, Some(&DeliveryState::Accepted), settled);

@@ -60,11 +60,11 @@ impl Connection {
     }
 
     /// The owner has moved on that many transfer frames of a session: every `Event::Transfer`
-    /// has taken one place in its incoming window.
+    /// has taken one place in its incoming window, and its payload counted as long.
     #[inline]
-    pub(crate) fn release_window(&mut self, session: SessionId, frames: u32) {
+    pub(crate) fn release_window(&mut self, session: SessionId, frames: u32, octets: u32) {
         if let Some(entry) = self.sessions.get_mut(session.0) {
-            let octets = entry.window.release(frames);
+            let octets = entry.window.release(frames, octets);
             let due = entry.window.is_due();
             self.sessions.held_octets -= octets;
             if due {
@@ -163,7 +163,8 @@ impl Connection {
         let event = self.deliver(index, transfer, payload);
         if !matches!(event, Ok(Some(_))) {
             // The owner does not see this frame and so cannot return its place.
-            self.release_window(SessionId(index), 1);
+            let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+            self.release_window(SessionId(index), 1, octets);
         }
         Ok(event?.map_or(Step::Again, Step::Event))
     }
@@ -228,7 +229,7 @@ impl Connection {
                 first: Some(First { format: 0 }),
                 settled: true,
                 state: None,
-                payload: Bytes::new(),
+                payload,
                 more: false,
                 aborted: true,
             })));
@@ -272,11 +273,7 @@ impl Connection {
             },
             settled,
             state: transfer.state.take(),
-            payload: if transfer.aborted {
-                Bytes::new()
-            } else {
-                payload
-            },
+            payload,
             more,
             aborted: transfer.aborted,
         })))

@@ -153,8 +153,7 @@ pub(super) struct Windows {
     capacity: u32,
     /// Frames that arrived and that the owner still holds.
     held: u32,
-    /// Octets of messages in them. An estimate: which frames the owner lets go is not known, so
-    /// each counts as much as the next, and small ones that pass large ones lessen it.
+    /// Octets of messages in them.
     held_octets: u64,
     /// Frames that ever arrived, modulo 2^32.
     received: u32,
@@ -221,15 +220,16 @@ impl Windows {
         self.received.wrapping_add(sent)
     }
 
-    /// The owner has moved on that many frames. Says how many octets that makes.
+    /// The owner has moved on that many frames and octets. Says how many octets were held.
     #[inline]
-    pub(super) fn release(&mut self, frames: u32) -> u64 {
-        let octets = match frames < self.held {
-            true => self.held_octets / u64::from(self.held) * u64::from(frames),
-            false => self.held_octets,
-        };
+    pub(super) fn release(&mut self, frames: u32, octets: u32) -> u64 {
+        let octets = u64::from(octets).min(self.held_octets);
         self.held = self.held.saturating_sub(frames);
         self.held_octets -= octets;
+        debug_assert!(
+            self.held > 0 || self.held_octets == 0,
+            "nothing is held without a frame"
+        );
         octets
     }
 
@@ -355,12 +355,12 @@ mod tests {
         for _ in 0..8 {
             assert!(windows.receive(10));
         }
-        windows.release(2);
+        windows.release(2, 20);
         assert!(windows.is_due());
         assert_eq!(windows.flow().incoming_window, 2);
         for _ in 0..2 {
             assert!(windows.receive(10));
-            windows.release(1);
+            windows.release(1, 10);
         }
         assert!(windows.is_due());
     }
@@ -372,10 +372,11 @@ mod tests {
             assert!(windows.receive(octets));
         }
         assert_eq!(windows.held_octets(), 111);
-        assert_eq!(windows.release(1), 37);
+        assert_eq!(windows.release(1, 10), 10);
         assert!(windows.receive(7));
-        assert_eq!(windows.release(3), 81);
-        assert_eq!(windows.release(1), 0);
+        assert_eq!(windows.held_octets(), 108, "the others are still here");
+        assert_eq!(windows.release(3, 108), 108);
+        assert_eq!(windows.release(1, 1), 0, "there was no more");
         assert_eq!(windows.held_octets(), 0);
     }
 
@@ -387,14 +388,14 @@ mod tests {
         }
         assert!(!windows.receive(10));
         assert!(!windows.is_due());
-        windows.release(4);
+        windows.release(4, 40);
         assert!(windows.is_due());
         let flow = windows.flow();
         assert_eq!((flow.next_incoming_id, flow.incoming_window), (Some(7), 4));
         assert!(!windows.is_due());
-        windows.release(3);
+        windows.release(3, 30);
         assert!(!windows.is_due());
-        windows.release(1);
+        windows.release(1, 10);
         assert!(windows.is_due());
     }
 }

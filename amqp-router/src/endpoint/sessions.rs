@@ -331,6 +331,6 @@ impl Session {
         self.outgoing = Default::default();
         self.flows = Vec::new();
         self.endings = Vec::new();
-        self.window.release(u32::MAX)
+        self.window.release(u32::MAX, u32::MAX)
     }
 }

@@ -13,7 +13,7 @@ use crate::control::table::{AddressId, Slot};
 use crate::control::topology::Ingress;
 use crate::forwarding::delivery::Origin;
 use crate::forwarding::mailbox::Envelope;
-use crate::forwarding::wire::Wire;
+use crate::forwarding::wire::{Places, Wire};
 use crate::forwarding::{Arrival, Forwarder};
 
 impl Forwarder {
@@ -54,7 +54,7 @@ impl Forwarder {
                 incoming.counts.accepted += 1;
             }
         }
-        self.release(wire, arrival.link, 1);
+        self.release(wire, arrival.link, Places::frame(arrival.payload.len()));
         self.touch(arrival.link);
     }
 

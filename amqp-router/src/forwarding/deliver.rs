@@ -432,8 +432,9 @@ impl Forwarder {
         let outbound = &mut self.outbound[delivery];
         if let Origin::Link(_) = outbound.origin {
             let origin = std::mem::replace(&mut outbound.origin, Origin::Gone);
-            // It is whole: how large its frame was does not matter to anyone.
-            self.chunk_through(wire, origin, 0);
+            // It is whole, and came in one frame.
+            let octets = outbound.body.octets();
+            self.chunk_through(wire, origin, octets);
             self.origin_done(wire, origin);
         }
     }

@@ -10,6 +10,7 @@ use crate::control::table::{Slot, WorkerId};
 use crate::forwarding::mailbox::{Branch, Envelope};
 use crate::forwarding::resend::Resend;
 use crate::forwarding::stream::{Body, Progress};
+use crate::forwarding::wire::Places;
 
 /// The half of a delivery where it arrived.
 ///
@@ -25,8 +26,8 @@ pub(super) struct Inbound {
     pub(super) settled: bool,
     /// Its last frame has arrived.
     pub(super) complete: bool,
-    /// Frames that hold a place in the session's window.
-    pub(super) unreleased: u32,
+    /// What its frames hold of the session's window.
+    pub(super) unreleased: Places,
     /// Octets that are counted on its link instead of such a place.
     pub(super) early: usize,
     /// Of them, frames that came before the last one and have not left.
@@ -55,6 +56,8 @@ pub(super) struct Copied {
     pub(super) outbound: Option<Slot>,
     /// Frames that it is through with.
     pub(super) through: u32,
+    /// Frames that have yet to leave and hold no place: another had them before.
+    pub(super) again: u32,
     /// Its receiver has said its last word.
     pub(super) terminal: bool,
     /// Nothing more will be heard of it.
@@ -84,6 +87,7 @@ impl Copied {
             worker,
             outbound: None,
             through: 0,
+            again: 0,
             terminal: false,
             done: false,
             closed: false,

@@ -28,7 +28,7 @@ use crate::forwarding::stats::{AddressCounts, Ages, Patience, Pool, Trouble, Wor
 use crate::forwarding::streams::Streams;
 use crate::forwarding::table::Table;
 use crate::forwarding::treatment::{Journey, Tried};
-use crate::forwarding::wire::Wire;
+use crate::forwarding::wire::{Places, Wire};
 
 /// The data plane of one worker.
 ///
@@ -120,6 +120,9 @@ struct Fresh {
     message_format: u32,
     settled: bool,
     state: Option<DeliveryState>,
+    /// Octets that have come of it, as its place in the session's window counts them.
+    octets: u32,
+    /// What is left of them to be sent.
     payload: Bytes,
     more: bool,
 }
@@ -239,8 +242,9 @@ impl Forwarder {
         if self.is_oversized(wire, arrival.link, first, &arrival.payload) {
             arrival.aborted = true;
         }
+        let place = Places::frame(arrival.payload.len());
         let incoming = &mut self.incoming[arrival.link];
-        incoming.unreleased += 1;
+        incoming.unreleased.add(place);
         if incoming.target == Target::Control {
             return self.hear(wire, arrival);
         }
@@ -252,7 +256,7 @@ impl Forwarder {
                     self.counts.came(incoming.party);
                 }
                 if arrival.aborted {
-                    self.release(wire, arrival.link, 1);
+                    self.release(wire, arrival.link, place);
                     self.touch(arrival.link);
                     return;
                 }
@@ -266,6 +270,7 @@ impl Forwarder {
                     message_format,
                     settled: arrival.settled,
                     state: arrival.state,
+                    octets: place.octets,
                     payload: arrival.payload,
                     more: arrival.more,
                 };
@@ -499,7 +504,7 @@ impl Forwarder {
         };
         if resend.is_some() {
             self.inbound[delivery.index].resend = resend;
-            self.keep(wire, delivery.index, &fresh.payload);
+            self.keep(delivery.index, &fresh.payload);
         }
         let (payload, more) = (fresh.payload, fresh.more);
         if worker != here {
@@ -539,10 +544,22 @@ impl Forwarder {
         let slot = self.incoming.slot(fresh.link);
         let incoming = &mut self.incoming[fresh.link];
         if !incoming.from_router {
+            // Only what goes on is counted as it leaves.
+            let gone = fresh.octets.saturating_sub(fresh.payload.len() as u32);
+            if gone > 0 {
+                self.release(
+                    wire,
+                    fresh.link,
+                    Places {
+                        frames: 0,
+                        octets: gone,
+                    },
+                );
+            }
             return Origin::Link(slot);
         }
         self.origin_done(wire, Origin::Link(slot));
-        self.release(wire, fresh.link, 1);
+        self.release(wire, fresh.link, fresh.place());
         Origin::Gone
     }
 
@@ -561,7 +578,7 @@ impl Forwarder {
             .map(|one| self.way_out(wire, one.outlet, |this| this.trace(fresh.link)));
         let ways: SmallVec<[(WorkerId, Slot); 8]> = ways.collect();
         let mut held = Box::<Multicast>::default();
-        held.progress.hold(links);
+        held.progress.hold(links, fresh.payload.len());
         let copies = ways.iter().map(|way| Copied::new(way.0)).collect();
         let delivery = self.add_inbound(wire, &fresh, envelope.counted_from(), copies, Some(held));
         for ((copy, choice), (worker, link)) in (0..links).zip(chosen).zip(ways) {
@@ -620,8 +637,8 @@ impl Forwarder {
         if incoming.from_router && incoming.early + octets <= EARLY_MAX {
             incoming.early += octets;
             inbound.early = octets;
-            let (link, frames) = (inbound.link, std::mem::take(&mut inbound.unreleased));
-            self.release(wire, link, frames);
+            let (link, places) = (inbound.link, std::mem::take(&mut inbound.unreleased));
+            self.release(wire, link, places);
         }
     }
 
@@ -630,29 +647,31 @@ impl Forwarder {
     fn release_piece_early<W: Wire>(&mut self, wire: &mut W, delivery: u32, octets: usize) {
         let inbound = &mut self.inbound[delivery];
         let incoming = &mut self.incoming[inbound.link];
+        let place = Places::frame(octets);
         let octets = octets + PIECE_OVERHEAD;
         let single = inbound.multicast.is_none();
         if incoming.from_router && single && incoming.early + octets <= EARLY_STREAM_MAX {
             incoming.early += octets;
             inbound.early += octets;
             inbound.early_pieces += 1;
-            inbound.unreleased -= 1;
+            inbound.unreleased.remove(place);
             let link = inbound.link;
-            self.release(wire, link, 1);
+            self.release(wire, link, place);
         }
     }
 
     /// Takes a further frame of the delivery that is arriving on a link.
     fn proceed<W: Wire>(&mut self, wire: &mut W, now: Instant, arrival: Arrival) {
+        let place = Places::frame(arrival.payload.len());
         let Some(delivery) = self.incoming[arrival.link].current else {
             // Already refused: the rest is let by.
-            return self.release(wire, arrival.link, 1);
+            return self.release(wire, arrival.link, place);
         };
         if !arrival.more || arrival.aborted {
             self.incoming[arrival.link].current = None;
         }
         let inbound = &mut self.inbound[delivery];
-        inbound.unreleased += 1;
+        inbound.unreleased.add(place);
         if arrival.aborted {
             return self.orphan(wire, delivery);
         }
@@ -666,12 +685,11 @@ impl Forwarder {
         }
         if inbound.copies.is_empty() {
             // It has been refused, and only its end is waited for.
-            inbound.unreleased -= 1;
-            self.release(wire, arrival.link, 1);
+            inbound.unreleased.remove(place);
+            self.release(wire, arrival.link, place);
         } else {
-            if !self.keep(wire, delivery, &arrival.payload) {
-                self.release_piece_early(wire, delivery, arrival.payload.len());
-            }
+            self.keep(delivery, &arrival.payload);
+            self.release_piece_early(wire, delivery, arrival.payload.len());
             self.pass_on(wire, delivery, arrival.payload, arrival.more);
         }
         self.finish_if_done(wire, delivery);
@@ -684,7 +702,7 @@ impl Forwarder {
         let copies = inbound.copies.len() as u16;
         let first = match &mut inbound.multicast {
             Some(multicast) => {
-                multicast.progress.hold(copies);
+                multicast.progress.hold(copies, payload.len());
                 0
             }
             None => copies - 1,
@@ -753,8 +771,11 @@ impl Forwarder {
         let (number, settled) = (inbound.number, inbound.settled);
         // The message starts over as if all of it had come in one frame, which keeps one place in
         // the window; the places of the others are let go.
-        let surplus = inbound.unreleased.saturating_sub(1);
-        inbound.unreleased = 0;
+        let Places { frames, octets } = std::mem::take(&mut inbound.unreleased);
+        let surplus = Places {
+            frames: frames.saturating_sub(1),
+            octets: 0,
+        };
         self.remove_inbound(wire, delivery, false);
         self.incoming[link].current = None;
         self.release(wire, link, surplus);
@@ -764,6 +785,7 @@ impl Forwarder {
             message_format: undecided.message_format,
             settled,
             state: undecided.state,
+            octets,
             payload: undecided.received.freeze(),
             more: arrival.more,
         };
@@ -784,7 +806,7 @@ impl Forwarder {
             number: fresh.number,
             settled: fresh.settled,
             complete: !fresh.more,
-            unreleased: 1,
+            unreleased: fresh.place(),
             early: 0,
             early_pieces: 0,
             presettled: fresh.settled,
@@ -832,7 +854,7 @@ impl Forwarder {
                 .settled(Some(&outcome), std::time::Duration::ZERO);
             wire.update(incoming.terminal, fresh.number, Some(&outcome), true);
         }
-        self.release(wire, fresh.link, 1);
+        self.release(wire, fresh.link, fresh.place());
         self.touch(fresh.link);
     }
 
@@ -846,8 +868,8 @@ impl Forwarder {
         let delivery = self.add_inbound(wire, fresh, None, SmallVec::new(), None);
         let inbound = &mut self.inbound[delivery.index];
         inbound.outcome = Some(Box::new(outcome));
-        inbound.unreleased = 0;
-        self.release(wire, fresh.link, 1);
+        let place = std::mem::take(&mut inbound.unreleased);
+        self.release(wire, fresh.link, place);
     }
 
     /// The same for one that cannot be read, which the log tells of.
@@ -863,11 +885,11 @@ impl Forwarder {
     }
 
     /// Lets frames of an incoming link go: its session's window may advance.
-    pub(super) fn release<W: Wire>(&mut self, wire: &mut W, link: u32, frames: u32) {
-        if frames > 0 {
+    pub(super) fn release<W: Wire>(&mut self, wire: &mut W, link: u32, places: Places) {
+        if places != Places::default() {
             let incoming = &mut self.incoming[link];
-            incoming.unreleased -= frames;
-            wire.release_window(incoming.terminal, frames);
+            incoming.unreleased.remove(places);
+            wire.release_window(incoming.terminal, places);
         }
     }
 
@@ -877,6 +899,14 @@ impl Forwarder {
 }
 
 impl Fresh {
+    /// What it holds of the session's window.
+    fn place(&self) -> Places {
+        Places {
+            frames: 1,
+            octets: self.octets,
+        }
+    }
+
     /// Whether what is missing of its first sections may still come.
     fn may_wait(&self) -> bool {
         self.more && self.payload.len() < inspect::MAX_SECTIONS

@@ -17,7 +17,7 @@ use crate::forwarding::limits::Limited;
 use crate::forwarding::passage::{Course, Passage};
 use crate::forwarding::stats::{DeliveryCounts, Entered, Party, Rate, ToldOf};
 use crate::forwarding::table::Chain;
-use crate::forwarding::wire::{Terminal, Wire};
+use crate::forwarding::wire::{Places, Terminal, Wire};
 
 /// A link that deliveries arrive by.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct Incoming {
     /// Deliveries that take up credit: unsettled ones, and presettled ones that have not left yet.
     pub(super) held: u32,
     /// Frames that hold a place in the session's window.
-    pub(super) unreleased: u32,
+    pub(super) unreleased: Places,
     /// Octets of deliveries that hold no such place though they could wait.
     pub(super) early: usize,
     /// Octets that are kept to be sent again.
@@ -256,7 +256,7 @@ impl Forwarder {
             capacity: traits.capacity,
             confirms: traits.confirms,
             held: 0,
-            unreleased: 0,
+            unreleased: Places::default(),
             early: 0,
             kept: 0,
             deliveries: Chain::default(),

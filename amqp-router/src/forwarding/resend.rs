@@ -41,6 +41,8 @@ pub(super) struct Resend {
     octets: usize,
     /// Where it has been.
     tried: Vec<Arc<LinkLoad>>,
+    /// It stays where it is, and counts for what waits there a second time.
+    stays: bool,
 }
 
 impl Incoming {
@@ -83,38 +85,41 @@ impl Forwarder {
             frames: Vec::new(),
             octets: 0,
             tried: load.into_iter().collect(),
+            stays: false,
         }))
     }
 
-    /// Keeps a frame for another attempt: what is kept holds no place in the session's window.
-    /// False if it is not kept. Beyond a bound for each link, and one for all of the worker, nothing
-    /// is: its delivery goes on as others do.
-    pub(super) fn keep<W: Wire>(&mut self, wire: &mut W, delivery: u32, payload: &Bytes) -> bool {
+    /// Keeps a frame for another attempt, if there is to be one. Beyond a bound for each link, and
+    /// one for all of the worker, nothing is: its delivery goes on as others do.
+    pub(super) fn keep(&mut self, delivery: u32, payload: &Bytes) {
         let inbound = &mut self.inbound[delivery];
-        let Some(resend) = &mut inbound.resend else {
-            return false;
+        let Some(resend) = inbound.resend.as_mut().filter(|resend| !resend.stays) else {
+            return;
         };
-        let link = inbound.link;
         let octets = payload.len() + FRAME_OVERHEAD;
-        let incoming = &mut self.incoming[link];
+        let incoming = &mut self.incoming[inbound.link];
         if incoming.kept + octets > KEPT_OF_LINK || self.kept + octets > KEPT_MAX {
-            self.forget_resend(delivery);
-            return false;
+            return self.forget_resend(delivery);
         }
         incoming.kept += octets;
         self.kept += octets;
         resend.octets += octets;
         // A copy, so that it does not keep what was read with it.
         resend.frames.push(Bytes::copy_from_slice(payload));
-        let places = std::mem::take(&mut inbound.unreleased);
-        self.release(wire, link, places);
-        true
     }
 
-    /// A delivery stays where it is.
+    /// A delivery stays where it is. What waits there without a place in the session's window goes
+    /// on counting as kept.
     #[cold]
     pub(super) fn forget_resend(&mut self, delivery: u32) {
         let inbound = &mut self.inbound[delivery];
+        if let (Some(resend), Some(last)) = (&mut inbound.resend, inbound.copies.last())
+            && last.again > 0
+        {
+            resend.frames = Vec::new();
+            resend.stays = true;
+            return;
+        }
         if let Some(resend) = inbound.resend.take() {
             let link = inbound.link;
             self.keep_no_more(link, &resend);
@@ -159,7 +164,11 @@ impl Forwarder {
         let inbound = &mut self.inbound[delivery];
         let complete = inbound.complete;
         let frames = resend.frames.clone();
-        inbound.copies.push(Copied::new(worker));
+        let held = inbound.unreleased.frames + inbound.early_pieces;
+        inbound.copies.push(Copied {
+            again: (frames.len() as u32).saturating_sub(held),
+            ..Copied::new(worker)
+        });
         inbound.resend = Some(resend);
         let branch = Branch {
             copy: branch.copy + 1,
@@ -254,7 +263,9 @@ impl Resend {
     /// Whether it may be tried once more.
     fn may_go_on(&self, now: Option<std::time::Instant>) -> bool {
         let expired = self.envelope.expires.zip(now);
-        self.tried.len() < ATTEMPTS_MAX && expired.is_none_or(|(expires, now)| now < expires)
+        !self.stays
+            && self.tried.len() < ATTEMPTS_MAX
+            && expired.is_none_or(|(expires, now)| now < expires)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::forwarding::forward::PIECE_OVERHEAD;
 use crate::forwarding::mailbox::{Branch, Mail};
 use crate::forwarding::resend::is_given_back;
 use crate::forwarding::stats::Ages;
-use crate::forwarding::wire::Wire;
+use crate::forwarding::wire::{Places, Wire};
 
 impl Forwarder {
     /// A receiver says what has become of a delivery, named by the token it was sent with.
@@ -447,10 +447,10 @@ impl Forwarder {
         loop {
             let outbound = &mut self.outbound[delivery];
             let origin = outbound.origin;
-            let Some(chunk) = outbound.body.pop() else {
+            let Some((_, octets)) = outbound.body.pop_counted() else {
                 return;
             };
-            self.chunk_through(wire, origin, chunk.len());
+            self.chunk_through(wire, origin, octets);
         }
     }
 
@@ -483,8 +483,8 @@ impl Forwarder {
         outbound: &mut Outbound,
         outcome: DeliveryState,
     ) {
-        while let Some(chunk) = outbound.body.pop() {
-            self.chunk_through(wire, outbound.origin, chunk.len());
+        while let Some((_, octets)) = outbound.body.pop_counted() {
+            self.chunk_through(wire, outbound.origin, octets);
         }
         if outbound.envelope.settled {
             self.origin_done(wire, outbound.origin);
@@ -528,7 +528,7 @@ impl Forwarder {
         match origin {
             Origin::Link(link) => {
                 if self.incoming.get(link).is_some() {
-                    self.release(wire, link.index, 1);
+                    self.release(wire, link.index, Places::frame(octets));
                 }
             }
             Origin::Branch(branch) if branch.worker == self.settings.worker => {
@@ -552,6 +552,10 @@ impl Forwarder {
         let copied = &mut inbound.copies[usize::from(branch.copy)];
         let frame = copied.through;
         copied.through = frame.wrapping_add(1);
+        if copied.again > 0 {
+            copied.again -= 1;
+            return;
+        }
         if inbound.early_pieces > 0 {
             // Frames leave in the order in which they came, so it is one of those that hold no
             // place any more.
@@ -561,14 +565,13 @@ impl Forwarder {
             self.incoming[inbound.link].early -= octets;
             return;
         }
-        let frames = match &mut inbound.multicast {
-            None => 1,
+        let places = match &mut inbound.multicast {
+            None => Places::frame(octets),
             Some(multicast) => multicast.progress.through(frame),
         };
-        let frames = frames.min(inbound.unreleased);
-        inbound.unreleased -= frames;
+        let places = inbound.unreleased.take(places);
         let link = inbound.link;
-        self.release(wire, link, frames);
+        self.release(wire, link, places);
     }
 
     /// A presettled outgoing half has been sent or dropped.

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::forwarding::wire::Places;
+
 /// What an outgoing link has yet to send of one delivery. Almost always that is one frame, so the
 /// first needs no allocation.
 #[derive(Debug, Default)]
@@ -45,17 +47,13 @@ impl Body {
     /// Puts a chunk in front of the others: what a full session window left over of one of
     /// `octets` octets.
     pub(super) fn unread(&mut self, chunk: Bytes, octets: usize) {
-        let begun = octets - chunk.len();
+        let begun = octets.saturating_sub(chunk.len());
         let second = self.first.replace(chunk);
         let more = self.more();
         more.begun = begun;
         if let Some(second) = second {
             more.rest.push_front(second);
         }
-    }
-
-    pub(super) fn pop(&mut self) -> Option<Bytes> {
-        self.pop_counted().map(|(chunk, _)| chunk)
     }
 
     /// The chunk that is to leave next.
@@ -161,30 +159,31 @@ const JOINED_MAX: u32 = 64;
 /// of them has sent it.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// For each frame that is still held, oldest first, by how many links.
-    holders: VecDeque<u16>,
+    /// For each frame that is still held, oldest first, by how many links, and its octets.
+    holders: VecDeque<(u16, u32)>,
     /// Frames let go before those.
     released: u32,
 }
 
 impl Progress {
     /// A frame came in that `links` links must send.
-    pub(super) fn hold(&mut self, links: u16) {
-        self.holders.push_back(links);
+    pub(super) fn hold(&mut self, links: u16, octets: usize) {
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        self.holders.push_back((links, octets));
     }
 
-    /// One link is through with frame number `frame`; says how many frames can be let go.
-    pub(super) fn through(&mut self, frame: u32) -> u32 {
+    /// One link is through with frame number `frame`; says what can be let go.
+    pub(super) fn through(&mut self, frame: u32) -> Places {
         let index = frame.wrapping_sub(self.released) as usize;
-        if let Some(holders) = self.holders.get_mut(index) {
+        if let Some((holders, _)) = self.holders.get_mut(index) {
             *holders = holders.saturating_sub(1);
         }
-        let mut released = 0;
-        while self.holders.front() == Some(&0) {
+        let mut released = Places::default();
+        while let Some(&(0, octets)) = self.holders.front() {
             self.holders.pop_front();
-            released += 1;
+            released.add(Places { frames: 1, octets });
         }
-        self.released = self.released.wrapping_add(released);
+        self.released = self.released.wrapping_add(released.frames);
         released
     }
 }
@@ -199,7 +198,7 @@ mod tests {
         body.push(Bytes::from_static(b"a"), true);
         body.push(Bytes::from_static(b"b"), true);
         body.push(Bytes::from_static(b"c"), false);
-        assert_eq!(body.pop().as_deref(), Some(&b"a"[..]));
+        assert_eq!(body.pop_counted(), Some((Bytes::from_static(b"a"), 1)));
         body.unread(Bytes::from_static(b"A"), 5);
         assert_eq!(body.chunks(), 3);
         let left: Vec<_> = std::iter::from_fn(|| body.pop_counted()).collect();
@@ -211,22 +210,26 @@ mod tests {
     #[test]
     fn a_frame_is_held_for_the_slowest_link() {
         let mut progress = Progress::default();
-        progress.hold(2);
-        progress.hold(2);
-        assert_eq!(progress.through(0), 0);
-        assert_eq!(progress.through(1), 0);
-        assert_eq!(progress.through(0), 1);
-        assert_eq!(progress.through(1), 1);
+        progress.hold(2, 10);
+        progress.hold(2, 100);
+        assert_eq!(progress.through(0), Places::default());
+        assert_eq!(progress.through(1), Places::default());
+        assert_eq!(progress.through(0), Places::frame(10));
+        assert_eq!(progress.through(1), Places::frame(100));
     }
 
     #[test]
     fn a_frame_in_the_middle_does_not_overtake() {
         let mut progress = Progress::default();
-        for _ in 0..3 {
-            progress.hold(1);
+        for octets in [1, 10, 100] {
+            progress.hold(1, octets);
         }
-        assert_eq!(progress.through(1), 0);
-        assert_eq!(progress.through(0), 2);
-        assert_eq!(progress.through(2), 1);
+        assert_eq!(progress.through(1), Places::default());
+        let two = Places {
+            frames: 2,
+            octets: 11,
+        };
+        assert_eq!(progress.through(0), two);
+        assert_eq!(progress.through(2), Places::frame(100));
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::wire::{Allowance, Head, Terminal, Wire};
+use super::wire::{Allowance, Head, Places, Terminal, Wire};
 use super::{Arrival, Forwarder, Settings};
 use crate::codec::{DeliveryState, Error};
 use crate::control::address::{AddressKey, Identity};
@@ -70,7 +70,8 @@ impl Wire for Script {
         self.say(format!("{}: forget {delivery}", at.link));
     }
 
-    fn release_window(&mut self, at: Terminal, frames: u32) {
+    fn release_window(&mut self, at: Terminal, places: Places) {
+        let frames = places.frames;
         if frames > 0 {
             self.window_left += frames;
             self.say(format!("{}: release {frames}", at.link));
@@ -350,11 +351,15 @@ impl Scene {
 
     /// A whole message, as its sections are written.
     fn message(&mut self, link: Slot, number: u32, sections: Vec<u8>) {
+        self.whole(link, number, false, sections);
+    }
+
+    fn whole(&mut self, link: Slot, number: u32, settled: bool, sections: Vec<u8>) {
         let arrival = Arrival {
             link: link.index,
             number,
             first: Some(0),
-            settled: false,
+            settled,
             state: None,
             payload: sections.into(),
             more: false,
@@ -396,7 +401,10 @@ impl Scene {
     }
 
     fn is_at_rest(&self) -> bool {
+        let mut incoming = self.forwarder.incoming.iter();
         self.forwarder.in_flight() == 0
+            && self.forwarder.kept == 0
+            && incoming.all(|(_, link)| link.unreleased == Places::default() && link.kept == 0)
     }
 }
 
@@ -544,6 +552,35 @@ fn the_window_is_released_as_frames_leave() {
             .count(),
         3
     );
+}
+
+/// What waits is not counted as less because small messages pass it.
+#[test]
+fn what_waits_counts_in_full_however_much_passes_it() {
+    // What does not go on counts no longer than its message.
+    let annotations = [0, 0x53, 0x71, 0xc1, 1, 0];
+    for settled in [false, true] {
+        let mut scene = Scene::new(Treatment::Balanced);
+        scene.consumer(7, 0);
+        let producer = scene.producer(7);
+        scene.turn();
+        let text = "x".repeat(10_000);
+        scene.frame(producer, 0, true, &text, false, settled);
+        scene.turn();
+        let consumer = scene.consumer(7, 1000);
+        for number in 1..100 {
+            let message = [&annotations[..], BODY, b"small"].concat();
+            scene.whole(producer, number, settled, message);
+            let said = scene.turn();
+            assert!(said.iter().any(|said| said.starts_with("3: start small")));
+            let sent = &scene.forwarder.outgoing[consumer.index].sent;
+            for delivery in scene.forwarder.outbound.chained(sent) {
+                scene.outcome(delivery, DeliveryState::Accepted);
+            }
+        }
+        let held = scene.forwarder.incoming[producer.index].unreleased;
+        assert_eq!(held, Places::frame(BODY.len() + text.len()), "{settled}");
+    }
 }
 
 #[test]

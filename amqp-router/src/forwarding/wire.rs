@@ -17,6 +17,52 @@ pub(crate) struct Terminal {
     pub(crate) link: u32,
 }
 
+/// Places that transfer frames hold in a session's incoming window, and what they hold of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) frames: u32,
+    /// Octets of messages that arrived in them.
+    pub(crate) octets: u32,
+}
+
+impl Places {
+    /// The place of one frame with so many octets of a message.
+    #[inline]
+    pub(crate) fn frame(octets: usize) -> Self {
+        Self {
+            frames: 1,
+            octets: u32::try_from(octets).unwrap_or(u32::MAX),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.octets = self.octets.saturating_add(other.octets);
+    }
+
+    #[inline]
+    pub(crate) fn remove(&mut self, other: Self) {
+        self.frames = self.frames.saturating_sub(other.frames);
+        self.octets = self.octets.saturating_sub(other.octets);
+    }
+
+    /// Takes places out that are free now: no more than there are, and with the last frame all
+    /// octets, as what is left of a message may be shorter than what came.
+    #[inline]
+    pub(crate) fn take(&mut self, free: Self) -> Self {
+        let taken = match free.frames < self.frames {
+            true => Self {
+                frames: free.frames,
+                octets: free.octets.min(self.octets),
+            },
+            false => *self,
+        };
+        self.remove(taken);
+        taken
+    }
+}
+
 /// What a link may send right now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
@@ -58,8 +104,8 @@ pub(crate) trait Wire {
     /// Forgets a sender's delivery without a word.
     fn forget(&mut self, at: Terminal, delivery: u32);
 
-    /// Lets the sender's session window advance by `frames`.
-    fn release_window(&mut self, at: Terminal, frames: u32);
+    /// Lets the sender's session window advance by so many places.
+    fn release_window(&mut self, at: Terminal, places: Places);
 
     /// Frames that a sender's session may still send.
     fn window_left(&self, at: Terminal) -> u32;

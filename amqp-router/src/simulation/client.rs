@@ -27,7 +27,7 @@ pub(super) struct Client {
     /// Indexed by the token of the link.
     pub(super) links: Vec<Link>,
     /// Places in sessions' windows that it has not let go yet.
-    unreleased: Vec<SessionId>,
+    unreleased: Vec<(SessionId, u32)>,
     /// Lets go of places in the window only when it is told to.
     pub(super) lazy: bool,
     pub(super) habit: Habit,
@@ -182,6 +182,7 @@ impl Client {
             }
             Event::Transfer(transfer) => {
                 let session = transfer.delivery.session;
+                let octets = transfer.payload.len() as u32;
                 let link = &mut self.links[transfer.token as usize];
                 match &mut link.half {
                     Half::Receiver(receiver) if link.phase != LinkPhase::Gone => {
@@ -189,7 +190,7 @@ impl Client {
                     }
                     _ => {}
                 }
-                self.unreleased.push(session);
+                self.unreleased.push((session, octets));
                 if !self.lazy {
                     self.release();
                 }
@@ -347,7 +348,7 @@ impl Client {
         scope.ledger.say(|| format!("{session:?} ends"));
         self.endpoint.end(session, None);
         self.sessions.retain(|other| *other != session);
-        self.unreleased.retain(|other| *other != session);
+        self.unreleased.retain(|(other, _)| *other != session);
         for link in self.links.iter_mut().filter(|link| link.session == session) {
             link.leave(scope, Gone::Properly);
         }
@@ -372,8 +373,8 @@ impl Client {
 
     /// Lets go of the places in the window that it holds.
     pub(super) fn release(&mut self) {
-        for session in self.unreleased.drain(..) {
-            self.endpoint.release_window(session, 1);
+        for (session, octets) in self.unreleased.drain(..) {
+            self.endpoint.release_window(session, 1, octets);
         }
     }
 

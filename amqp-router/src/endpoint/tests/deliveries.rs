@@ -340,7 +340,10 @@ fn a_message_stops_where_the_window_shuts_and_goes_on_later() {
     pair.drive();
     assert_eq!(pair.server.transfers().count(), 4);
     let left = payload.len();
-    pair.server.connection.release_window(SessionId(0), 4);
+    let octets = (3000 - left) as u32;
+    pair.server
+        .connection
+        .release_window(SessionId(0), 4, octets);
     pair.drive();
     assert!(matches!(pair.client.events.last(), Some(Event::Window)));
     pair.client
@@ -382,7 +385,7 @@ fn the_end_of_a_message_waits_for_the_window() {
         assert!(pair.client.send(link.client, false, "next").is_err());
         pair.drive();
         assert_eq!(pair.server.transfers().count(), 1);
-        pair.server.connection.release_window(SessionId(0), 1);
+        pair.server.connection.release_window(SessionId(0), 1, 3);
         pair.drive();
         let last = pair.server.transfers().last().expect("there are two");
         assert_eq!((last.more, last.aborted), (false, abort));
@@ -645,7 +648,7 @@ fn resumed_deliveries_that_have_their_outcome_come_to_nothing() {
             _ => None,
         })
         .collect();
-    assert_eq!(ends, [(true, false, 0); 2]);
+    assert_eq!(ends, [(true, false, 3), (true, false, 2)]);
     raw.transfer(delivery(2), b"new");
     assert_eq!(raw.server.bodies().last().map(String::as_str), Some("new"));
 }

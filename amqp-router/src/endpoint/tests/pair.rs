@@ -212,7 +212,8 @@ impl End {
                 self.connection.accept_attach(*link, reply);
             }
             Event::Transfer(transfer) if self.releases => {
-                self.connection.release_window(transfer.delivery.session, 1);
+                let octets = transfer.payload.len() as u32;
+                (self.connection).release_window(transfer.delivery.session, 1, octets);
             }
             _ => {}
         }

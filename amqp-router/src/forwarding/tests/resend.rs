@@ -197,7 +197,6 @@ fn frames_give_their_places_back_once() {
     assert_eq!(scene.script.window_left, 3);
     scene.outcome(1, DeliveryState::Accepted);
     scene.turn();
-    assert_eq!(scene.forwarder.incoming[producer.index].unreleased, 0);
     assert!(scene.is_at_rest());
 }
 
@@ -278,4 +277,52 @@ fn what_is_kept_is_bounded() {
     let again = said.iter().filter(|said| said.contains("start")).count();
     assert_eq!(again, 3);
     assert!(said.contains(&"1: 3 released settled".to_owned()));
+}
+
+/// What is too long to be kept holds its places until it has left.
+#[test]
+fn what_is_not_kept_any_more_is_held_by_the_window() {
+    let (mut scene, producer) = scene(Treatment::Balanced, 1);
+    scene.script.credit.insert(2, 0);
+    let text = "x".repeat(6 << 20);
+    for number in 0..2 {
+        scene.frame(producer, number, true, &text, true, false);
+        for _ in 0..2 {
+            scene.frame(producer, number, false, &text, true, false);
+        }
+        scene.frame(producer, number, false, "end", false, false);
+    }
+    assert_eq!(scene.kept(producer), 0);
+    let held = scene.forwarder.incoming[producer.index].unreleased;
+    let octets = 2 * (BODY.len() + 3 * text.len() + 3);
+    assert_eq!((held.frames, held.octets as usize), (8, octets));
+}
+
+/// A second attempt waits without places in the window. What it waits with counts as kept even when
+/// there is to be no third.
+#[test]
+fn what_waits_a_second_time_is_counted() {
+    let (mut scene, producer) = scene(Treatment::Balanced, 2);
+    let text = "x".repeat(6 << 20);
+    scene.frame(producer, 40, true, &text, true, false);
+    scene.frame(producer, 40, false, &text, true, false);
+    scene.said();
+    scene.script.credit.insert(3, 0);
+    scene.outcome(0, DeliveryState::Released);
+    let kept = scene.kept(producer);
+    assert!(kept >= 2 * text.len());
+    let window = scene.script.window_left;
+    // One more than may be kept.
+    scene.frame(producer, 40, false, &text, false, false);
+    scene.said();
+    assert_eq!(scene.kept(producer), kept);
+    assert_eq!(scene.script.window_left, window, "this one has its place");
+    scene.script.credit.insert(3, 1);
+    let (script, now) = (&mut scene.script, scene.now);
+    scene.forwarder.credit_changed(script, now, 1);
+    scene.said();
+    assert_eq!(scene.script.window_left, window + 1);
+    scene.outcome(1, DeliveryState::Released);
+    assert_eq!(scene.said(), ["1: 40 released settled"]);
+    assert!(scene.is_at_rest());
 }

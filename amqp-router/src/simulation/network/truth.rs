@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::codec::Role;
+use crate::simulation::client::LinkPhase;
 use crate::simulation::ledger::{AddressNo, LinkNo};
 use crate::simulation::router::{Router, name};
 use crate::simulation::world::{Weather, World};
@@ -56,6 +57,11 @@ impl World {
     fn fault(&self) -> Option<String> {
         if !self.trunks.are_whole() {
             return Some("connections are missing".to_owned());
+        }
+        let clients = self.lines.iter().filter_map(|line| line.client.as_ref());
+        let mut links = clients.flat_map(|client| &client.links);
+        if links.any(|link| link.phase == LinkPhase::Attaching) {
+            return Some("a client has yet to hear that its link is attached".to_owned());
         }
         let costs = self.true_costs();
         for (number, router) in self.routers.iter().enumerate() {
