@@ -10,6 +10,7 @@ mod local;
 mod login;
 mod readers;
 mod requests;
+mod shortage;
 mod status;
 pub(crate) mod tcp;
 mod trouble;
@@ -47,6 +48,7 @@ use crate::vanflow::FlowEvent;
 use crate::worker::flows::Flows;
 use crate::worker::tcp::{BadStream, Dial};
 pub(crate) use login::{Authentication, LoginStep};
+pub(crate) use shortage::Shortage;
 pub(crate) use status::{Question, WorkerFigures, WorkerStatus, WorkerTotals};
 pub(crate) use trouble::{Denial, Fault};
 
@@ -75,6 +77,10 @@ pub(crate) struct Worker {
     windows: Arc<WindowPool>,
     /// Peers that were cut off because they did not read.
     cut_off: u64,
+    /// Peers that were cut off because of what they had sent.
+    senders_cut_off: u64,
+    /// When somebody was cut off for memory's sake, the last time.
+    shed: Option<Instant>,
 }
 
 /// What a worker tells the control plane and its driver.
@@ -175,6 +181,8 @@ impl Worker {
             waits: Waits::default(),
             windows: Arc::default(),
             cut_off: 0,
+            senders_cut_off: 0,
+            shed: None,
         }
     }
 

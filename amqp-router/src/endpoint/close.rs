@@ -58,6 +58,12 @@ impl Connection {
         self.out.clear();
     }
 
+    /// Closes the connection because so many octets wait here that the peer has sent.
+    pub(crate) fn give_up_on_sender(&mut self, octets: usize, now: Instant) {
+        self.flush(now);
+        self.fail(ConnectionError::HoldsMemory(octets), now);
+    }
+
     /// The peer closes: it is answered and all is over.
     pub(super) fn on_close(&mut self, error: Option<Error>) {
         self.write_close(None);

@@ -15,6 +15,8 @@ pub(crate) enum ConnectionError {
     CloseTimeOut,
     #[error("the peer does not read: {0} bytes wait for it")]
     SlowReader(usize),
+    #[error("memory is short, and {0} bytes of what the peer has sent wait for receivers")]
+    HoldsMemory(usize),
     #[error("the peer went away")]
     Eof,
     #[error("the peer began with {0}")]
@@ -48,9 +50,11 @@ pub(crate) enum ConnectionError {
 impl ConnectionError {
     fn condition(&self) -> &'static str {
         match self {
-            Self::HandshakeTimeOut | Self::IdleTimeOut | Self::SlowReader(_) | Self::Limit(_) => {
-                condition::RESOURCE_LIMIT_EXCEEDED
-            }
+            Self::HandshakeTimeOut
+            | Self::IdleTimeOut
+            | Self::SlowReader(_)
+            | Self::HoldsMemory(_)
+            | Self::Limit(_) => condition::RESOURCE_LIMIT_EXCEEDED,
             Self::CloseTimeOut | Self::Eof => condition::CONNECTION_FORCED,
             Self::ProtocolHeader(_)
             | Self::Sasl(_)

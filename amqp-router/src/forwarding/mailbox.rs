@@ -77,6 +77,8 @@ pub(crate) enum Mail {
     },
     /// Its sender is gone: give it up, unless all of it is there.
     Orphaned { branch: Branch },
+    /// Its sender is cut off: give it up, even if all of it is there.
+    Discarded { branch: Branch },
     /// Its sender settled it or changed its state.
     FromSender {
         branch: Branch,

@@ -17,6 +17,7 @@ mod delivery;
 mod direct;
 mod finishing;
 mod forward;
+mod held;
 mod inspect;
 mod jam;
 pub(crate) mod limits;

@@ -412,6 +412,12 @@ impl Forwarder {
             }
             return;
         }
+        self.abort_copy(wire, slot);
+    }
+
+    /// Aborts a delivery that is being sent, or drops it if it waits to be complete.
+    pub(super) fn abort_copy<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
+        let outbound = &mut self.outbound[slot.index];
         outbound.aborted = true;
         outbound.envelope.settled = true;
         let (link, priority) = (outbound.link, outbound.envelope.priority);
@@ -635,6 +641,14 @@ impl Forwarder {
                 if let Some(delivery) = self.foreign.remove(&branch) {
                     let slot = self.outbound.slot(delivery);
                     self.orphan_copy(wire, slot);
+                }
+            }
+            Mail::Discarded { branch } => {
+                if let Some(delivery) = self.foreign.remove(&branch) {
+                    let slot = self.outbound.slot(delivery);
+                    let arrived = self.outbound[delivery].envelope.arrived;
+                    let now = self.latest.unwrap_or(arrived);
+                    self.discard_copy(wire, now, slot);
                 }
             }
             Mail::FromSender {

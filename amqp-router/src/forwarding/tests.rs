@@ -1,6 +1,7 @@
 //! One worker's forwarding between scripted links.
 
 mod backlog;
+mod held;
 mod network;
 mod priority;
 mod resend;

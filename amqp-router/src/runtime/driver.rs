@@ -235,7 +235,7 @@ impl Driver {
             ToWorker::Connector(id, None) => {
                 self.connectors.remove(&id);
             }
-            ToWorker::Shed => self.worker.shed(now),
+            ToWorker::Shed(shortage) => self.worker.shed(shortage, now),
             ToWorker::DropTcp(service) => self.worker.drop_service(&service),
             ToWorker::Shutdown { error } => {
                 self.shutting_down = Some(now + SHUTDOWN_TIME_OUT);

@@ -53,6 +53,20 @@ impl Memory {
             resident: octets("VmRSS:")?,
         })
     }
+
+    /// Octets that the program has freed and its allocator keeps, where that can be asked.
+    pub(crate) fn unused() -> u64 {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        if let Ok(malloc) = malloc_info::malloc_info() {
+            use malloc_info::info::TotalType;
+            let free = malloc.total.iter().filter_map(|total| match total.r#type {
+                TotalType::Fast | TotalType::Rest => u64::try_from(total.size).ok(),
+                TotalType::Mmap | TotalType::Other => None,
+            });
+            return free.sum();
+        }
+        0
+    }
 }
 
 impl Totals {
@@ -92,6 +106,7 @@ pub(crate) struct Figures {
     policy: PolicyCounts,
     /// AMQP peers that were cut off because they did not read.
     pub(crate) cut_off: u64,
+    pub(crate) senders_cut_off: u64,
     pub(crate) pools: Vec<Pool>,
     sources: SourceCounts,
     workers: Vec<WorkerLoad>,
@@ -452,6 +467,11 @@ impl Figures {
             "amqp_router_slow_readers_total",
             "AMQP connections that were cut off because their peers did not read.",
             self.cut_off,
+        );
+        out.counter(
+            "amqp_router_senders_cut_off_total",
+            "AMQP connections that were closed as memory was short and much of theirs waited.",
+            self.senders_cut_off,
         );
         out.counter(
             "amqp_router_http_connections_displaced_total",

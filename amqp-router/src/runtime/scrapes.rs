@@ -81,6 +81,7 @@ async fn gather(control: &WeakUnboundedSender<Request>) -> Option<String> {
     figures.totals.backlog = total.backlog;
     figures.totals.tcp = total.tcp;
     figures.cut_off = total.cut_off;
+    figures.senders_cut_off = total.senders_cut_off;
     figures.pools = total.pools;
     figures.other_addresses = total.others;
     let (ids, counts): (Vec<_>, Vec<_>) = total.addresses.into_iter().unzip();
@@ -111,6 +112,7 @@ struct Total {
     backlog: Backlog,
     tcp: Census,
     cut_off: u64,
+    senders_cut_off: u64,
     pools: Vec<Pool>,
     addresses: Vec<(AddressId, AddressCounts)>,
     others: AddressCounts,
@@ -125,6 +127,7 @@ fn busiest(workers: Vec<WorkerFigures>) -> Total {
         total.backlog.add(&worker.totals.backlog);
         total.tcp.add(worker.totals.tcp);
         total.cut_off += worker.totals.cut_off;
+        total.senders_cut_off += worker.totals.senders_cut_off;
         Pool::add_all(&mut total.pools, &worker.totals.pools);
         for (id, counts) in worker.addresses {
             if counts != AddressCounts::default() {

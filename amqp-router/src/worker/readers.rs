@@ -6,8 +6,6 @@
 use std::time::Instant;
 
 use super::{ConnectionId, Worker};
-use crate::adaptors::connections::Peer;
-use crate::adaptors::reading::LEAST_WAITING;
 
 impl Worker {
     /// Cuts off AMQP peers that have not read for too long.
@@ -30,25 +28,7 @@ impl Worker {
         amqp.is_some_and(|amqp| amqp.endpoint.backlog() >= FULL)
     }
 
-    /// Cuts off the AMQP peer that the most octets wait for, if there is one that anything worth
-    /// it waits for.
-    pub(crate) fn shed(&mut self, now: Instant) {
-        let waiting = self
-            .connections
-            .iter()
-            .filter_map(|(number, peer)| match peer {
-                Peer::Amqp(amqp) if !amqp.is_cut_off => Some((amqp.endpoint.backlog(), number)),
-                _ => None,
-            });
-        let most = waiting
-            .max()
-            .filter(|(waiting, _)| *waiting >= LEAST_WAITING);
-        if let Some((_, number)) = most {
-            self.cut_off(number, now);
-        }
-    }
-
-    fn cut_off(&mut self, number: u32, now: Instant) {
+    pub(super) fn cut_off(&mut self, number: u32, now: Instant) {
         if let Some(amqp) = self.connections.amqp(number) {
             amqp.is_cut_off = true;
             amqp.endpoint.give_up_on_reader();
@@ -71,13 +51,14 @@ mod tests {
     use super::*;
     use crate::adaptors::amqp::{Annotated, ConnectionSettings, PeerInfo};
     use crate::adaptors::components::Components;
+    use crate::adaptors::reading::LEAST_WAITING;
     use crate::control::address::Identity;
     use crate::control::role::Role;
     use crate::control::table::{Treatment, WorkerId};
     use crate::endpoint::{Config, Connection, ConnectionError};
     use crate::forwarding::Settings;
     use crate::forwarding::replies::Replies;
-    use crate::worker::WorkerEvent;
+    use crate::worker::{Shortage, WorkerEvent};
 
     #[test]
     fn a_connection_that_is_over_goes_even_if_its_last_words_are_not_read() {
@@ -102,12 +83,12 @@ mod tests {
     fn when_memory_is_short_only_those_go_that_much_waits_for() {
         let start = Instant::now();
         let (mut worker, id) = worker(start);
-        worker.shed(start);
+        worker.shed(shortage(start), start);
         assert!(!worker.is_reset(id), "nothing waits for it");
         // Heartbeats of ours, which nobody reads: enough of anything will do.
         let out = worker.output(id).expect("it is here");
         out.push_payload(vec![0; LEAST_WAITING].into());
-        worker.shed(start);
+        worker.shed(shortage(start), start);
         assert!(worker.is_reset(id) && worker.is_finished(id));
         let reasons: Vec<_> = std::iter::from_fn(|| worker.poll_event())
             .filter_map(|event| match event {
@@ -117,6 +98,31 @@ mod tests {
             .collect();
         let expected = ConnectionError::SlowReader(LEAST_WAITING).to_string();
         assert_eq!(reasons, [expected]);
+    }
+
+    #[test]
+    fn who_hears_late_of_a_shortage_cuts_off_nobody_twice_for_it() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let (mut worker, one) = worker(start);
+        let two = connect(&mut worker, start);
+        for (id, octets) in [(one, 2 * LEAST_WAITING), (two, LEAST_WAITING)] {
+            let out = worker.output(id).expect("it is here");
+            out.push_payload(vec![0; octets].into());
+        }
+        worker.shed(shortage(after(1)), after(3));
+        worker.shed(shortage(after(2)), after(3));
+        assert!(worker.is_reset(one) && !worker.is_reset(two));
+        worker.shed(shortage(after(4)), after(4));
+        assert!(worker.is_reset(two));
+    }
+
+    fn shortage(noticed: Instant) -> Shortage {
+        Shortage {
+            octets: 1,
+            least: 0,
+            noticed,
+        }
     }
 
     /// A worker with a connection that has said nothing yet.
@@ -134,6 +140,11 @@ mod tests {
             patience: Default::default(),
         };
         let mut worker = Worker::new(settings, Arc::default(), now);
+        let id = connect(&mut worker, now);
+        (worker, id)
+    }
+
+    fn connect(worker: &mut Worker, now: Instant) -> ConnectionId {
         let endpoint = Arc::new(Config {
             handshake_time_out: Duration::from_secs(3600),
             ..Config::default()
@@ -152,7 +163,6 @@ mod tests {
             endpoint: Arc::clone(&endpoint),
         };
         let connection = Connection::server(endpoint, now);
-        let id = worker.add_connection(1, connection, settings.into(), PeerInfo::default());
-        (worker, id)
+        worker.add_connection(1, connection, settings.into(), PeerInfo::default())
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct WorkerTotals {
     pub(crate) tcp: Census,
     /// AMQP peers that were cut off because they did not read.
     pub(crate) cut_off: u64,
+    /// AMQP peers that were cut off because of what they had sent, for memory's sake.
+    pub(crate) senders_cut_off: u64,
     pub(crate) pools: Vec<Pool>,
 }
 
@@ -131,6 +133,7 @@ impl Worker {
             backlog: self.backlog(now),
             tcp: open,
             cut_off: self.cut_off,
+            senders_cut_off: self.senders_cut_off,
             pools: connections
                 .into_iter()
                 .chain(self.forwarder.pools())

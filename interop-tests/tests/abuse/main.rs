@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // the traffic takes its time
 
 mod attacks;
+mod memory;
 mod traffic;
 
 use attacks::{Attack, attacks};

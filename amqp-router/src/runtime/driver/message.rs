@@ -19,7 +19,9 @@ use crate::runtime::stream::Stream;
 use crate::runtime::tcp::TcpConnector;
 use crate::worker::flows::Wanted;
 use crate::worker::tcp::TcpClient;
-use crate::worker::{Authentication, ConnectionId, Question, WorkerFigures, WorkerStatus};
+use crate::worker::{
+    Authentication, ConnectionId, Question, Shortage, WorkerFigures, WorkerStatus,
+};
 
 /// What a worker is sent.
 #[derive(Debug)]
@@ -62,8 +64,8 @@ pub(crate) enum ToWorker {
     Connector(ConnectorId, Option<Arc<TcpConnector>>),
     /// Cut off every TCP connection of a listener or connector.
     DropTcp(Arc<TcpService>),
-    /// Memory is short: cut off the peer that the most waits for.
-    Shed,
+    /// Memory is short: cut off the peers that have filled the most.
+    Shed(Shortage),
     /// Close every connection and end.
     Shutdown {
         error: Option<Error>,
