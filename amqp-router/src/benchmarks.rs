@@ -21,7 +21,8 @@ use crate::endpoint::{
 };
 use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
 use crate::forwarding::replies::Replies;
-use crate::forwarding::wire::{Allowance, Head, Places, Terminal, Wire};
+use crate::forwarding::window::Places;
+use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
 use crate::forwarding::{Arrival, Forwarder, Settings};
 
 /// A frame with the transfer of a delivery, without its payload.

@@ -14,7 +14,8 @@ use crate::codec::{DeliveryState, Error};
 use crate::control::table::{ConnectorId, Direction, Slot};
 use crate::endpoint::{DeliveryRef, OutBuf};
 use crate::forwarding::stats::Pool;
-use crate::forwarding::wire::{Allowance, Head, Places, Terminal, Wire};
+use crate::forwarding::window::Places;
+use crate::forwarding::wire::{Allowance, Head, Terminal, Wire};
 
 /// Every connection of one worker, by the number that [`Terminal::connection`] holds.
 #[derive(Debug, Default)]

@@ -13,7 +13,8 @@ use crate::control::table::{AddressId, Slot};
 use crate::control::topology::Ingress;
 use crate::forwarding::delivery::Origin;
 use crate::forwarding::mailbox::Envelope;
-use crate::forwarding::wire::{Places, Wire};
+use crate::forwarding::window::Places;
+use crate::forwarding::wire::Wire;
 use crate::forwarding::{Arrival, Forwarder};
 
 impl Forwarder {

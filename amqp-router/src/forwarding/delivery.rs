@@ -10,7 +10,7 @@ use crate::control::table::{Slot, WorkerId};
 use crate::forwarding::mailbox::{Branch, Envelope};
 use crate::forwarding::resend::Resend;
 use crate::forwarding::stream::{Body, Progress};
-use crate::forwarding::wire::Places;
+use crate::forwarding::window::Places;
 
 /// The half of a delivery where it arrived.
 ///

@@ -17,7 +17,8 @@ use crate::forwarding::limits::Limited;
 use crate::forwarding::passage::{Course, Passage};
 use crate::forwarding::stats::{DeliveryCounts, Entered, Party, Rate, ToldOf};
 use crate::forwarding::table::Chain;
-use crate::forwarding::wire::{Places, Terminal, Wire};
+use crate::forwarding::window::Places;
+use crate::forwarding::wire::{Terminal, Wire};
 
 /// A link that deliveries arrive by.
 #[derive(Debug)]

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use crate::codec::DeliveryState;
 use crate::control::table::{AddressId, LinkLoad, Slot, WorkerId};
 use crate::control::topology::Ingress;
+use crate::forwarding::Forwarder;
+use crate::forwarding::delivery::Origin;
 use crate::forwarding::passage::Passage;
+use crate::forwarding::wire::Wire;
 use crate::policy::Grant;
 
 /// One copy of an incoming delivery, named so that both its halves can speak of it.
@@ -95,4 +98,108 @@ pub(crate) enum Mail {
     Through { branch: Branch, octets: usize },
     /// All of a presettled delivery has left, or will never leave.
     Done { branch: Branch },
+}
+
+impl Forwarder {
+    /// Hands a delivery to a link of another worker.
+    pub(super) fn post_start(
+        &mut self,
+        worker: WorkerId,
+        link: Slot,
+        branch: Branch,
+        envelope: Envelope,
+        payload: Bytes,
+        more: bool,
+    ) {
+        let envelope = Box::new(envelope);
+        self.post(
+            worker,
+            Mail::Start {
+                link,
+                branch,
+                envelope,
+                payload,
+                more,
+            },
+        );
+    }
+
+    pub(super) fn post(&mut self, worker: WorkerId, mail: Mail) {
+        self.mail.push_back((worker, mail));
+    }
+
+    /// The next message for another worker.
+    pub(crate) fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
+        self.mail.pop_front()
+    }
+
+    /// Takes a message from another worker.
+    pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, mail: Mail) {
+        match mail {
+            Mail::Start {
+                link,
+                branch,
+                envelope,
+                payload,
+                more,
+            } => {
+                let origin = Origin::Branch(branch);
+                let outbound = self.enqueue(wire, link, origin, *envelope, payload, more);
+                if let Some(outbound) = outbound {
+                    self.foreign.insert(branch, outbound.index);
+                }
+            }
+            Mail::Continue {
+                branch,
+                payload,
+                more,
+            } => {
+                self.foreign_chunk(wire, branch, payload, more);
+            }
+            Mail::Orphaned { branch } => {
+                if let Some(delivery) = self.foreign.remove(&branch) {
+                    let slot = self.outbound.slot(delivery);
+                    self.orphan_copy(wire, slot);
+                }
+            }
+            Mail::Discarded { branch } => {
+                if let Some(delivery) = self.foreign.remove(&branch) {
+                    let slot = self.outbound.slot(delivery);
+                    let arrived = self.outbound[delivery].envelope.arrived;
+                    let now = self.latest.unwrap_or(arrived);
+                    self.discard_copy(wire, now, slot);
+                }
+            }
+            Mail::FromSender {
+                branch,
+                state,
+                settled,
+            } => {
+                if let Some(&delivery) = self.foreign.get(&branch) {
+                    let slot = self.outbound.slot(delivery);
+                    self.settle_copy(wire, slot, state.as_ref(), settled);
+                }
+            }
+            Mail::FromReceiver {
+                branch,
+                state,
+                settled,
+            } => {
+                self.branch_update(wire, branch, state, settled);
+            }
+            Mail::Through { branch, octets } => self.frame_through(wire, branch, octets),
+            Mail::Done { branch } => self.branch_done(wire, branch),
+        }
+    }
+
+    fn foreign_chunk<W: Wire>(&mut self, wire: &mut W, branch: Branch, payload: Bytes, more: bool) {
+        match self.foreign.get(&branch) {
+            Some(&delivery) => self.append(wire, delivery, payload, more),
+            // Its link is gone, which the incoming half has not heard yet.
+            None => {
+                let octets = payload.len();
+                self.post(branch.worker, Mail::Through { branch, octets });
+            }
+        }
+    }
 }

@@ -9,12 +9,14 @@
 
 mod addresses;
 mod aim;
+mod arriving;
 mod attempts;
 mod backlog;
 mod control_links;
 mod deliver;
 mod delivery;
 mod direct;
+mod dispatch;
 mod finishing;
 mod forward;
 mod held;
@@ -22,6 +24,7 @@ mod inspect;
 mod jam;
 pub(crate) mod limits;
 pub(crate) mod links;
+mod loss;
 pub(crate) mod mailbox;
 mod passage;
 pub(crate) mod replies;
@@ -35,6 +38,8 @@ mod table;
 #[allow(clippy::disallowed_methods)] // tests start their clock somewhere
 mod tests;
 mod treatment;
+pub(crate) mod window;
 pub(crate) mod wire;
 
-pub(crate) use forward::{Arrival, Forwarder, Settings};
+pub(crate) use arriving::Arrival;
+pub(crate) use forward::{Forwarder, Settings};

@@ -1,18 +1,15 @@
-//! Outcomes, settlement and loss, from either end to the other.
+//! Outcomes and settlement, from either end to the other.
 
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use crate::codec::DeliveryState;
 use crate::control::table::Slot;
 use crate::forwarding::Forwarder;
-use crate::forwarding::delivery::{Copied, Origin, Outbound, significance};
-use crate::forwarding::forward::PIECE_OVERHEAD;
+use crate::forwarding::delivery::{Copied, Origin, significance};
 use crate::forwarding::mailbox::{Branch, Mail};
 use crate::forwarding::resend::is_given_back;
 use crate::forwarding::stats::Ages;
-use crate::forwarding::wire::{Places, Wire};
+use crate::forwarding::wire::Wire;
 
 impl Forwarder {
     /// A receiver says what has become of a delivery, named by the token it was sent with.
@@ -161,7 +158,7 @@ impl Forwarder {
     }
 
     /// Tells one receiver what the sender said.
-    fn settle_copy<W: Wire>(
+    pub(super) fn settle_copy<W: Wire>(
         &mut self,
         wire: &mut W,
         outbound: Slot,
@@ -223,7 +220,7 @@ impl Forwarder {
     }
 
     /// One copy of a delivery got a state.
-    fn branch_update<W: Wire>(
+    pub(super) fn branch_update<W: Wire>(
         &mut self,
         wire: &mut W,
         branch: Branch,
@@ -366,220 +363,6 @@ impl Forwarder {
         self.release(wire, link, inbound.unreleased);
     }
 
-    /// The sender of a delivery gave it up, or is gone. What is complete goes on without it.
-    pub(super) fn orphan<W: Wire>(&mut self, wire: &mut W, delivery: u32) {
-        let slot = self.inbound.slot(delivery);
-        let inbound = &mut self.inbound[delivery];
-        let copies = std::mem::take(&mut inbound.copies);
-        for (copy, copied) in copies.iter().enumerate() {
-            if let Some(outbound) = copied.outbound {
-                self.orphan_copy(wire, outbound);
-            } else if copied.worker != self.settings.worker && !copied.closed {
-                let branch = Branch {
-                    worker: self.settings.worker,
-                    delivery: slot,
-                    copy: copy as u16,
-                };
-                self.post(copied.worker, Mail::Orphaned { branch });
-            }
-        }
-        let inbound = &self.inbound[delivery];
-        let (link, number, settled) = (inbound.link, inbound.number, inbound.settled);
-        if inbound.presettled && inbound.complete {
-            self.counts.outcomes.presettled += 1;
-        }
-        if !settled {
-            wire.forget(self.incoming[link].terminal, number);
-        }
-        self.remove_inbound(wire, delivery, true);
-    }
-
-    pub(super) fn orphan_copy<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
-        let Some(outbound) = self.outbound.get_mut(slot) else {
-            return;
-        };
-        if outbound.body.is_complete() {
-            outbound.origin = Origin::Gone;
-            if let Some(outcome) = outbound.outcome.as_deref().cloned() {
-                // Its receiver waits for it to be settled, which nobody else will do.
-                return self.settle_copy(wire, slot, Some(&outcome), true);
-            }
-            let (link, started) = (outbound.link, outbound.number.is_some());
-            // Nobody waits for it; it goes on as long as there is room for it.
-            if !started && !self.has_room_for_orphan(link, slot.index) {
-                self.unqueue(slot.index);
-                self.remove_outbound(slot.index);
-            }
-            return;
-        }
-        self.abort_copy(wire, slot);
-    }
-
-    /// Aborts a delivery that is being sent, or drops it if it waits to be complete.
-    pub(super) fn abort_copy<W: Wire>(&mut self, wire: &mut W, slot: Slot) {
-        let outbound = &mut self.outbound[slot.index];
-        outbound.aborted = true;
-        outbound.envelope.settled = true;
-        let (link, priority) = (outbound.link, outbound.envelope.priority);
-        let unheard = outbound.envelope.is_stream && outbound.number.is_none();
-        let start = outbound.body.first().filter(|_| unheard).cloned();
-        self.discard_body(wire, slot.index);
-        if let Some(start) = start {
-            self.outbound[slot.index].body.push(start, true);
-        }
-        if self.outbound[slot.index].held {
-            self.let_go(slot.index);
-            self.remove_outbound(slot.index);
-            return;
-        }
-        self.outbound[slot.index].origin = Origin::Gone;
-        self.mark_ready(link, priority);
-    }
-
-    /// Whether a link's queue has room for a delivery that nobody waits for: it holds no place in
-    /// any window, and its sender may come again with more of them.
-    fn has_room_for_orphan(&self, link: u32, delivery: u32) -> bool {
-        let queue = &self.outgoing[link].queue;
-        let orphans = queue.iter().map(|queued| &self.outbound[*queued]);
-        let orphans = orphans.filter(|queued| matches!(queued.origin, Origin::Gone));
-        let waiting: usize = orphans.map(|queued| queued.body.octets()).sum();
-        let own = self.outbound[delivery].body.octets();
-        queue.len() < self.outgoing[link].capacity as usize
-            && (waiting == own || waiting <= ORPHANED_MAX)
-    }
-
-    /// Drops what a delivery has yet to send.
-    fn discard_body<W: Wire>(&mut self, wire: &mut W, delivery: u32) {
-        loop {
-            let outbound = &mut self.outbound[delivery];
-            let origin = outbound.origin;
-            let Some((_, octets)) = outbound.body.pop_counted() else {
-                return;
-            };
-            self.chunk_through(wire, origin, octets);
-        }
-    }
-
-    /// Ends an outgoing half that will never be sent, or whose receiver is gone.
-    pub(super) fn give_up<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        now: Instant,
-        delivery: u32,
-        outcome: DeliveryState,
-    ) {
-        self.unlink_outbound(delivery);
-        let mut outbound = self.outbound.remove(delivery);
-        if !outbound.envelope.settled {
-            let arrived = outbound.envelope.counted_from();
-            let age = arrived.map(|arrived| self.ages.between(arrived, now));
-            let counted = age.unwrap_or_default();
-            self.counts.outcomes.settled(Some(&outcome), counted);
-            if let Some(age) = age {
-                self.counts.latency.note(age);
-            }
-        }
-        self.notify_lost(wire, &mut outbound, outcome);
-    }
-
-    /// Tells the origin of an outgoing half that it is no more.
-    pub(super) fn notify_lost<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        outbound: &mut Outbound,
-        outcome: DeliveryState,
-    ) {
-        while let Some((_, octets)) = outbound.body.pop_counted() {
-            self.chunk_through(wire, outbound.origin, octets);
-        }
-        if outbound.envelope.settled {
-            self.origin_done(wire, outbound.origin);
-        } else {
-            self.tell_sender(wire, outbound.origin, Some(outcome), true);
-        }
-    }
-
-    /// Ends an outgoing half, which is no longer in its link's queue, without a word to anybody.
-    pub(super) fn remove_outbound(&mut self, delivery: u32) {
-        self.unlink_outbound(delivery);
-        self.outbound.discard(delivery);
-    }
-
-    /// Takes an outgoing half, which is no longer in its link's queue, out of all but its slot.
-    #[inline]
-    fn unlink_outbound(&mut self, delivery: u32) {
-        let outbound = &self.outbound[delivery];
-        let (link, sent, origin) = (outbound.link, outbound.sent, outbound.origin);
-        let outgoing = &mut self.outgoing[link];
-        match &outbound.envelope.load {
-            Some(load) => load.remove(),
-            None => outgoing.load.remove(),
-        }
-        if sent {
-            outgoing.unsettled -= 1;
-            self.outbound.unchain(&mut outgoing.sent, delivery);
-        }
-        if outgoing.is_stream {
-            self.free_stream(link);
-        }
-        if let Origin::Branch(branch) = origin
-            && branch.worker != self.settings.worker
-        {
-            self.foreign.remove(&branch);
-        }
-    }
-
-    /// A frame of an outgoing half has left or been dropped.
-    pub(super) fn chunk_through<W: Wire>(&mut self, wire: &mut W, origin: Origin, octets: usize) {
-        match origin {
-            Origin::Link(link) => {
-                if self.incoming.get(link).is_some() {
-                    self.release(wire, link.index, Places::frame(octets));
-                }
-            }
-            Origin::Branch(branch) if branch.worker == self.settings.worker => {
-                self.frame_through(wire, branch, octets);
-            }
-            Origin::Branch(branch) => {
-                self.post(branch.worker, Mail::Through { branch, octets });
-            }
-            Origin::Gone => {}
-        }
-    }
-
-    /// One copy is through with one more frame of a delivery.
-    pub(super) fn frame_through<W: Wire>(&mut self, wire: &mut W, branch: Branch, octets: usize) {
-        let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
-            return;
-        };
-        if !inbound.has(branch.copy) {
-            return;
-        }
-        let copied = &mut inbound.copies[usize::from(branch.copy)];
-        let frame = copied.through;
-        copied.through = frame.wrapping_add(1);
-        if copied.again > 0 {
-            copied.again -= 1;
-            return;
-        }
-        if inbound.early_pieces > 0 {
-            // Frames leave in the order in which they came, so it is one of those that hold no
-            // place any more.
-            let octets = (octets + PIECE_OVERHEAD).min(inbound.early);
-            inbound.early_pieces -= 1;
-            inbound.early -= octets;
-            self.incoming[inbound.link].early -= octets;
-            return;
-        }
-        let places = match &mut inbound.multicast {
-            None => Places::frame(octets),
-            Some(multicast) => multicast.progress.through(frame),
-        };
-        let places = inbound.unreleased.take(places);
-        let link = inbound.link;
-        self.release(wire, link, places);
-    }
-
     /// A presettled outgoing half has been sent or dropped.
     pub(super) fn origin_done<W: Wire>(&mut self, wire: &mut W, origin: Origin) {
         match origin {
@@ -600,7 +383,7 @@ impl Forwarder {
         }
     }
 
-    fn branch_done<W: Wire>(&mut self, wire: &mut W, branch: Branch) {
+    pub(super) fn branch_done<W: Wire>(&mut self, wire: &mut W, branch: Branch) {
         let Some(inbound) = self.inbound.get_mut(branch.delivery) else {
             return;
         };
@@ -613,80 +396,7 @@ impl Forwarder {
         copied.terminal = true;
         self.finish_if_done(wire, branch.delivery.index);
     }
-
-    /// Takes a message from another worker.
-    pub(crate) fn receive<W: Wire>(&mut self, wire: &mut W, mail: Mail) {
-        match mail {
-            Mail::Start {
-                link,
-                branch,
-                envelope,
-                payload,
-                more,
-            } => {
-                let origin = Origin::Branch(branch);
-                let outbound = self.enqueue(wire, link, origin, *envelope, payload, more);
-                if let Some(outbound) = outbound {
-                    self.foreign.insert(branch, outbound.index);
-                }
-            }
-            Mail::Continue {
-                branch,
-                payload,
-                more,
-            } => {
-                self.foreign_chunk(wire, branch, payload, more);
-            }
-            Mail::Orphaned { branch } => {
-                if let Some(delivery) = self.foreign.remove(&branch) {
-                    let slot = self.outbound.slot(delivery);
-                    self.orphan_copy(wire, slot);
-                }
-            }
-            Mail::Discarded { branch } => {
-                if let Some(delivery) = self.foreign.remove(&branch) {
-                    let slot = self.outbound.slot(delivery);
-                    let arrived = self.outbound[delivery].envelope.arrived;
-                    let now = self.latest.unwrap_or(arrived);
-                    self.discard_copy(wire, now, slot);
-                }
-            }
-            Mail::FromSender {
-                branch,
-                state,
-                settled,
-            } => {
-                if let Some(&delivery) = self.foreign.get(&branch) {
-                    let slot = self.outbound.slot(delivery);
-                    self.settle_copy(wire, slot, state.as_ref(), settled);
-                }
-            }
-            Mail::FromReceiver {
-                branch,
-                state,
-                settled,
-            } => {
-                self.branch_update(wire, branch, state, settled);
-            }
-            Mail::Through { branch, octets } => self.frame_through(wire, branch, octets),
-            Mail::Done { branch } => self.branch_done(wire, branch),
-        }
-    }
-
-    fn foreign_chunk<W: Wire>(&mut self, wire: &mut W, branch: Branch, payload: Bytes, more: bool) {
-        match self.foreign.get(&branch) {
-            Some(&delivery) => self.append(wire, delivery, payload, more),
-            // Its link is gone, which the incoming half has not heard yet.
-            None => {
-                let octets = payload.len();
-                self.post(branch.worker, Mail::Through { branch, octets });
-            }
-        }
-    }
 }
-
-/// Octets of messages that wait in one link's queue and have lost their senders.
-const ORPHANED_MAX: usize = 8 * 1024 * 1024;
 
 /// How long what `arrived` then has been here, if that counts.
 #[inline]

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::forwarding::wire::Places;
+use crate::forwarding::window::Places;
 
 /// What an outgoing link has yet to send of one delivery. Almost always that is one frame, so the
 /// first needs no allocation.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::wire::{Allowance, Head, Places, Terminal, Wire};
+use super::wire::{Allowance, Head, Terminal, Wire};
 use super::{Arrival, Forwarder, Settings};
 use crate::codec::{DeliveryState, Error};
 use crate::control::address::{AddressKey, Identity};
@@ -22,6 +22,7 @@ use crate::control::table::{
 };
 use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
 use crate::forwarding::replies::Replies;
+use crate::forwarding::window::Places;
 
 /// What links were told, in order, in words.
 #[derive(Default)]

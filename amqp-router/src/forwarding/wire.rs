@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::{DeliveryState, DeliveryTag, Error};
 use crate::control::table::{ConnectorId, Direction, Slot};
+use crate::forwarding::window::Places;
 use crate::policy::Grant;
 
 /// Where a link ends: a connection of this worker, a session of that connection, and the link, in
@@ -15,52 +16,6 @@ pub(crate) struct Terminal {
     pub(crate) connection: u32,
     pub(crate) session: u16,
     pub(crate) link: u32,
-}
-
-/// Places that transfer frames hold in a session's incoming window, and what they hold of memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Places {
-    pub(crate) frames: u32,
-    /// Octets of messages that arrived in them.
-    pub(crate) octets: u32,
-}
-
-impl Places {
-    /// The place of one frame with so many octets of a message.
-    #[inline]
-    pub(crate) fn frame(octets: usize) -> Self {
-        Self {
-            frames: 1,
-            octets: u32::try_from(octets).unwrap_or(u32::MAX),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn add(&mut self, other: Self) {
-        self.frames += other.frames;
-        self.octets = self.octets.saturating_add(other.octets);
-    }
-
-    #[inline]
-    pub(crate) fn remove(&mut self, other: Self) {
-        self.frames = self.frames.saturating_sub(other.frames);
-        self.octets = self.octets.saturating_sub(other.octets);
-    }
-
-    /// Takes places out that are free now: no more than there are, and with the last frame all
-    /// octets, as what is left of a message may be shorter than what came.
-    #[inline]
-    pub(crate) fn take(&mut self, free: Self) -> Self {
-        let taken = match free.frames < self.frames {
-            true => Self {
-                frames: free.frames,
-                octets: free.octets.min(self.octets),
-            },
-            false => *self,
-        };
-        self.remove(taken);
-        taken
-    }
 }
 
 /// What a link may send right now.
