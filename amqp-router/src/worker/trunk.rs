@@ -102,7 +102,7 @@ impl Worker {
 
     /// An incoming link into the network leads somewhere.
     pub(super) fn open_proxy(&mut self, link: LinkRef, leads_to: LeadsTo, address: Option<&str>) {
-        if let Some(target) = super::target_of(leads_to) {
+        if let Some(target) = super::links::target_of(leads_to) {
             self.forwarder.open_incoming(link.slot, target, address);
         }
         if let Some(terminal) = self.terminal(link) {
