@@ -1,11 +1,12 @@
 //! The control plane: the one owner of what changes slowly.
 //!
-//! Which links exist, which addresses they serve and how each address is treated. Workers report
-//! attaches and detaches as [`ControlEvent`](links::ControlEvent)s; the control plane answers with
+//! Which links exist, which addresses they serve and how each address is treated. Workers ask for
+//! attaches by [`AttachRequest`](links::AttachRequest)s; the control plane answers with
 //! [`Command`](links::Command)s and publishes, address by address, what [`table`] describes.
 //!
 //! [`network`] and [`trunks`] are its part in a network of interior routers, [`edges`] what it does
-//! for edge routers, [`uplink`] what it does as one, [`edge_mesh`] what such routers agree on. [`auto_links`] are its links to brokers.
+//! for edge routers, [`uplink`] what it does as one, [`edge_mesh`] what such routers agree on.
+//! [`auto_links`] are its links to brokers.
 
 pub(crate) mod address;
 pub(crate) mod auto_links;

@@ -3,7 +3,7 @@
 //! [`schema`] says, once, which entities there are and which attributes each has. An [`Entity`] is
 //! a checked set of values for one of them, and serves the configuration file, CREATE, READ,
 //! UPDATE and QUERY alike. [`config`] reads configuration files, [`agent`] speaks the management
-//! protocol of `$management`, [`reference`] tells people of the schema.
+//! protocol of `$management`, [`mod@reference`] tells people of the schema.
 
 pub(crate) mod agent;
 pub(crate) mod config;
