@@ -39,6 +39,8 @@ pub(crate) enum SaslPolicy {
         /// In order of preference; when empty, SASL is not offered.
         mechanisms: Vec<Symbol>,
     },
+    /// Refuse every client: the listener wants TLS, and this connection has none.
+    Unencrypted,
     /// `None` starts with AMQP itself.
     Client(Option<ClientSasl>),
 }

@@ -21,6 +21,8 @@ pub(crate) enum ConnectionError {
     Eof,
     #[error("the peer began with {0}")]
     ProtocolHeader(Beginning),
+    #[error("the peer began without TLS, which requireEncryption or requireSsl demands here")]
+    Unencrypted,
     #[error("SASL: {0}")]
     Sasl(&'static str),
     #[error("authentication failed: {0:?}")]
@@ -57,6 +59,7 @@ impl ConnectionError {
             | Self::Limit(_) => condition::RESOURCE_LIMIT_EXCEEDED,
             Self::CloseTimeOut | Self::Eof => condition::CONNECTION_FORCED,
             Self::ProtocolHeader(_)
+            | Self::Unencrypted
             | Self::Sasl(_)
             | Self::Frame(_)
             | Self::FrameTooLarge { .. }
@@ -85,6 +88,12 @@ impl Beginning {
         let len = bytes.len().min(octets.len());
         octets[..len].copy_from_slice(&bytes[..len]);
         Self { octets, len }
+    }
+
+    /// Whether it would do on a connection with other rules: AMQP itself, or SASL.
+    pub(super) fn is_amqp(&self) -> bool {
+        let known = [ProtocolHeader::AMQP, ProtocolHeader::SASL];
+        known.iter().any(|header| header.encode() == self.octets)
     }
 }
 

@@ -164,6 +164,7 @@ impl Connection {
                 },
                 HeaderDue::First,
             ) => (!required, !mechanisms.is_empty()),
+            (SaslPolicy::Unencrypted, _) => (false, false),
             (_, HeaderDue::FromSaslServer) => (false, true),
             _ => (true, false),
         };
@@ -194,15 +195,19 @@ impl Connection {
     /// Answers a header that does not suit us with one that would, and goes (AMQP 2.2).
     fn refuse_header(&mut self, beginning: Beginning) {
         match (&self.config.sasl, &self.state) {
-            (SaslPolicy::Server { required: true, .. }, State::Header(HeaderDue::First)) => {
-                self.write_header(ProtocolHeader::SASL);
-            }
+            (
+                SaslPolicy::Server { required: true, .. } | SaslPolicy::Unencrypted,
+                State::Header(HeaderDue::First),
+            ) => self.write_header(ProtocolHeader::SASL),
             (_, State::Header(HeaderDue::First | HeaderDue::Second)) => {
                 self.write_header(ProtocolHeader::AMQP);
             }
             _ => {}
         }
-        self.drop_peer(ConnectionError::ProtocolHeader(beginning));
+        self.drop_peer(match self.config.sasl {
+            SaslPolicy::Unencrypted if beginning.is_amqp() => ConnectionError::Unencrypted,
+            _ => ConnectionError::ProtocolHeader(beginning),
+        });
     }
 
     pub(super) fn next_sasl_frame(&mut self) -> Result<Step, Fault> {
@@ -333,7 +338,7 @@ impl Connection {
     fn mechanisms(&self) -> &[Symbol] {
         match &self.config.sasl {
             SaslPolicy::Server { mechanisms, .. } => mechanisms,
-            SaslPolicy::Client(_) => &[],
+            SaslPolicy::Unencrypted | SaslPolicy::Client(_) => &[],
         }
     }
 

@@ -134,6 +134,7 @@ impl<'a> Planner<'a> {
             mechanisms: entity.word("saslMechanisms").map(str::to_owned),
             authenticate_peer: entity.flag("authenticatePeer"),
             require_encryption,
+            can_encrypt: entity.word("sslProfile").is_some(),
             users: self.users()?,
         });
         let tls = match entity.word("sslProfile") {
@@ -184,6 +185,9 @@ impl<'a> Planner<'a> {
             let metrics = entity.flag("metrics");
             let settings = self.settings(entity, SaslPolicy::default())?;
             let websockets = entity.flag("websockets");
+            if websockets {
+                authenticator.warn_if_shut();
+            }
             return Ok(Listening::Http(Box::new(HttpPlan {
                 amqp: websockets.then_some((settings, authenticator)),
                 name,
@@ -194,6 +198,7 @@ impl<'a> Planner<'a> {
                 files: files.map(Arc::new),
             })));
         }
+        authenticator.warn_if_shut();
         Ok(Listening::Amqp(Box::new(ListenerPlan {
             name,
             bind,

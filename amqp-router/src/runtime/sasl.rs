@@ -106,6 +106,7 @@ pub(crate) struct Authenticator {
     mechanisms: Vec<Mechanism>,
     authenticate_peer: bool,
     require_encryption: bool,
+    can_encrypt: bool,
     users: Option<Arc<Logins>>,
     warned: AtomicBool,
 }
@@ -120,6 +121,8 @@ pub(crate) struct SaslSettings {
     pub(crate) authenticate_peer: bool,
     /// `requireEncryption` or `requireSsl`.
     pub(crate) require_encryption: bool,
+    /// There is an `sslProfile`.
+    pub(crate) can_encrypt: bool,
     /// For PLAIN and SCRAM; absent: they are not offered.
     pub(crate) users: Option<Arc<Logins>>,
 }
@@ -131,6 +134,7 @@ impl Authenticator {
             mechanisms,
             authenticate_peer,
             require_encryption,
+            can_encrypt,
             users,
         } = settings;
         let named = mechanisms
@@ -162,9 +166,40 @@ impl Authenticator {
             mechanisms,
             authenticate_peer,
             require_encryption,
+            can_encrypt,
             users,
             warned,
         }
+    }
+
+    /// Tells the log where nobody can ever attach.
+    pub(crate) fn warn_if_shut(&self) {
+        if let Some(reason) = self.shut() {
+            warn!(target: "SERVER", "Listener '{}': nobody can attach: {reason}", self.listener);
+        }
+    }
+
+    fn shut(&self) -> Option<&'static str> {
+        let cannot = |mechanism: &Mechanism| *mechanism == Mechanism::External;
+        match self.can_encrypt {
+            false if self.require_encryption => {
+                Some("requireEncryption is set, but there is no sslProfile to encrypt with")
+            }
+            false if self.mechanisms.iter().all(cannot) => Some(
+                "no mechanism can be offered. EXTERNAL needs an sslProfile, PLAIN and SCRAM a \
+                 users file (saslConfigDir, saslConfigName), ANONYMOUS 'authenticatePeer: no'",
+            ),
+            true if self.mechanisms.is_empty() => Some(
+                "no mechanism can be offered. PLAIN and SCRAM need a users file (saslConfigDir, \
+                 saslConfigName), ANONYMOUS 'authenticatePeer: no'",
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether a peer is refused because its connection is in clear.
+    pub(crate) fn wants_encryption(&self, tls: Option<&TlsInfo>) -> bool {
+        self.require_encryption && tls.is_none()
     }
 
     /// Whether a peer must go through SASL: one that starts with a bare AMQP header is refused.
@@ -259,7 +294,7 @@ impl Authenticator {
 
     fn possible(&self, mechanism: Mechanism, tls: Option<&TlsInfo>) -> bool {
         match mechanism {
-            _ if self.require_encryption && tls.is_none() => false,
+            _ if self.wants_encryption(tls) => false,
             Mechanism::External => tls.is_some_and(|tls| tls.user.is_some()),
             Mechanism::Scram(hash) => self
                 .users
@@ -514,6 +549,39 @@ mod tests {
             b"\0alice\0secret",
             Some(&tls(None))
         ));
+    }
+
+    #[test]
+    fn a_listener_that_keeps_everybody_out_is_found() {
+        let shut = |list: Option<&str>, change: fn(&mut SaslSettings)| {
+            let mut settings = SaslSettings {
+                mechanisms: list.map(str::to_owned),
+                authenticate_peer: true,
+                ..Default::default()
+            };
+            change(&mut settings);
+            Authenticator::new(settings).shut().unwrap_or_default()
+        };
+        let in_clear = |_: &mut SaslSettings| {};
+        let with_tls = |settings: &mut SaslSettings| settings.can_encrypt = true;
+        let encrypted_only = |settings: &mut SaslSettings| settings.require_encryption = true;
+        let for_anyone = |settings: &mut SaslSettings| settings.authenticate_peer = false;
+        for (list, change, expected) in [
+            (
+                Some("EXTERNAL"),
+                in_clear as fn(&mut SaslSettings),
+                "EXTERNAL needs an sslProfile",
+            ),
+            (None, in_clear, "EXTERNAL needs an sslProfile"),
+            (Some("PLAIN"), with_tls, "PLAIN and SCRAM need a users file"),
+            (None, encrypted_only, "no sslProfile to encrypt with"),
+        ] {
+            let reason = shut(list, change);
+            assert!(reason.contains(expected), "{list:?}: {reason}");
+        }
+        assert_eq!(shut(Some("EXTERNAL"), with_tls), "");
+        assert_eq!(shut(Some("ANONYMOUS"), for_anyone), "");
+        assert_eq!(shut(None, for_anyone), "");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Fault {
             ConnectionError::Eof
             | ConnectionError::CloseTimeOut
             | ConnectionError::Authentication(_) => None,
-            ConnectionError::ProtocolHeader(_) => Some(Self::Header),
+            ConnectionError::ProtocolHeader(_) | ConnectionError::Unencrypted => Some(Self::Header),
             ConnectionError::Mechanism(_) => Some(Self::Mechanism),
             ConnectionError::HandshakeTimeOut => Some(Self::TimedOut),
             _ => Some(Self::Other),

@@ -201,6 +201,32 @@ fn a_server_can_insist_on_sasl() {
 }
 
 #[test]
+fn in_clear_nobody_is_let_in_where_tls_is_demanded() {
+    for (first, told) in [
+        (ProtocolHeader::AMQP.encode(), "requireEncryption"),
+        (ProtocolHeader::SASL.encode(), "requireEncryption"),
+        (*b"GET / HT", "an HTTP request"),
+    ] {
+        let mut raw = Raw::new(Config {
+            sasl: SaslPolicy::Unencrypted,
+            ..server_config()
+        });
+        raw.bytes(&first);
+        assert_eq!(raw.output(), ProtocolHeader::SASL.encode());
+        let [
+            Event::Closed {
+                local: Some(reason),
+                ..
+            },
+        ] = &raw.server.events[..]
+        else {
+            panic!("{:?}", raw.server.events);
+        };
+        assert!(reason.to_string().contains(told), "{reason}");
+    }
+}
+
+#[test]
 fn a_mechanism_that_is_not_offered_fails() {
     let mut raw = sasl_started();
     raw.bytes(&init("PLAIN"));

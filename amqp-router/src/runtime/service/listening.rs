@@ -38,8 +38,9 @@ pub(crate) struct ListenerPlan {
 pub(super) struct Listener {
     /// What AMQP connections of it are made with.
     settings: Option<(ConnectionSettings, Arc<Authenticator>)>,
-    /// The settings with the SASL policy of each way to connect: few, whatever clients do.
-    variants: Vec<(Vec<Mechanism>, Arc<ConnectionSettings>)>,
+    /// The settings with the SASL policy of each way to connect, by what is on offer: few,
+    /// whatever clients do. `None` is in clear where that is not allowed.
+    variants: Vec<(Option<Vec<Mechanism>>, Arc<ConnectionSettings>)>,
     pub(super) addresses: Vec<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
     /// It answers HTTP requests, also while the router stops.
@@ -183,23 +184,26 @@ impl Listener {
         tls: Option<&TlsInfo>,
     ) -> Option<(Arc<ConnectionSettings>, Arc<Authenticator>)> {
         let (settings, authenticator) = self.settings.as_ref()?;
-        let mechanisms = authenticator.offered(tls);
-        if let Some((_, settings)) = self.variants.iter().find(|(known, _)| *known == mechanisms) {
+        let offer = (!authenticator.wants_encryption(tls)).then(|| authenticator.offered(tls));
+        if let Some((_, settings)) = self.variants.iter().find(|(known, _)| *known == offer) {
             return Some((Arc::clone(settings), Arc::clone(authenticator)));
         }
         let mut settings = settings.clone();
         let mut endpoint = (*settings.endpoint).clone();
-        endpoint.sasl = SaslPolicy::Server {
-            // Nothing on offer means that this peer is not welcome, with or without SASL.
-            required: authenticator.is_required() || mechanisms.is_empty(),
-            mechanisms: mechanisms
-                .iter()
-                .map(|m| Symbol::from(m.as_str()))
-                .collect(),
+        endpoint.sasl = match &offer {
+            None => SaslPolicy::Unencrypted,
+            Some(mechanisms) => SaslPolicy::Server {
+                // Nothing on offer means that this peer is not welcome, with or without SASL.
+                required: authenticator.is_required() || mechanisms.is_empty(),
+                mechanisms: mechanisms
+                    .iter()
+                    .map(|m| Symbol::from(m.as_str()))
+                    .collect(),
+            },
         };
         settings.endpoint = Arc::new(endpoint);
         let settings = Arc::new(settings);
-        self.variants.push((mechanisms, Arc::clone(&settings)));
+        self.variants.push((offer, Arc::clone(&settings)));
         Some((settings, Arc::clone(authenticator)))
     }
 }
