@@ -14,6 +14,8 @@ use crate::management::schema::Schema;
 use crate::management::syntax::{self, Section};
 
 pub(crate) mod check;
+pub(crate) mod hosts;
+mod odd;
 #[cfg(test)]
 mod tests;
 

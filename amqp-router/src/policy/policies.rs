@@ -367,27 +367,32 @@ impl Policies {
     }
 
     /// The vhost whose rules count for a peer that asks for `wanted`.
-    fn resolve(&self, wanted: &str) -> Option<String> {
-        let has_rules = |name: &str| {
-            let state = self.vhosts.get(name);
-            state.is_some_and(|state| state.rules.is_some())
-        };
+    pub(crate) fn resolve(&self, wanted: &str) -> Option<String> {
+        let default = &self.settings.default_vhost;
+        self.find(wanted)
+            .or_else(|| self.has_rules(default).then(|| default.clone()))
+    }
+
+    /// The vhost that `wanted` means by its own name, an alias or a pattern.
+    pub(crate) fn find(&self, wanted: &str) -> Option<String> {
         if self.settings.enable_vhost_name_patterns
             && let Some(name) = self.patterns.get(wanted)
         {
             return Some(name.clone());
         }
-        if has_rules(wanted) {
+        if self.has_rules(wanted) {
             return Some(wanted.to_owned());
         }
         let alias = self.vhosts.iter().find(|(_, state)| {
             let rules = state.rules.as_ref();
             rules.is_some_and(|rules| rules.aliases.iter().any(|alias| alias == wanted))
         });
-        let default = &self.settings.default_vhost;
-        alias
-            .map(|(name, _)| name.clone())
-            .or_else(|| has_rules(default).then(|| default.clone()))
+        alias.map(|(name, _)| name.clone())
+    }
+
+    fn has_rules(&self, name: &str) -> bool {
+        let state = self.vhosts.get(name);
+        state.is_some_and(|state| state.rules.is_some())
     }
 
     fn file_patterns(&mut self) {

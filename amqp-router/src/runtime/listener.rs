@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub(crate) struct BindAddress {
     /// The type and name of the entity, for errors: `listener 'amqp'`.
     pub(crate) entity: String,
-    /// An address, a name (all of its addresses), or nothing for every address of the host.
+    /// An address, a name (all of its addresses), or nothing or `*` for every address of the host.
     pub(crate) host: String,
     pub(crate) port: String,
     /// `socketAddressFamily`; absent: both.
@@ -58,7 +58,7 @@ impl BindAddress {
         let mut port = port_number(&self.port).map_err(|error| self.fault(&error))?;
         let addresses = self.addresses(port).map_err(|error| self.fault(&error))?;
         let mut listeners: Vec<TcpListener> = Vec::new();
-        let any_family = self.host.is_empty() && self.family.is_none();
+        let any_family = matches!(&*self.host, "" | "*") && self.family.is_none();
         for mut address in addresses {
             address.set_port(port);
             match listen(address, self.backlog) {
@@ -87,7 +87,7 @@ impl BindAddress {
 
     fn addresses(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
         let mut addresses: Vec<SocketAddr> = match self.host.as_str() {
-            "" => vec![
+            "" | "*" => vec![
                 (IpAddr::V4(Ipv4Addr::UNSPECIFIED), port).into(),
                 (IpAddr::V6(Ipv6Addr::UNSPECIFIED), port).into(),
             ],
@@ -162,13 +162,15 @@ mod tests {
 
     #[test]
     fn no_host_means_every_address_on_one_port() {
-        let listeners = bind("", "0").bind().unwrap();
-        let ports: Vec<_> = listeners
-            .iter()
-            .map(|l| l.local_addr().unwrap().port())
-            .collect();
-        assert!(!ports.is_empty() && ports.iter().all(|port| *port == ports[0]));
-        TcpStream::connect(("127.0.0.1", ports[0])).unwrap();
+        for host in ["", "*"] {
+            let listeners = bind(host, "0").bind().unwrap();
+            let ports: Vec<_> = listeners
+                .iter()
+                .map(|l| l.local_addr().unwrap().port())
+                .collect();
+            assert!(!ports.is_empty() && ports.iter().all(|port| *port == ports[0]));
+            TcpStream::connect(("127.0.0.1", ports[0])).unwrap();
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::control::trunks::Group;
 use crate::control::uplink::inter_edge_capability;
 use crate::endpoint::{self, ClientSasl, Opening, SaslPolicy};
 use crate::management::config::discriminator;
+use crate::management::config::hosts::{Substitute, substitutes};
 use crate::management::{Config, Entity, Invalid, closest};
 use crate::mesh;
 use crate::runtime::connect::ConnectorPlan;
@@ -99,22 +100,11 @@ impl<'a> Planner<'a> {
         tenant.or_else(|| self.config.singleton("router").word("vanId"))
     }
 
-    /// Tells the log of attributes that have no effect, or go by another name now.
+    /// Tells the log of what is odd, but no mistake.
     pub(crate) fn warn_of_what_is_odd(&self) {
-        for ignored in &self.config.ignored {
-            warn!(target: "ROUTER", "{ignored} is the router's to say: what the file says of it has no effect");
+        for oddity in self.config.oddities() {
+            warn!(target: "ROUTER", "{oddity}");
         }
-        if self.config.singleton("router").word("vanId").is_none() {
-            return;
-        }
-        let effect = match self.config.singleton("network").word("tenantId") {
-            Some(_) => "has no effect beside it",
-            None => "is taken for it",
-        };
-        warn!(
-            target: "ROUTER",
-            "router: 'vanId' is the former name of 'tenantId' of the network entity, and {effect}"
-        );
     }
 
     /// # Errors
@@ -451,7 +441,7 @@ impl Config {
     /// The first that cannot be used: which entity and attribute, and why.
     pub fn check(&self) -> Result<(), StartError> {
         let complete = self.examine()?;
-        Governance::new(&complete)?.warn_of_unknown_settings();
+        Governance::new(&complete)?.warn_of_what_is_odd(self);
         Planner::new(self, &Profiles::default(), &SharedLogins::default()).warn_of_what_is_odd();
         Ok(())
     }
@@ -720,9 +710,7 @@ fn family(entity: &Entity) -> Option<AddressFamily> {
 /// `amqp://host:port, …` as a connection's property
 /// (`reference/router/inter-router-protocol.md` §1).
 fn failover_servers(list: &str) -> Value {
-    let server = |url: &str| {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("amqp", url));
-        let (host, port) = host_and_port(rest);
+    let server = |Substitute { scheme, host, port }: Substitute<'_>| {
         let port = port.unwrap_or("5672");
         let pair = |key: &str, value: &str| (Value::from(Symbol::from(key)), Value::from(value));
         let mut map = vec![pair("network-host", host), pair("port", port)];
@@ -731,25 +719,7 @@ fn failover_servers(list: &str) -> Value {
         }
         Value::Map(map)
     };
-    Value::List(
-        list.split([',', ' '])
-            .filter(|url| !url.is_empty())
-            .map(server)
-            .collect(),
-    )
-}
-
-/// Splits `host:port`; the brackets of an IPv6 host go.
-fn host_and_port(text: &str) -> (&str, Option<&str>) {
-    let bracketed = text.strip_prefix('[');
-    match bracketed.and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => (host, rest.strip_prefix(':')),
-        None => match text.rsplit_once(':') {
-            // More than one colon: an IPv6 address by itself.
-            Some((host, port)) if !host.contains(':') => (host, Some(port)),
-            _ => (text, None),
-        },
-    }
+    Value::List(substitutes(list).map(server).collect())
 }
 
 pub(crate) fn wrong(entity: &Entity, problem: String) -> Invalid {
@@ -888,14 +858,5 @@ mod tests {
         assert_eq!(limits(" maxSessions: 0\n"), (32_767, 1024));
         assert_eq!(limits(" maxSessions: 5\n"), (4, 5));
         assert_eq!(limits(" maxSessions: 1000\n"), (999, 1000));
-    }
-
-    #[test]
-    fn a_host_of_ipv6_loses_its_brackets() {
-        assert_eq!(host_and_port("[::1]:5671"), ("::1", Some("5671")));
-        assert_eq!(host_and_port("[::1]"), ("::1", None));
-        assert_eq!(host_and_port("fe80::1"), ("fe80::1", None));
-        assert_eq!(host_and_port("a.b:1"), ("a.b", Some("1")));
-        assert_eq!(host_and_port("a.b"), ("a.b", None));
     }
 }

@@ -59,9 +59,28 @@ impl Governance {
         Ok(governance)
     }
 
-    /// Tells the log of settings that have no effect.
-    pub(crate) fn warn_of_unknown_settings(&self) {
+    /// Tells the log of settings that have no effect, and of vhosts that are named and not there.
+    pub(crate) fn warn_of_what_is_odd(&self, config: &Config) {
         self.policies.rules().for_each(warn_of_unknown_settings);
+        let entities = config.of("listener").chain(config.of("connector"));
+        for missing in entities.filter_map(|entity| self.missing(entity)) {
+            warn!(target: "POLICY", "{missing}");
+        }
+    }
+
+    /// That the vhost a listener or connector names is not there.
+    fn missing(&self, entity: &Entity) -> Option<Invalid> {
+        let name = entity.word("policyVhost").filter(|_| self.enabled)?;
+        if self.policies.find(name).is_some() {
+            return None;
+        }
+        let effect = match self.policies.resolve(name) {
+            Some(default) => format!("the rules of the default one, '{default}', hold"),
+            None => "its connections are turned away until there is one".into(),
+        };
+        let name = name.escape_debug();
+        let problem = format!("the attribute 'policyVhost' names no vhost: '{name}'; {effect}");
+        Some(entity.invalid(problem))
     }
 
     /// Goes by what the policy entity says now, of connections to come.
@@ -565,6 +584,32 @@ mod tests {
         assert_eq!(governed(&governance, 1, true), (true, None, Some(7)));
         governance.follow(old.singleton("policy"));
         assert_eq!(governed(&governance, 1, true), (false, None, None));
+    }
+
+    #[test]
+    fn a_vhost_that_is_named_and_not_there_is_odd() {
+        let odd = |policy: &str, vhost: &str| {
+            let mut text = format!("policy {{\n{policy}}}\n");
+            text += "listener {\n name: l\n port: 0\n policyVhost: v\n}\n";
+            text += vhost;
+            let config = Config::from_text("router.conf", &text).unwrap();
+            let governance = Governance::new(&config).unwrap();
+            let listener = config.of("listener").next().unwrap();
+            governance.missing(listener).map(|odd| odd.to_string())
+        };
+        let on = " enableVhostPolicy: yes\n";
+        let named = |name: &str| format!("vhost {{\n hostname: {name}\n}}\n");
+        assert_eq!(odd("", ""), None);
+        assert_eq!(odd(on, &named("v")), None);
+        assert_eq!(odd(on, &named("w\n aliases: v")), None);
+        let default = odd(on, &named("$default")).expect("it is odd");
+        let start = "listener 'l': the attribute 'policyVhost' names no vhost: 'v'; ";
+        assert!(
+            default.starts_with(start) && default.contains("'$default'"),
+            "{default}"
+        );
+        let none = odd(on, &named("w")).expect("it is odd");
+        assert!(none.contains("turned away until there is one"), "{none}");
     }
 
     #[test]

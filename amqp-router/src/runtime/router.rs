@@ -391,7 +391,7 @@ impl ControlPlane {
         planner.users()?;
         planner.load_profiles()?;
         planner.warn_of_what_is_odd();
-        self.service.governance.warn_of_unknown_settings();
+        self.service.governance.warn_of_what_is_odd(&self.config);
         planner.announce_data_connections();
         for entity in self.config.of("connector") {
             self.service.connect(planner.connector(entity)?);

@@ -1,7 +1,7 @@
 //! What entities must be, by themselves and beside others, beyond the kinds of their attributes
 //! (`reference/router/config-and-management.md` §2).
 
-use crate::management::config::Config;
+use crate::management::config::{Config, hosts};
 use crate::management::entity::{Entity, Invalid, closest};
 use crate::policy::Vhost;
 
@@ -21,7 +21,12 @@ pub(super) fn alone(entity: &Entity) -> Result<(), String> {
     match entity.schema().name {
         "router" => router(entity),
         "network" => network(entity),
-        "listener" | "connector" => connection(entity),
+        "listener" => {
+            listening_host(entity)?;
+            failover(entity)?;
+            connection(entity)
+        }
+        "connector" => connection(entity),
         "router.config.address" => address(entity),
         "router.config.autoLink" => auto_link(entity),
         "sslProfile" => {
@@ -170,6 +175,30 @@ fn ordinals(entity: &Entity) -> Result<(), String> {
         ));
     }
     within(entity, "ordinal", 0, MAX)
+}
+
+/// Nobody can listen at a host that cannot be.
+fn listening_host(entity: &Entity) -> Result<(), String> {
+    let host = entity.word("host").filter(|host| *host != "*");
+    match host.and_then(|host| Some((host, hosts::unfit(host)?))) {
+        Some((host, why)) => Err(format!(
+            "the attribute 'host' is '{}', but must be a host name or an IP address: {why}",
+            host.escape_debug()
+        )),
+        None => Ok(()),
+    }
+}
+
+fn failover(entity: &Entity) -> Result<(), String> {
+    let list = entity.word("failoverUrls").unwrap_or_default();
+    match hosts::substitutes(list).any(|server| server.host.is_empty()) {
+        true => Err(format!(
+            "No network host in failover item: the attribute 'failoverUrls' is '{}', but must be \
+             servers like amqps://host:port, separated by commas",
+            list.escape_debug()
+        )),
+        false => Ok(()),
+    }
 }
 
 /// What listeners and connectors have in common.

@@ -143,6 +143,16 @@ fn every_rule_has_its_words() {
         ),
         (
             "listener",
+            " host: not a host",
+            "listener: the attribute 'host' is 'not a host', but must be a host name or an IP address: ' ' can be in neither",
+        ),
+        (
+            "listener",
+            " failoverUrls: foo, bar://",
+            "listener: No network host in failover item: the attribute 'failoverUrls' is 'foo, bar://', but must be servers like amqps://host:port, separated by commas",
+        ),
+        (
+            "listener",
             " openProperties: {\"product\": 1}",
             "listener: Reserved key 'product' not allowed in openProperties: the router sets it itself",
         ),
@@ -405,6 +415,7 @@ fn sample(schema: &Schema, attribute: &Attribute) -> (String, Value) {
         (_, "id", _) => word("R9"),
         ("vhost", "aliases", _) => word("other text"),
         (_, "port", _) => word("5671"),
+        (_, "host", _) => word("host.example"),
         (_, "sslProfile" | "proxyProfile" | "listener", _) => word("other"),
         (_, "saslMechanisms", _) => word("PLAIN"),
         (_, "dataConnectionCount", _) => word("7"),
