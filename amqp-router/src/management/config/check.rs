@@ -297,9 +297,7 @@ pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
         if config.named(kind, name).is_some() {
             return None;
         }
-        let hint = closest(name, config.of(kind).map(Entity::name))
-            .map(|close| format!("; did you mean '{close}'?"))
-            .unwrap_or_default();
+        let hint = meant(name, kind, config);
         Some(match kind {
             "tcpListener" => {
                 format!("Listener for new address does not exist {name}: see '{attribute}'{hint}")
@@ -313,6 +311,26 @@ pub(super) fn dangling(entity: &Entity, config: &Config) -> Option<String> {
     missing("sslProfile", "sslProfile")
         .or_else(|| missing("proxyProfile", "proxyProfile"))
         .or(listener)
+}
+
+/// Which entity of the kind may be meant by a name that none has.
+fn meant(name: &str, kind: &str, config: &Config) -> String {
+    let names = || config.of(kind).map(Entity::name);
+    if let Some(close) = closest(name, names()) {
+        return format!("; did you mean '{close}'?");
+    }
+    let mut listed: Vec<_> = names()
+        .take(NAMES_LISTED)
+        .map(|n| format!("'{n}'"))
+        .collect();
+    if names().nth(NAMES_LISTED).is_some() {
+        listed.push("others".into());
+    }
+    match &listed[..] {
+        [] => format!("; there is no {kind}"),
+        [one] => format!("; there is only {one}"),
+        [most @ .., last] => format!("; there are {} and {last}", most.join(", ")),
+    }
 }
 
 /// Why a router of this mode cannot have the entity.
@@ -378,6 +396,9 @@ fn within(entity: &Entity, attribute: &str, low: i64, high: i64) -> Result<(), S
 
 /// The largest number of most attributes.
 const MAX: i64 = i32::MAX as i64;
+
+/// Entities that are told of to whoever names one that is not there.
+const NAMES_LISTED: usize = 8;
 
 /// More than any machine has use for.
 const DATA_CONNECTIONS_MAX: u16 = 128;

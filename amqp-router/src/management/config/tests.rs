@@ -70,6 +70,31 @@ fn mistakes_name_file_line_entity_and_attribute() {
 }
 
 #[test]
+fn who_names_what_is_not_there_is_told_what_is() {
+    let told = |names: &[&str]| {
+        let mut text = "connector {\n name: c\n sslProfile: nope\n}\n".to_owned();
+        for name in names {
+            text += &format!("sslProfile {{\n name: {name}\n}}\n");
+        }
+        let [error] = &parse(&text).expect_err("it is not there")[..] else {
+            panic!("one mistake");
+        };
+        let start = "r.conf: connector 'c': sslProfile 'nope' not found: see the attribute \
+                     'sslProfile'; ";
+        error.strip_prefix(start).expect(error).to_owned()
+    };
+    assert_eq!(told(&[]), "there is no sslProfile");
+    assert_eq!(told(&["server"]), "there is only 'server'");
+    assert_eq!(told(&["nop", "server"]), "did you mean 'nop'?");
+    let three = ["client", "server", "other"];
+    assert_eq!(told(&three), "there are 'client', 'server' and 'other'");
+    let many = [
+        "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
+    ];
+    assert!(told(&many).ends_with(", 'eighth' and others"));
+}
+
+#[test]
 fn that_it_has_no_place_is_said_first() {
     let text =
         "router {\n mode: edge\n id: E\n}\nlistener {\n name: l\n port: 77777\n role: edge\n}\n";
