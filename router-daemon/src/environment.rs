@@ -64,7 +64,7 @@ fn read(place: &str) -> Result<String, String> {
     };
     let path = Path::new(place);
     if !path.is_dir() {
-        return fs::read_to_string(path).map_err(failed);
+        return Config::text_of(path).map_err(failed);
     }
     let entries = fs::read_dir(path).map_err(failed)?;
     let mut files = entries
@@ -76,7 +76,7 @@ fn read(place: &str) -> Result<String, String> {
             .is_some_and(|extension| extension == "conf")
     });
     files.sort();
-    let texts = files.iter().map(fs::read_to_string);
+    let texts = files.iter().map(|file| Config::text_of(file));
     texts.collect::<Result<_, _>>().map_err(failed)
 }
 
@@ -187,7 +187,7 @@ mod tests {
         let at = |name: &str| directory.path().join(name).display().to_string();
         fs::create_dir(at("parts")).unwrap();
         fs::write(at("router.conf"), "router {\n id: R\n}\n").unwrap();
-        fs::write(at("parts/b.conf"), "address {\n prefix: b\n}\n").unwrap();
+        fs::write(at("parts/b.conf"), "\u{feff}address {\n prefix: b\n}\n").unwrap();
         fs::write(at("parts/notes.txt"), "no configuration").unwrap();
         let both = format!("{}:{}", at("router.conf"), at("parts"));
         assert_eq!(load(&both, "conf").as_deref(), Ok("R"));

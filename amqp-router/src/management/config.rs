@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -294,7 +295,7 @@ impl Config {
     /// The file cannot be read, or as for [`from_text`](Self::from_text).
     pub fn from_file(file: &Path) -> Result<Self, ConfigErrors> {
         let name = file.display().to_string();
-        let text = fs::read_to_string(file).map_err(|error| {
+        let text = Self::text_of(file).map_err(|error| {
             ConfigErrors(vec![ConfigError {
                 file: name.clone(),
                 line: None,
@@ -305,6 +306,25 @@ impl Config {
         let file = file.to_owned();
         let read = move || Self::from_file(&file).map_err(|errors| errors.to_string());
         Ok(config.read_again_with(read))
+    }
+
+    /// The text of a configuration file, without the byte order mark that some editors put before
+    /// it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not UTF-8: the error says in which line.
+    pub fn text_of(file: &Path) -> io::Result<String> {
+        let text = String::from_utf8(fs::read(file)?).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + valid.iter().filter(|octet| **octet == b'\n').count();
+            let octet = error.as_bytes()[valid.len()];
+            let text = format!("line {line}: the octet 0x{octet:02x} is not UTF-8");
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })?;
+        Ok(match text.strip_prefix('\u{feff}') {
+            Some(text) => text.to_owned(),
+            None => text,
+        })
     }
 
     /// When a client of management asks the router to reload, this says what its configuration is

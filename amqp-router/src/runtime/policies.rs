@@ -513,8 +513,7 @@ pub(crate) fn load_policy_dir(config: &mut Config) -> Result<(), Invalid> {
     });
     files.sort();
     for file in files {
-        let text =
-            std::fs::read_to_string(&file).map_err(|error| fault(&file, &error.to_string()))?;
+        let text = Config::text_of(&file).map_err(|error| fault(&file, &error.to_string()))?;
         let sections = read_json(&text).map_err(|problem| fault(&file, &problem))?;
         for section in sections {
             let kind = &section.kind;

@@ -95,6 +95,24 @@ fn who_names_what_is_not_there_is_told_what_is() {
 }
 
 #[test]
+fn a_file_may_have_a_byte_order_mark_and_must_be_utf_8() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let read = |name: &str, text: &[u8]| {
+        let file = directory.path().join(name);
+        fs::write(&file, text).expect("it can be written");
+        let config = Config::from_file(&file).map_err(|errors| errors.0[0].within_file());
+        config.map(|config| config.router_id().to_owned())
+    };
+    let conf = "\u{feff}router {\n id: R\n}\n";
+    assert_eq!(read("r.conf", conf.as_bytes()).as_deref(), Ok("R"));
+    let json = "\u{feff}[[\"router\", {\"id\": \"J\"}]]";
+    assert_eq!(read("r.json", json.as_bytes()).as_deref(), Ok("J"));
+    let latin = b"router {\n # M\xc3\xbcnchen\n id: M\xfcnchen\n}\n";
+    let error = read("latin.conf", latin).expect_err("it is not UTF-8");
+    assert_eq!(error, "line 3: the octet 0xfc is not UTF-8");
+}
+
+#[test]
 fn that_it_has_no_place_is_said_first() {
     let text =
         "router {\n mode: edge\n id: E\n}\nlistener {\n name: l\n port: 77777\n role: edge\n}\n";
