@@ -546,6 +546,6 @@ fn unknown(kind: &str) -> String {
         .flat_map(|schema| schema.alias.into_iter().chain([schema.name]));
     match closest(kind, known) {
         Some(close) => format!("unknown entity type '{kind}'; did you mean '{close}'?"),
-        None => format!("unknown entity type '{kind}'"),
+        None => format!("unknown entity type '{kind}'; router-daemon explain names them all"),
     }
 }

@@ -141,7 +141,10 @@ impl Entity {
                 .map(|attribute| attribute.name);
             let hint = match closest(&key, known) {
                 Some(close) => format!("; did you mean '{close}'?"),
-                None => String::new(),
+                None => {
+                    let short = self.schema.short_name();
+                    format!("; router-daemon explain {short} names them all")
+                }
             };
             let kind = self.schema.full_name();
             return Err(format!("Unknown attribute '{key}' for '{kind}'{hint}"));

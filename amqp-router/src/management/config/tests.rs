@@ -161,6 +161,16 @@ fn every_rule_has_its_words() {
         ),
         (
             "router",
+            " foo: 1",
+            "router: Unknown attribute 'foo' for 'io.skupper.router.router'; router-daemon explain router names them all",
+        ),
+        (
+            "address",
+            " colour: red",
+            "address: Unknown attribute 'colour' for 'io.skupper.router.router.config.address'; router-daemon explain address names them all",
+        ),
+        (
+            "router",
             " mode: interor",
             "router: the attribute 'mode' is 'interor', but must be one of standalone, interior, edge",
         ),
@@ -343,6 +353,11 @@ fn every_rule_has_its_words() {
             "connection",
             " host: a",
             "unknown entity type 'connection'; did you mean 'connector'?",
+        ),
+        (
+            "queue",
+            " name: q",
+            "unknown entity type 'queue'; router-daemon explain names them all",
         ),
     ];
     for (kind, attributes, error) in cases {
