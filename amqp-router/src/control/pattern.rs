@@ -33,7 +33,7 @@ impl<T> PatternTree<T> {
     /// Files `value` under `pattern`; what stood there before is returned.
     pub(crate) fn insert(&mut self, pattern: &str, value: T) -> Option<T> {
         let mut at = ROOT;
-        for token in tokens(pattern) {
+        for token in normal_tokens(pattern) {
             at = self.child_or_new(at, token);
         }
         self.nodes[at].value.replace(value)
@@ -42,7 +42,7 @@ impl<T> PatternTree<T> {
     /// Takes the value of exactly this pattern away.
     pub(crate) fn remove(&mut self, pattern: &str) -> Option<T> {
         let mut at = ROOT;
-        for token in tokens(pattern) {
+        for token in normal_tokens(pattern) {
             at = self.nodes[at].child(token)?;
         }
         self.nodes[at].value.take()
@@ -138,6 +138,30 @@ pub(crate) fn prefix_pattern(prefix: &str) -> String {
     }
 }
 
+/// A pattern as it is compared with others: those that are written in other ways and match the same
+/// are equal.
+pub(crate) fn normal(pattern: &str) -> String {
+    normal_tokens(pattern).join("/")
+}
+
+/// Of wildcards in a row every `*` comes first, and one `#` says what several do.
+fn normal_tokens(pattern: &str) -> Vec<&str> {
+    let mut normal = Vec::new();
+    let mut any_number = false;
+    for token in tokens(pattern) {
+        match token {
+            "#" => any_number = true,
+            "*" => normal.push(token),
+            literal => {
+                normal.extend(std::mem::take(&mut any_number).then_some("#"));
+                normal.push(literal);
+            }
+        }
+    }
+    normal.extend(any_number.then_some("#"));
+    normal
+}
+
 fn tokens(text: &str) -> impl Iterator<Item = &str> {
     text.split(['.', '/']).filter(|token| !token.is_empty())
 }
@@ -163,6 +187,24 @@ mod tests {
         assert_eq!(tree.get("a/x/c"), Some(&"a/*/c"));
         assert_eq!(tree.get("a/x/d"), Some(&"a/#"));
         assert_eq!(tree.get("z"), Some(&"#"));
+    }
+
+    #[test]
+    fn patterns_that_match_the_same_are_one() {
+        for (pattern, expected) in [
+            ("a.b", "a/b"),
+            ("/a//b/", "a/b"),
+            ("#.#.0.0", "#/0/0"),
+            ("a/#/*", "a/*/#"),
+            ("#/*/#/*/b/#/#", "*/*/#/b/#"),
+            ("", ""),
+        ] {
+            assert_eq!(normal(pattern), expected);
+        }
+        let mut tree = tree(&["#/*", "#/a"]);
+        assert_eq!(tree.get("b/a"), Some(&"#/*"), "as */# it is more specific");
+        assert_eq!(tree.insert("*/#", "*/#"), Some("#/*"));
+        assert_eq!(tree.remove("#/*/#"), Some("*/#"));
     }
 
     #[test]

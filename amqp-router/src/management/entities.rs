@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::control::pattern;
 use crate::management::entity::Entity;
 
 /// A set of entities of all types.
@@ -148,7 +149,7 @@ pub(crate) fn special(entity: &Entity) -> Option<String> {
                 Some(prefix) => format!("{}/#", prefix.trim_end_matches(['.', '/'])),
                 None => entity.word("pattern")?.to_owned(),
             };
-            Some(pattern.replace('.', "/"))
+            Some(pattern::normal(&pattern))
         }
         _ => None,
     }

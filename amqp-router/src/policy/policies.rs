@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::grant::{DenialCounts, Grant};
 use super::vhost::Vhost;
-use crate::control::pattern::PatternTree;
+use crate::control::pattern::{self, PatternTree};
 
 /// The `policy` entity.
 #[derive(Clone, Debug)]
@@ -146,17 +146,23 @@ impl Policies {
     /// Files the rules of a vhost, in place of those that it had.
     ///
     /// # Errors
-    /// Its hostname or an alias is another vhost's.
+    /// Its hostname or an alias is another vhost's, or a pattern that one of its own or another's
+    /// is already.
     pub(crate) fn set(&mut self, vhost: Vhost) -> Result<(), String> {
-        for (name, state) in &self.vhosts {
-            let Some(other) = &state.rules else { continue };
-            let taken = |wanted: &String| wanted == name || other.aliases.contains(wanted);
-            if *name != vhost.hostname
-                && (taken(&vhost.hostname) || vhost.aliases.iter().any(taken))
-            {
-                return Err(format!(
-                    "the attributes 'hostname' and 'aliases' must not name what vhost '{name}' has"
-                ));
+        let mut taken: HashMap<String, (&str, &str)> = HashMap::new();
+        for rules in self
+            .rules()
+            .filter(|other| other.hostname != vhost.hostname)
+        {
+            for name in rules.names() {
+                taken.insert(self.compared(name), (name, &rules.hostname));
+            }
+        }
+        for (number, name) in vhost.names().enumerate() {
+            let of = (name, &*vhost.hostname);
+            if let Some(other) = taken.insert(self.compared(name), of) {
+                let attribute = if number == 0 { "hostname" } else { "aliases" };
+                return Err(conflict(attribute, name, other));
             }
         }
         let state = self
@@ -398,16 +404,31 @@ impl Policies {
     fn file_patterns(&mut self) {
         self.patterns = PatternTree::default();
         for (name, state) in &self.vhosts {
-            let aliases = state.rules.iter().flat_map(|rules| &rules.aliases);
-            for pattern in state
-                .rules
-                .as_ref()
-                .map(|_| name)
-                .into_iter()
-                .chain(aliases)
-            {
+            for pattern in state.rules.iter().flat_map(Vhost::names) {
                 self.patterns.insert(pattern, name.clone());
             }
         }
+    }
+
+    /// A hostname or an alias as it must be unique.
+    fn compared(&self, name: &str) -> String {
+        match self.settings.enable_vhost_name_patterns {
+            true => pattern::normal(name),
+            false => name.to_owned(),
+        }
+    }
+}
+
+/// That a vhost cannot have a name because of another: which, and whose it is.
+fn conflict(attribute: &str, name: &str, (other, vhost): (&str, &str)) -> String {
+    match name == other {
+        true => format!(
+            "the attributes 'hostname' and 'aliases' must not name what vhost '{vhost}' has: \
+             '{name}' in '{attribute}'"
+        ),
+        false => format!(
+            "the attribute '{attribute}' has '{name}', whose pattern conflicts with '{other}' of \
+             vhost '{vhost}', which matches the same; give it another, or leave one out"
+        ),
     }
 }

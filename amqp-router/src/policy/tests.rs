@@ -368,6 +368,53 @@ pub(crate) fn granted(settings: &[(&str, &str)]) -> Arc<Grant> {
 
 type Groups<'a> = [(&'a str, &'a [(&'a str, &'a str)])];
 
+#[test]
+fn names_that_mean_the_same_are_refused() {
+    let refusal = |patterns: bool, name: &str, aliases: &str| {
+        let mut policies = Policies::new(PolicySettings {
+            enable_vhost_name_patterns: patterns,
+            ..settings()
+        });
+        let first = vhost("#.0.0", &[], &[("aliases", "shop".into())]);
+        policies.set(first).unwrap();
+        let second = vhost(name, &[], &[("aliases", aliases.into())]);
+        policies.set(second).err().unwrap_or_default()
+    };
+    for (name, aliases) in [
+        ("#.#.0.0", ""),
+        ("a", "#/0/0"),
+        ("a", "#.*, *.#"),
+        ("a.b", "a/b"),
+    ] {
+        assert_eq!(refusal(false, name, aliases), "", "they are only names");
+        let refused = refusal(true, name, aliases);
+        assert!(
+            refused.contains("pattern conflicts with"),
+            "{name}: {refused}"
+        );
+    }
+    for patterns in [false, true] {
+        for (name, aliases) in [("shop", ""), ("a", "shop"), ("a", "#.0.0")] {
+            let refused = refusal(patterns, name, aliases);
+            assert!(refused.contains("of vhost '#.0.0'") || refused.contains("vhost '#.0.0' has"));
+        }
+        assert_eq!(refusal(patterns, "#.0.1", "shops"), "");
+    }
+}
+
+#[test]
+fn a_vhost_may_be_filed_again() {
+    let mut policies = Policies::new(PolicySettings {
+        enable_vhost_name_patterns: true,
+        ..settings()
+    });
+    for _ in 0..2 {
+        policies
+            .set(vhost("#.0.0", &[], &[("aliases", "shop".into())]))
+            .unwrap();
+    }
+}
+
 fn vhost(hostname: &str, groups: &Groups<'_>, attributes: &[(&str, Value)]) -> Vhost {
     read(hostname, groups, attributes).unwrap()
 }

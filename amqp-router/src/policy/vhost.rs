@@ -90,6 +90,12 @@ impl Vhost {
         Ok(())
     }
 
+    /// Its hostname and its aliases.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let aliases = self.aliases.iter().map(String::as_str);
+        [&*self.hostname].into_iter().chain(aliases)
+    }
+
     /// Settings that no group has, by group.
     pub(crate) fn unknown_settings(&self) -> impl Iterator<Item = (&str, &str)> {
         self.groups.iter().flat_map(|(name, group)| {
