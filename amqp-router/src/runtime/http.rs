@@ -26,9 +26,9 @@ use tracing::{debug, info, warn};
 
 use self::crowd::Crowd;
 use super::files::{Content, Files};
+use super::listen::ListenerTls;
 use super::shutdown::Shutdown;
 use super::sources::{HandshakeFailure, Sources};
-use super::tls::live::LiveAcceptor;
 use super::tls::{TlsInfo, explained};
 use super::unstalled::Unstalled;
 use super::websocket::Upgrades;
@@ -53,7 +53,7 @@ pub(crate) struct HttpListener {
     /// For log lines.
     pub(crate) name: String,
     pub(crate) sockets: Vec<TcpListener>,
-    pub(crate) tls: Option<Arc<LiveAcceptor>>,
+    pub(crate) tls: Option<ListenerTls>,
     pub(crate) pages: Arc<dyn Pages>,
     /// `None` where `websockets` is off.
     pub(crate) upgrades: Option<Arc<Upgrades>>,
@@ -94,7 +94,7 @@ impl fmt::Debug for HttpListener {
 /// What the connections of a listener share.
 pub(super) struct Shared {
     pub(super) name: String,
-    pub(super) tls: Option<Arc<LiveAcceptor>>,
+    pub(super) tls: Option<ListenerTls>,
     pub(super) pages: Arc<dyn Pages>,
     pub(super) upgrades: Option<Arc<Upgrades>>,
     pub(super) files: Option<Arc<Files>>,
@@ -209,19 +209,25 @@ async fn accept(socket: TcpListener, listener: Arc<Shared>) {
 }
 
 async fn connection(stream: TcpStream, guest: &Guest) -> io::Result<()> {
-    match &guest.listener.tls {
-        None => exchange(stream, None, guest).await,
-        Some(tls) => {
-            let ready = tls.current(Instant::now());
-            let accepted = timeout(HANDSHAKE_TIME_OUT, ready.tls.accept(stream)).await;
-            let stream = accepted
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                .map_err(explained)
-                .inspect_err(|error| guest.not_secured(error))?;
-            let info = TlsInfo::of(stream.get_ref().1, &ready);
-            exchange(stream, Some(info), guest).await
-        }
+    let Some(tls) = &guest.listener.tls else {
+        return exchange(stream, None, guest).await;
+    };
+    if !in_time(tls.is_due(&stream)).await? {
+        return exchange(stream, None, guest).await;
     }
+    let ready = tls.live.current(Instant::now());
+    let stream = in_time(ready.tls.accept(stream))
+        .await
+        .map_err(explained)
+        .inspect_err(|error| guest.not_secured(error))?;
+    let info = TlsInfo::of(stream.get_ref().1, &ready);
+    exchange(stream, Some(info), guest).await
+}
+
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(HANDSHAKE_TIME_OUT, step)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Answers the requests of one connection.
@@ -356,8 +362,16 @@ const METRICS_TIME_OUT: Duration = Duration::from_secs(30);
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use std::path::PathBuf;
+
+    use super::super::plan::{Listening, Planner};
+    use super::super::sasl::SharedLogins;
     use super::super::shutdown::Stop;
+    use super::super::tls::live::Profiles;
+    use super::super::tls::pki::Pki;
+    use super::super::tls::{ProfileSettings, TlsProfile};
     use super::*;
+    use crate::management::Config;
 
     struct Router {
         healthy: bool,
@@ -451,6 +465,61 @@ mod tests {
         });
     }
 
+    #[test]
+    fn tls_may_be_left_out_where_it_is_not_required() {
+        let pki = Pki::new();
+        let server = pki.profile("server", &["localhost"]);
+        let client = TlsProfile::load(&pki.profile("client", &[])).unwrap();
+        let connector = client.connector(true, &[]).unwrap();
+        const REQUEST: &str = "GET /healthz HTTP/1.0\r\n\r\n";
+        for (attributes, in_clear) in [
+            ("requireSsl: no", true),
+            ("requireSsl: yes", false),
+            ("requireEncryption: yes", false),
+        ] {
+            runtime().block_on(async {
+                let tls = planned(&server, attributes);
+                let (address, _, stop) = serve_with(true, tls).await;
+                let mut client = TcpStream::connect(address).await.unwrap();
+                client.write_all(REQUEST.as_bytes()).await.unwrap();
+                let mut answer = Vec::new();
+                let _ = client.read_to_end(&mut answer).await;
+                assert_eq!(
+                    answer.starts_with(b"HTTP/1.0 200 "),
+                    in_clear,
+                    "{attributes}"
+                );
+
+                let client = TcpStream::connect(address).await.unwrap();
+                let name = "localhost".try_into().unwrap();
+                let mut client = connector.connect(name, client).await.unwrap();
+                client.write_all(REQUEST.as_bytes()).await.unwrap();
+                let mut answer = Vec::new();
+                let _ = client.read_to_end(&mut answer).await;
+                assert!(answer.starts_with(b"HTTP/1.0 200 "), "{attributes}");
+                stop.stop();
+                stop.all_stopped().await;
+            });
+        }
+    }
+
+    /// The TLS of a listener with these attributes.
+    fn planned(server: &ProfileSettings, attributes: &str) -> Option<ListenerTls> {
+        let file = |file: &Option<PathBuf>| file.as_ref().unwrap().display().to_string();
+        let text = format!(
+            "sslProfile {{\n name: p\n certFile: {}\n privateKeyFile: {}\n}}\n\
+             listener {{\n port: 0\n http: yes\n sslProfile: p\n {attributes}\n}}\n",
+            file(&server.cert_file),
+            file(&server.private_key_file),
+        );
+        let config = Config::from_text("router.conf", &text).unwrap();
+        let planner = Planner::new(&config, &Profiles::default(), &SharedLogins::default());
+        match planner.listener(config.of("listener").next().unwrap()) {
+            Ok(Listening::Http(plan)) => plan.tls,
+            _ => panic!("it is one for HTTP"),
+        }
+    }
+
     fn ask(healthy: bool, request: &str) -> String {
         runtime().block_on(async {
             let (address, _, stop) = serve(healthy).await;
@@ -467,6 +536,13 @@ mod tests {
     }
 
     async fn serve(healthy: bool) -> (SocketAddr, Arc<Mutex<Sources>>, Stop) {
+        serve_with(healthy, None).await
+    }
+
+    async fn serve_with(
+        healthy: bool,
+        tls: Option<ListenerTls>,
+    ) -> (SocketAddr, Arc<Mutex<Sources>>, Stop) {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, shutdown) = Stop::new();
@@ -474,7 +550,7 @@ mod tests {
         let listener = HttpListener {
             name: "http".into(),
             sockets: vec![socket],
-            tls: None,
+            tls,
             pages: Arc::new(Router { healthy }),
             upgrades: None,
             files: None,

@@ -27,6 +27,17 @@ pub(crate) struct ListenerTls {
     pub(crate) time_out: Duration,
 }
 
+impl ListenerTls {
+    /// Whether a connection begins with TLS. Where it need not, the peer's first octet tells.
+    pub(crate) async fn is_due(&self, stream: &TcpStream) -> io::Result<bool> {
+        if self.required {
+            return Ok(true);
+        }
+        let mut first = [0; 1];
+        Ok(stream.peek(&mut first).await? > 0 && begins_handshake(&first))
+    }
+}
+
 /// A connection that a listener has accepted and secured.
 pub(crate) struct Accepted {
     pub(crate) listener: Arc<str>,
@@ -127,11 +138,8 @@ async fn secure(
         return Ok((Stream::Tcp(stream), None));
     };
     let handshake = async {
-        if !listener.required {
-            let mut first = [0; 1];
-            if stream.peek(&mut first).await? == 0 || !begins_handshake(&first) {
-                return Ok((Stream::Tcp(stream), None));
-            }
+        if !listener.is_due(&stream).await? {
+            return Ok((Stream::Tcp(stream), None));
         }
         let stream = ready.tls.accept(stream).await.map_err(explained)?;
         let info = TlsInfo::of(stream.get_ref().1, ready);

@@ -34,7 +34,7 @@ use crate::runtime::sasl::{Authenticator, Logins, SaslSettings, SharedLogins, cl
 use crate::runtime::scram::client::Credentials;
 use crate::runtime::secret;
 use crate::runtime::service::ListenerPlan;
-use crate::runtime::tls::live::{Derived, LiveAcceptor, LiveProfile, Profiles, Source};
+use crate::runtime::tls::live::{Derived, LiveProfile, Profiles, Source};
 use crate::runtime::tls::{ClientCertificate, ProfileSettings, TlsProfile};
 
 /// Turns entities into plans, with what they refer to in other entities.
@@ -48,7 +48,7 @@ pub(crate) struct Planner<'a> {
 pub(crate) struct HttpPlan {
     pub(crate) name: String,
     pub(crate) bind: BindAddress,
-    pub(crate) tls: Option<Arc<LiveAcceptor>>,
+    pub(crate) tls: Option<ListenerTls>,
     pub(crate) healthz: bool,
     pub(crate) metrics: bool,
     pub(crate) files: Option<Arc<Files>>,
@@ -170,7 +170,11 @@ impl<'a> Planner<'a> {
                 );
                 wrong(entity, problem)
             })?;
-            let tls = tls.map(|tls| tls.live);
+            // Requests in clear are answered without SASL, which would see to encryption.
+            let tls = tls.map(|tls| ListenerTls {
+                required: require_encryption,
+                ..tls
+            });
             let healthz = entity.flag("healthz");
             let metrics = entity.flag("metrics");
             let settings = self.settings(entity, SaslPolicy::default())?;

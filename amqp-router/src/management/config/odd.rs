@@ -13,7 +13,10 @@ impl Config {
         let entities = self.entities.iter();
         ignored
             .chain(self.former_name())
-            .chain(entities.flat_map(|entity| unusable(entity).chain(substitutes(entity))))
+            .chain(entities.flat_map(|entity| {
+                let unproven = unproven(entity).into_iter();
+                unusable(entity).chain(substitutes(entity)).chain(unproven)
+            }))
             .collect()
     }
 
@@ -45,6 +48,19 @@ fn unusable(entity: &Entity) -> impl Iterator<Item = String> {
         entity.invalid(problem).to_string()
     });
     odd.into_iter()
+}
+
+/// HTTP that is for peers with a certificate, and can be had without TLS.
+fn unproven(entity: &Entity) -> Option<String> {
+    let is_http = entity.flag("http") || entity.word("httpRootDir").is_some();
+    let asks_for_proof = entity.word("sslProfile").is_some() && entity.flag("authenticatePeer");
+    let needs_tls = entity.flag("requireSsl") || entity.flag("requireEncryption");
+    let odd = entity.schema().name == "listener" && is_http && asks_for_proof && !needs_tls;
+    odd.then(|| {
+        let problem = "'authenticatePeer' asks for certificates, but HTTP without TLS is answered, \
+                       too, whoever asks: set 'requireSsl'";
+        entity.invalid(problem.into()).to_string()
+    })
 }
 
 /// Servers that clients are told of and cannot connect to.
@@ -87,6 +103,24 @@ mod tests {
         assert!(connector.starts_with(expected), "{connector}");
         let expected = "tcpConnector 't': the attribute 'host' is 'db:5432'";
         assert!(service.starts_with(expected), "{service}");
+    }
+
+    #[test]
+    fn http_in_clear_proves_nothing() {
+        let odd = |attributes: &str| {
+            let listener = "listener {\n name: l\n authenticatePeer: yes\n sslProfile: p\n";
+            oddities(&format!(
+                "{listener}{attributes}}}\nsslProfile {{\n name: p\n}}\n"
+            ))
+        };
+        let told = odd(" http: yes\n");
+        assert!(
+            told.len() == 1 && told[0].contains("set 'requireSsl'"),
+            "{told:?}"
+        );
+        for fine in ["", " http: yes\n requireSsl: yes\n"] {
+            assert_eq!(odd(fine), [""; 0], "{fine}");
+        }
     }
 
     #[test]
