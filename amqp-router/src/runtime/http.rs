@@ -503,14 +503,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_has_to_prove_itself_needs_a_certificate_whatever_sasl_may_offer() {
+        let pki = Pki::new();
+        let server = pki.profile("server", &["localhost"]);
+        let certified = pki.profile("client", &[]);
+        let nobody = ProfileSettings {
+            cert_file: None,
+            private_key_file: None,
+            ..certified.clone()
+        };
+        for (client, answered) in [(certified, true), (nobody, false)] {
+            let connector = TlsProfile::load(&client).unwrap();
+            let connector = connector.connector(true, &[]).unwrap();
+            runtime().block_on(async {
+                let attributes = "authenticatePeer: yes\n saslMechanisms: ANONYMOUS";
+                let (address, _, stop) = serve_with(true, planned(&server, attributes)).await;
+                let answer = async {
+                    let client = TcpStream::connect(address).await?;
+                    let name = "localhost".try_into().unwrap();
+                    let mut client = connector.connect(name, client).await?;
+                    client.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await?;
+                    let mut answer = String::new();
+                    client.read_to_string(&mut answer).await.map(|_| answer)
+                };
+                let answer: io::Result<String> = answer.await;
+                assert_eq!(answer.is_ok_and(|text| text.contains("200 OK")), answered);
+                stop.stop();
+                stop.all_stopped().await;
+            });
+        }
+    }
+
     /// The TLS of a listener with these attributes.
     fn planned(server: &ProfileSettings, attributes: &str) -> Option<ListenerTls> {
         let file = |file: &Option<PathBuf>| file.as_ref().unwrap().display().to_string();
         let text = format!(
-            "sslProfile {{\n name: p\n certFile: {}\n privateKeyFile: {}\n}}\n\
-             listener {{\n port: 0\n http: yes\n sslProfile: p\n {attributes}\n}}\n",
+            "sslProfile {{\n name: p\n certFile: {}\n privateKeyFile: {}\n \
+             caCertFile: {}\n}}\nlistener {{\n port: 0\n http: yes\n sslProfile: p\n {attributes}\n}}\n",
             file(&server.cert_file),
             file(&server.private_key_file),
+            file(&server.ca_cert_file),
         );
         let config = Config::from_text("router.conf", &text).unwrap();
         let planner = Planner::new(&config, &Profiles::default(), &SharedLogins::default());

@@ -127,6 +127,9 @@ impl<'a> Planner<'a> {
             can_encrypt: entity.word("sslProfile").is_some(),
             users: self.users()?,
         });
+        let root = entity.word("httpRootDir");
+        // Files to serve imply HTTP.
+        let is_http = entity.flag("http") || root.is_some();
         let tls = match entity.word("sslProfile") {
             None if entity.flag("requireSsl") => {
                 return Err(wrong(
@@ -142,11 +145,14 @@ impl<'a> Planner<'a> {
                     entity.flag("authenticatePeer"),
                     authenticator.mechanisms(),
                 );
+                let proves_http = is_http && entity.flag("authenticatePeer");
                 let acceptor = Derived::new(profile, Instant::now(), move |profile| {
-                    // Without a list a certificate is welcome where it can be checked.
-                    let wanted = match listed || profile.can_check_peers() {
-                        true => wanted,
-                        false => ClientCertificate::NotAsked,
+                    // Without a list a certificate is welcome where it can be checked; of whoever
+                    // speaks HTTP nothing else proves anything.
+                    let wanted = match profile.can_check_peers() {
+                        true if proves_http => ClientCertificate::Required,
+                        false if !listed => ClientCertificate::NotAsked,
+                        _ => wanted,
                     };
                     profile.acceptor(wanted, &[])
                 });
@@ -158,9 +164,7 @@ impl<'a> Planner<'a> {
                 })
             }
         };
-        let root = entity.word("httpRootDir");
-        // Files to serve imply HTTP.
-        if entity.flag("http") || root.is_some() {
+        if is_http {
             let root = root.filter(|root| *root != NO_FILES);
             let files = root.map(|root| Files::new(root.as_ref())).transpose();
             let files = files.map_err(|error| {
