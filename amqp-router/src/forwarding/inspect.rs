@@ -59,10 +59,11 @@ impl Strip {
     }
 }
 
-/// Whether a message starts with a section that forwarding has no interest in: message
-/// annotations, or a part of the bare message.
+/// Whether a message starts with what forwarding has no interest in: message annotations, a part
+/// of the bare message, or octets that are no section at all, which some clients send to others
+/// that know what to make of them, and which skrouterd passes on, too.
 pub(super) fn is_plain(payload: &[u8]) -> bool {
-    matches!(payload, [0x00, 0x53, 0x72..=0x78, ..])
+    matches!(payload, [0x00, 0x53, 0x72..=0x78, ..] | [0x01..=0xff, ..])
 }
 
 /// Reads what forwarding must know, from as much of a message as there is.

@@ -286,6 +286,35 @@ fn what_a_client_says_to_routers_counts_where_it_may_say_something() {
 }
 
 #[test]
+fn octets_that_are_no_message_go_where_the_link_leads() {
+    let says = |net: &mut Net, link: Slot, ahead: &[u8]| {
+        net.scene.turn();
+        net.arrive(link, 1, ahead, "x", false);
+        let said = net.scene.turn();
+        said.into_iter().find(|said| !said.contains("release"))
+    };
+    let from_client = |target, ahead: &[u8]| {
+        let mut net = Net::new(10);
+        let client = net.client(target, false);
+        says(&mut net, client, ahead).expect("it is heard of")
+    };
+    let bound = Target::Address(AddressId(7));
+    for (target, ahead, expected) in [
+        (bound, &b"raw"[..], "1: start 7|0/R|0/R raw"),
+        (bound, b"\x00raw", "2: 1 rejected settled"),
+        (Target::Anonymous, b"raw", "2: 1 rejected settled"),
+    ] {
+        let said = from_client(target, ahead);
+        assert!(said.starts_with(expected), "{target:?} {ahead:?}: {said}");
+    }
+    let mut net = Net::new(10);
+    let trunk = net.trunk();
+    let ahead = [&annotated("7", "0/C", &["0/C"], 0)[..], b"raw"].concat();
+    let said = says(&mut net, trunk, &ahead).expect("it is heard of");
+    assert!(said.contains("start") && said.contains("raw"), "{said}");
+}
+
+#[test]
 fn a_client_that_wants_to_sees_what_routers_say() {
     let mut net = Net::new(10);
     let traits = |annotated| OutgoingTraits {
