@@ -54,6 +54,24 @@ pub(crate) struct LinkDenial {
 }
 
 impl Grant {
+    /// For a connection that ends as soon as it has begun: it may do nothing.
+    pub(crate) fn of_nothing(vhost: &str) -> Self {
+        let group = Group {
+            max_senders: Some(0),
+            max_receivers: Some(0),
+            ..Group::default()
+        };
+        Self {
+            user: String::new(),
+            remote_host: String::new(),
+            vhost: vhost.to_owned(),
+            neighbor: None,
+            group: Arc::new(group),
+            max_message_size: None,
+            counts: Arc::default(),
+        }
+    }
+
     /// Whether a link may be attached beside the `senders` and `receivers` that the connection
     /// has. The links that routers make for themselves need no `sources` or `targets`.
     ///

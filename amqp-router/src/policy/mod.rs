@@ -24,7 +24,7 @@ mod vhost;
 pub(crate) use grant::{Grant, shown};
 #[cfg(test)]
 pub(crate) use group::GROUP_SETTINGS;
-pub(crate) use policies::{Denial, Opening, Policies, PolicyCounts, PolicySettings};
+pub(crate) use policies::{Opening, Policies, PolicyCounts, PolicySettings};
 #[cfg(test)]
 pub(crate) use tests::granted;
 pub(crate) use vhost::Vhost;

@@ -36,6 +36,8 @@ pub(crate) struct Governance {
 #[derive(Debug)]
 struct Granted {
     grant: Arc<Grant>,
+    /// Why the connection may not be, which its peer is told once it has opened.
+    refusal: Option<String>,
     senders: u32,
     receivers: u32,
     /// The log tells of what was denied.
@@ -140,6 +142,7 @@ impl Governance {
     fn grant(&mut self, connection: u64, grant: Arc<Grant>) {
         let granted = Granted {
             grant,
+            refusal: None,
             senders: 0,
             receivers: 0,
             told: Few::default(),
@@ -163,15 +166,15 @@ impl Governance {
         }
     }
 
-    /// A connection is over.
-    pub(crate) fn closed(&mut self, connection: u64, accepted: bool) {
+    /// A connection is over; says so if it was because policy had nothing for it.
+    pub(crate) fn closed(&mut self, connection: u64, accepted: bool) -> Option<String> {
         if accepted {
             self.policies.socket_closed();
         }
-        if self.grants.remove(&connection).is_some() {
-            self.links.retain(|_, of| *of != connection);
-            self.policies.closed(connection);
-        }
+        let granted = self.grants.remove(&connection)?;
+        self.links.retain(|_, of| *of != connection);
+        self.policies.closed(connection);
+        granted.refusal
     }
 }
 
@@ -271,18 +274,21 @@ impl Service {
         }
     }
 
-    /// What policy lets a connection do that the router has made.
-    ///
-    /// # Errors
-    /// Its connector's `policyVhost` has nothing for it.
-    pub(crate) fn grant_connector(
-        &mut self,
-        id: u64,
-        vhost: &str,
-    ) -> Result<Arc<Grant>, crate::policy::Denial> {
-        let grant = self.governance.policies.connector(vhost)?;
+    /// What policy lets a connection do that the router has made. Where its connector's
+    /// `policyVhost` has nothing for it, that is nothing, and it is closed once it is open.
+    pub(crate) fn grant_connector(&mut self, id: u64, vhost: &str) -> Arc<Grant> {
+        let (grant, refusal) = match self.governance.policies.connector(vhost) {
+            Ok(grant) => (grant, None),
+            Err(denial) => {
+                warn!(target: "POLICY", conn = id, "The connection will be closed: {}", denial.0);
+                (Arc::new(Grant::of_nothing(vhost)), Some(denial.0))
+            }
+        };
         self.governance.grant(id, Arc::clone(&grant));
-        Ok(grant)
+        if let Some(granted) = self.governance.grants.get_mut(&id) {
+            granted.refusal = refusal;
+        }
+        grant
     }
 
     /// Attaches a link, if policy has nothing against it.
@@ -294,6 +300,7 @@ impl Service {
                 senders,
                 receivers,
                 told,
+                ..
             } = granted;
             if let Err(denial) = grant.attach(&request.attach, request.role, *senders, *receivers) {
                 let role = match denial.role {
@@ -378,9 +385,15 @@ impl Service {
         }
     }
 
-    /// Turns away a router that is revoked and that no vhost had to let in. True if it is.
+    /// Turns away a router that is revoked and that no vhost had to let in, and whom policy has
+    /// nothing for. True if it is.
     pub(crate) fn turn_away(&mut self, status: &ConnectionStatus) -> bool {
         let id = status.id;
+        let granted = self.governance.grants.get(&id);
+        if granted.is_some_and(|granted| granted.refusal.is_some()) {
+            self.close_connection(id, Some(disallowed()));
+            return true;
+        }
         let row = self.connections.get(&id);
         let Some(name) = row.and_then(|row| self.revocation(id, row, Some(status))) else {
             return false;

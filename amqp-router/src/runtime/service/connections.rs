@@ -140,13 +140,7 @@ impl Service {
         let mut peer = peer_info(new.host, false, new.tls.as_ref());
         let settings = self.governance.govern(&new.settings, false);
         if let Some(vhost) = &settings.policy_vhost {
-            match self.grant_connector(id, vhost) {
-                Ok(grant) => peer.grant = Some(grant),
-                Err(denial) => {
-                    warn!(target: "POLICY", conn = id, "The connection is dropped: {}", denial.0);
-                    return self.closed(id, Some(denial.0), None);
-                }
-            }
+            peer.grant = Some(self.grant_connector(id, vhost));
         }
         let connection = NewConnection {
             id,
@@ -229,7 +223,8 @@ impl Service {
         let Some(row) = self.connections.remove(&id) else {
             return;
         };
-        self.governance.closed(id, row.connector.is_none());
+        let refusal = self.governance.closed(id, row.connector.is_none());
+        let reason = refusal.or(reason);
         let text = reason.as_deref().unwrap_or("closed by the peer");
         let mut others = self.connections.values();
         let others = others.any(|other| other.record == row.record && other.carries_record());
