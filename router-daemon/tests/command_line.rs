@@ -342,6 +342,33 @@ fn what_has_no_effect_is_a_warning_of_check() {
 }
 
 #[test]
+fn a_listener_that_lets_nobody_in_is_a_warning_of_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("router.conf");
+    let listener = |name: &str, attributes: &str| {
+        format!("listener {{\n name: {name}\n port: 0\n{attributes}\n}}\n")
+    };
+    let external = " saslMechanisms: EXTERNAL\n authenticatePeer: yes";
+    let listeners = [
+        listener("clear", " requireEncryption: yes"),
+        listener("external", external),
+        listener("pages", &format!("{external}\n http: yes\n websockets: no")),
+        listener("open", ""),
+    ];
+    fs::write(&file, listeners.concat()).unwrap();
+    let output = run(&["check", file.to_str().unwrap()], "");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    for warning in [
+        "Listener 'clear': nobody can attach: requireEncryption is set, but there is no sslProfile",
+        "Listener 'external': nobody can attach: no mechanism can be offered. EXTERNAL needs an",
+    ] {
+        assert_eq!(errors.matches(warning).count(), 1, "{warning}: {errors}");
+    }
+    assert_eq!(errors.matches("nobody can attach").count(), 2, "{errors}");
+}
+
+#[test]
 fn what_the_log_cannot_do_is_found_before_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("router.conf");
