@@ -1,7 +1,7 @@
 //! Who may connect, and what they may do: the `policy` and `vhost` entities as decisions.
 //!
 //! Nothing here has sockets, clocks or a log. [`Policies`] is asked when a peer opens its
-//! connection and gives a [`Grant`] or a [`Denial`]; the grant is asked at every attach, and by a
+//! connection and gives a [`Grant`] or a [`Denial`](policies::Denial); the grant is asked at every attach, and by a
 //! worker where an anonymous link's messages go to an address that it has not seen before. A grant
 //! is immutable and shared; what a vhost's rules become later concerns later connections, except
 //! that a name that is `revoked` loses the connections it has.
