@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0x45 => Ok((Reader::new(&[]), 0)),
             code @ (0xc0 | 0xd0) => self.compound(code),
-            _ => Err(DecodeError::WrongType("list")),
+            other => Err(wrong_type(other, "list")),
         }
     }
 
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
                 }
                 Ok((body, count / 2))
             }
-            _ => Err(DecodeError::WrongType("map")),
+            other => Err(wrong_type(other, "map")),
         }
     }
 
@@ -212,21 +212,21 @@ impl<'a> Reader<'a> {
             0x41 => Ok(true),
             0x42 => Ok(false),
             0x56 => self.boolean(),
-            _ => Err(DecodeError::WrongType("boolean")),
+            other => Err(wrong_type(other, "boolean")),
         }
     }
 
     pub(crate) fn ubyte(&mut self) -> Result<u8> {
         match self.u8()? {
             0x50 => self.u8(),
-            _ => Err(DecodeError::WrongType("ubyte")),
+            other => Err(wrong_type(other, "ubyte")),
         }
     }
 
     pub(crate) fn ushort(&mut self) -> Result<u16> {
         match self.u8()? {
             0x60 => Ok(u16::from_be_bytes(self.fixed()?)),
-            _ => Err(DecodeError::WrongType("ushort")),
+            other => Err(wrong_type(other, "ushort")),
         }
     }
 
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
             0x52 => Ok(self.u8()?.into()),
             0x43 => Ok(0),
             0x70 => self.u32(),
-            _ => Err(DecodeError::WrongType("uint")),
+            other => Err(wrong_type(other, "uint")),
         }
     }
 
@@ -246,14 +246,14 @@ impl<'a> Reader<'a> {
             0x53 => Ok(self.u8()?.into()),
             0x44 => Ok(0),
             0x80 => Ok(u64::from_be_bytes(self.fixed()?)),
-            _ => Err(DecodeError::WrongType("ulong")),
+            other => Err(wrong_type(other, "ulong")),
         }
     }
 
     pub(crate) fn timestamp(&mut self) -> Result<i64> {
         match self.u8()? {
             0x83 => Ok(i64::from_be_bytes(self.fixed()?)),
-            _ => Err(DecodeError::WrongType("timestamp")),
+            other => Err(wrong_type(other, "timestamp")),
         }
     }
 
@@ -261,14 +261,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn binary(&mut self) -> Result<&'a [u8]> {
         match self.u8()? {
             code @ (0xa0 | 0xb0) => self.variable(code),
-            _ => Err(DecodeError::WrongType("binary")),
+            other => Err(wrong_type(other, "binary")),
         }
     }
 
     pub(crate) fn string(&mut self) -> Result<&'a str> {
         match self.u8()? {
             code @ (0xa1 | 0xb1) => utf8(self.variable(code)?),
-            _ => Err(DecodeError::WrongType("string")),
+            other => Err(wrong_type(other, "string")),
         }
     }
 
@@ -280,7 +280,7 @@ impl<'a> Reader<'a> {
     fn symbol_body(&mut self, code: u8) -> Result<&'a str> {
         match code {
             0xa3 | 0xb3 => ascii(self.variable(code)?),
-            _ => Err(DecodeError::WrongType("symbol")),
+            other => Err(wrong_type(other, "symbol")),
         }
     }
 
@@ -289,12 +289,12 @@ impl<'a> Reader<'a> {
     pub(crate) fn descriptor(&mut self) -> Result<u64> {
         match self.u8()? {
             0x00 => {}
-            _ => return Err(DecodeError::WrongType("described type")),
+            other => return Err(wrong_type(other, "described type")),
         }
         match self.peek()? {
             0x53 | 0x80 | 0x44 => self.ulong(),
             0xa3 | 0xb3 => Ok(super::performative::descriptor_of(self.symbol()?)),
-            _ => Err(DecodeError::WrongType("descriptor")),
+            other => Err(wrong_type(other, "descriptor")),
         }
     }
 
@@ -527,7 +527,7 @@ impl Fields {
             return Ok(Self::default());
         }
         if !matches!(code, 0xc1 | 0xd1) {
-            return Err(DecodeError::WrongType("map"));
+            return Err(wrong_type(code, "map"));
         }
         let (mut body, count) = reader.compound(code)?;
         if count % 2 != 0 {
@@ -539,7 +539,8 @@ impl Fields {
             let key = match body.peek()? {
                 0xa1 | 0xb1 => ascii(body.string()?.as_bytes())?,
                 0xa3 | 0xb3 => body.symbol()?,
-                _ => return Err(DecodeError::WrongKeyType),
+                code if is_constructor(code) => return Err(DecodeError::WrongKeyType),
+                code => return Err(DecodeError::UnknownConstructor(code)),
             };
             if !seen.insert(key) {
                 return Err(DecodeError::DuplicateKey);
@@ -549,6 +550,45 @@ impl Fields {
         body.end()?;
         Ok(fields)
     }
+}
+
+/// What is wrong where a value of type `name` was due and this constructor came: another type, or
+/// nothing that AMQP has.
+#[cold]
+pub(super) fn wrong_type(code: u8, name: &'static str) -> DecodeError {
+    if is_constructor(code) {
+        DecodeError::WrongType(name)
+    } else {
+        DecodeError::UnknownConstructor(code)
+    }
+}
+
+/// Whether values can begin so: by a descriptor, or by the format code of a primitive type (AMQP
+/// 1.2, 1.6).
+fn is_constructor(code: u8) -> bool {
+    matches!(
+        code,
+        0x00 | 0x40..=0x45
+            | 0x50..=0x56
+            | 0x60
+            | 0x61
+            | 0x70..=0x74
+            | 0x80..=0x84
+            | 0x94
+            | 0x98
+            | 0xa0
+            | 0xa1
+            | 0xa3
+            | 0xb0
+            | 0xb1
+            | 0xb3
+            | 0xc0
+            | 0xc1
+            | 0xd0
+            | 0xd1
+            | 0xe0
+            | 0xf0
+    )
 }
 
 fn utf8(octets: &[u8]) -> Result<&str> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::message::Header;
 use super::performative::descriptor_of;
-use super::read::{Composite, Reader};
+use super::read::{Composite, Reader, wrong_type};
 use super::{DecodeError, Fields, Value};
 
 /// What can be said of a message of which only the start may be here.
@@ -169,12 +169,12 @@ pub(super) fn whole<'a, T>(
 pub(crate) fn section(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     match reader.u8()? {
         0x00 => {}
-        _ => return Err(DecodeError::WrongType("section")),
+        other => return Err(wrong_type(other, "section")),
     }
     match reader.peek()? {
         0x53 | 0x80 | 0x44 => reader.ulong(),
         0xa3 | 0xb3 => Ok(descriptor_of(reader.symbol()?)),
-        _ => Err(DecodeError::WrongType("section")),
+        other => Err(wrong_type(other, "section")),
     }
 }
 
