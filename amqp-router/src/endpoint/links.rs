@@ -108,13 +108,6 @@ impl Connection {
         }
     }
 
-    /// Refuses a link that the peer attached (AMQP 2.6.3).
-    pub(crate) fn refuse_attach(&mut self, link: LinkId, error: Error) {
-        if let Some(index) = self.received_attach(link) {
-            self.send_detach(index, true, Some(error), false);
-        }
-    }
-
     /// Detaches a link, and destroys it when `closed`. `Event::Detached` follows when the peer
     /// has answered; unsettled deliveries of the link are forgotten at once.
     pub(crate) fn detach(&mut self, link: LinkId, closed: bool, error: Option<Error>) {
@@ -239,57 +232,6 @@ impl Connection {
         }))
     }
 
-    fn check_attach(&self, attach: &Attach) -> Result<(), LinkError> {
-        let limits = &self.config.limits;
-        if self.links.len() > limits.max_links as usize {
-            return Err(LinkError::Limit("the number of links"));
-        }
-        if attach.name.len() > limits.max_link_name {
-            return Err(LinkError::Limit("the name of the link"));
-        }
-        let source = attach.source.as_ref();
-        let target = attach.target.as_ref().and_then(Target::address);
-        let addresses = [source.and_then(|source| source.address.as_deref()), target];
-        if addresses
-            .into_iter()
-            .flatten()
-            .any(|address| address.len() > limits.max_address)
-        {
-            return Err(LinkError::Limit("an address"));
-        }
-        let node = attach.target.as_ref().and_then(Target::node);
-        let lists = [
-            attach.offered_capabilities.len(),
-            attach.desired_capabilities.len(),
-            attach.properties.len(),
-            source.map_or(0, |source| source.filter.len()),
-            source.map_or(0, |source| source.capabilities.len()),
-            source.map_or(0, |source| source.outcomes.len()),
-            source.map_or(0, |source| source.dynamic_node_properties.len()),
-            node.map_or(0, |node| node.capabilities.len()),
-            node.map_or(0, |node| node.dynamic_node_properties.len()),
-        ];
-        if lists.into_iter().any(|length| length > limits.max_entries) {
-            return Err(LinkError::Limit("a list in attach"));
-        }
-        let symbols = [
-            Some(&attach.offered_capabilities),
-            Some(&attach.desired_capabilities),
-            source.map(|source| &source.capabilities),
-            source.map(|source| &source.outcomes),
-            node.map(|node| &node.capabilities),
-        ];
-        let symbols = symbols.into_iter().flatten().flatten();
-        let mode = source.and_then(|source| source.distribution_mode.as_ref());
-        if symbols
-            .chain(mode)
-            .any(|symbol| symbol.as_str().len() > limits.max_name)
-        {
-            return Err(LinkError::Limit("a symbol in attach"));
-        }
-        Ok(())
-    }
-
     pub(super) fn on_detach(
         &mut self,
         session: u16,
@@ -366,7 +308,7 @@ impl Connection {
         }
     }
 
-    fn received_attach(&self, link: LinkId) -> Option<u32> {
+    pub(super) fn received_attach(&self, link: LinkId) -> Option<u32> {
         let index = self.links.index(link)?;
         let link = self.links.get(index)?;
         let open = link.state == LinkState::AttachReceived && self.sessions.is_mapped(link.session);
@@ -418,17 +360,13 @@ impl Connection {
         }
     }
 
-    /// The attach of a link that is not to be: without termini.
-    fn write_refusal(&mut self, index: u32) {
-        let Some(link) = self.links.get(index) else {
-            return;
-        };
-        let attach = link.attach(AttachReply::default(), 0);
-        let session = link.session;
-        self.write(session, &Performative::Attach(Box::new(attach)));
-    }
-
-    fn send_detach(&mut self, index: u32, closed: bool, error: Option<Error>, notify: bool) {
+    pub(super) fn send_detach(
+        &mut self,
+        index: u32,
+        closed: bool,
+        error: Option<Error>,
+        notify: bool,
+    ) {
         let Some(link) = self.links.get(index) else {
             return;
         };
@@ -527,7 +465,7 @@ impl Connection {
 
 impl Link {
     /// Our attach in answer to the peer's.
-    fn attach(&self, reply: AttachReply, initial_delivery_count: u32) -> Attach {
+    pub(super) fn attach(&self, reply: AttachReply, initial_delivery_count: u32) -> Attach {
         let role = self.role();
         Attach {
             name: self.name.as_ref().to_owned(),

@@ -29,6 +29,7 @@ mod links;
 mod number_map;
 mod output;
 mod receive;
+mod refusals;
 mod sasl;
 mod send;
 mod session;

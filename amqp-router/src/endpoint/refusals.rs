@@ -1,0 +1,78 @@
+//! Links that a peer wants and does not get (AMQP 2.6.3).
+
+use super::connection::Connection;
+use super::error::LinkError;
+use super::event::LinkId;
+use super::links::AttachReply;
+use crate::codec::{Attach, Error, Performative, Target};
+
+impl Connection {
+    /// Refuses a link that the peer attached.
+    pub(crate) fn refuse_attach(&mut self, link: LinkId, error: Error) {
+        if let Some(index) = self.received_attach(link) {
+            self.send_detach(index, true, Some(error), false);
+        }
+    }
+
+    /// Whether an attach stays within our limits.
+    pub(super) fn check_attach(&self, attach: &Attach) -> Result<(), LinkError> {
+        let limits = &self.config.limits;
+        if self.links.len() > limits.max_links as usize {
+            return Err(LinkError::Limit("the number of links"));
+        }
+        if attach.name.len() > limits.max_link_name {
+            return Err(LinkError::Limit("the name of the link"));
+        }
+        let source = attach.source.as_ref();
+        let target = attach.target.as_ref().and_then(Target::address);
+        let addresses = [source.and_then(|source| source.address.as_deref()), target];
+        if addresses
+            .into_iter()
+            .flatten()
+            .any(|address| address.len() > limits.max_address)
+        {
+            return Err(LinkError::Limit("an address"));
+        }
+        let node = attach.target.as_ref().and_then(Target::node);
+        let lists = [
+            attach.offered_capabilities.len(),
+            attach.desired_capabilities.len(),
+            attach.properties.len(),
+            source.map_or(0, |source| source.filter.len()),
+            source.map_or(0, |source| source.capabilities.len()),
+            source.map_or(0, |source| source.outcomes.len()),
+            source.map_or(0, |source| source.dynamic_node_properties.len()),
+            node.map_or(0, |node| node.capabilities.len()),
+            node.map_or(0, |node| node.dynamic_node_properties.len()),
+        ];
+        if lists.into_iter().any(|length| length > limits.max_entries) {
+            return Err(LinkError::Limit("a list in attach"));
+        }
+        let symbols = [
+            Some(&attach.offered_capabilities),
+            Some(&attach.desired_capabilities),
+            source.map(|source| &source.capabilities),
+            source.map(|source| &source.outcomes),
+            node.map(|node| &node.capabilities),
+        ];
+        let symbols = symbols.into_iter().flatten().flatten();
+        let mode = source.and_then(|source| source.distribution_mode.as_ref());
+        if symbols
+            .chain(mode)
+            .any(|symbol| symbol.as_str().len() > limits.max_name)
+        {
+            return Err(LinkError::Limit("a symbol in attach"));
+        }
+        Ok(())
+    }
+
+    /// The attach of a link that is not to be: without termini.
+    pub(super) fn write_refusal(&mut self, index: u32) {
+        let Some(link) = self.links.get(index) else {
+            return;
+        };
+        let attach = link.attach(AttachReply::default(), 0);
+        let session = link.session;
+        self.write(session, &Performative::Attach(Box::new(attach)));
+    }
+}
