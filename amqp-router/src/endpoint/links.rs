@@ -127,8 +127,8 @@ impl Connection {
             return; // it is gone for the owner, or will be told of when the peer answers
         }
         let event = self.detached_event(index, link, true, Some(error.clone()));
+        self.pending.push_back(Told::Event(event)); // before the end of the session, if that follows
         self.send_detach(index, true, Some(error), false);
-        self.pending.push_back(Told::Event(event));
     }
 
     pub(super) fn on_attach(
@@ -155,6 +155,9 @@ impl Connection {
                 return Ok(self.on_attach_answer(session, index, attach));
             }
             self.fail_link(index, (&LinkError::Stolen).into());
+            if !self.sessions.is_mapped(session) {
+                return Ok(None);
+            }
             let event = self.on_new_attach(session, attach)?;
             self.pending.extend(event.map(Told::Event)); // after the end of the old link
             return Ok(None);
@@ -251,8 +254,9 @@ impl Connection {
                 notify
             }
             LinkState::AttachReceived => {
-                self.write_refusal(index);
-                self.write_detach(index, closed, None);
+                if self.write_refusal(index, true) {
+                    self.write_detach(index, closed, None);
+                }
                 true
             }
             LinkState::Attached | LinkState::AttachSent => {
@@ -370,11 +374,13 @@ impl Connection {
         let Some(link) = self.links.get(index) else {
             return;
         };
-        match link.state {
+        let (session, state) = (link.session, link.state);
+        match state {
             LinkState::DetachSent { .. } => return,
-            _ if !self.sessions.is_mapped(link.session) => return,
-            LinkState::AttachReceived => self.write_refusal(index),
-            LinkState::Attached | LinkState::AttachSent => self.flush_dispositions(link.session),
+            _ if !self.sessions.is_mapped(session) => return,
+            LinkState::AttachReceived if !self.write_refusal(index, notify) => return,
+            LinkState::AttachReceived => {}
+            LinkState::Attached | LinkState::AttachSent => self.flush_dispositions(session),
         }
         let failed = error.is_some();
         self.write_detach(index, closed, error);

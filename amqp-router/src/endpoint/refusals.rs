@@ -1,8 +1,9 @@
 //! Links that a peer wants and does not get (AMQP 2.6.3).
 
 use super::connection::Connection;
-use super::error::LinkError;
+use super::error::{LinkError, SessionError};
 use super::event::LinkId;
+use super::link::LinkState;
 use super::links::AttachReply;
 use crate::codec::{Attach, Error, Performative, Target};
 
@@ -66,13 +67,23 @@ impl Connection {
         Ok(())
     }
 
-    /// The attach of a link that is not to be: without termini.
-    pub(super) fn write_refusal(&mut self, index: u32) {
-        let Some(link) = self.links.get(index) else {
-            return;
+    /// The attach of a link that is not to be: without termini. A peer that cannot be told of it in
+    /// its frames loses the session (AMQP 2.4.1): then `false`, and nobody waits for the link.
+    pub(super) fn write_refusal(&mut self, index: u32, notify: bool) -> bool {
+        let Some(link) = self.links.get_mut(index) else {
+            return false;
         };
         let attach = link.attach(AttachReply::default(), 0);
         let session = link.session;
-        self.write(session, &Performative::Attach(Box::new(attach)));
+        if self.write(session, &Performative::Attach(Box::new(attach))) {
+            return true;
+        }
+        if let Some(link) = self.links.get_mut(index) {
+            let failed = false;
+            link.state = LinkState::DetachSent { notify, failed };
+        }
+        let error = SessionError::FrameSizeTooSmall("our attach");
+        self.fail_session(session, (&error).into());
+        false
     }
 }

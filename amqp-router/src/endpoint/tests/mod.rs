@@ -12,5 +12,6 @@ mod memory;
 mod pair;
 mod random;
 mod raw;
+mod refusals;
 mod sessions;
 mod time;
