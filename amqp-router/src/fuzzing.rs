@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use crate::Config;
 use crate::codec::{
-    FrameHeader, Message, MessageView, Performative, Progress, ProtocolHeader, Reader,
+    Attach, FrameHeader, Message, MessageView, Performative, Progress, ProtocolHeader, Reader,
     RouterAnnotations, SaslFrame, StreamHead, Value,
 };
 
@@ -36,9 +36,16 @@ pub fn performative(bytes: &[u8]) {
     let Some(body) = bytes.get(header.body_start()..) else {
         return;
     };
-    let Ok(performative) = Performative::decode(&mut Reader::new(body)) else {
+    let mut reader = Reader::new(body);
+    let without_termini = Attach::decode_without_termini(body);
+    let Ok(performative) = Performative::decode(&mut reader) else {
         return;
     };
+    if let (Performative::Attach(attach), true) = (&performative, reader.is_empty()) {
+        let mut attach = attach.clone();
+        (attach.source, attach.target) = (None, None);
+        assert_eq!(without_termini, Ok(Some(attach)));
+    }
     let wire = encoded(|out| performative.encode(out));
     let again = Performative::decode(&mut Reader::new(&wire)).expect("we decode what we encode");
     assert_eq!(encoded(|out| again.encode(out)), wire);

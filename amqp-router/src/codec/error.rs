@@ -37,6 +37,8 @@ pub enum DecodeError {
     WrongType(&'static str),
     #[error("{0} has a value that is not allowed")]
     InvalidField(&'static str),
+    #[error("{0} is of an unknown type")]
+    UnknownTerminus(&'static str),
     #[error("the delivery-tag is longer than 32 bytes")]
     DeliveryTagTooLong,
     #[error("the frame body is not a known performative")]
@@ -55,7 +57,7 @@ impl DecodeError {
             | Self::WrongType(_)
             | Self::InvalidField(_)
             | Self::DeliveryTagTooLong => condition::INVALID_FIELD,
-            Self::UnknownPerformative => condition::NOT_IMPLEMENTED,
+            Self::UnknownPerformative | Self::UnknownTerminus(_) => condition::NOT_IMPLEMENTED,
             _ => condition::DECODE_ERROR,
         }
     }

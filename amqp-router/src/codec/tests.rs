@@ -343,9 +343,23 @@ proptest! {
     }
 
     #[test]
+    fn an_attach_is_read_without_its_termini(attach in attach()) {
+        let mut out = BytesMut::new();
+        attach.encode(&mut out);
+        let bare = Attach { source: None, target: None, ..attach };
+        prop_assert_eq!(Attach::decode_without_termini(&out), Ok(Some(Box::new(bare))));
+        for end in 0..out.len() {
+            prop_assert!(Attach::decode_without_termini(&out[..end]).is_err());
+        }
+        out.extend_from_slice(&[0x40]);
+        prop_assert!(Attach::decode_without_termini(&out).is_err());
+    }
+
+    #[test]
     fn any_octets_are_survived(octets in vec(any::<u8>(), 0..200)) {
         let _ = Value::decode(&mut Reader::new(&octets));
         let _ = Performative::decode(&mut Reader::new(&octets));
+        let _ = Attach::decode_without_termini(&octets);
         let _ = SaslFrame::decode(&mut Reader::new(&octets));
         let _ = Message::decode(&octets);
         let _ = MessageView::parse_annotations(&octets);

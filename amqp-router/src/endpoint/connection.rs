@@ -15,7 +15,9 @@ use super::sasl::{HeaderDue, Sasl};
 use super::sessions::{Ending, SessionTable};
 use super::timer::{Timer, TimerTable};
 use super::trace::Trace;
-use crate::codec::{DecodeError, FrameHeader, FrameKind, Open, Performative, Reader, Role, Symbol};
+use crate::codec::{
+    DecodeError, FrameHeader, FrameKind, Open, Performative, Reader, Role, Symbol, condition,
+};
 
 /// One AMQP connection, of either side.
 #[derive(Debug)]
@@ -319,12 +321,15 @@ impl Connection {
             let session = self.session_on(header.channel)?;
             return self.on_transfer(session, transfer, payload);
         }
+        let performative = match performative {
+            Ok(performative) => performative,
+            Err(error) => return self.on_undecodable(&header, error),
+        };
         self.input.skip(size);
-        match performative {
-            Ok(_) if payload_start != size => Err(DecodeError::TrailingBytes.into()),
-            Ok(performative) => self.on_performative(header.channel, performative, now),
-            Err(error) => Err(self.undecodable(header.channel, error)),
+        if payload_start != size {
+            return Err(DecodeError::TrailingBytes.into());
         }
+        self.on_performative(header.channel, performative, now)
     }
 
     /// The header of the next frame, once all of the frame is here.
@@ -422,7 +427,7 @@ impl Connection {
                 self.check_range(session, &disposition)?;
                 Ok(self.on_disposition(session, disposition))
             }
-            Performative::Attach(attach) => self.on_attach(session, attach),
+            Performative::Attach(attach) => self.on_attach(session, attach, None),
             Performative::Detach(detach) => self.on_detach(session, detach),
             other => unreachable!("{other:?} is handled before"),
         }
@@ -488,7 +493,7 @@ impl Connection {
     }
 
     /// The scope of a frame that cannot be decoded.
-    fn undecodable(&mut self, channel: u16, error: DecodeError) -> Fault {
+    pub(super) fn undecodable(&mut self, channel: u16, error: DecodeError) -> Fault {
         if error == DecodeError::DeliveryTagTooLong
             && let Ok(session) = self.session_on(channel)
         {

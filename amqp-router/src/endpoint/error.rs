@@ -179,6 +179,9 @@ pub(super) enum LinkError {
     MessageSizeExceeded(u64),
     #[error("another link with this name was attached")]
     Stolen,
+    /// What is wrong with its source or target.
+    #[error("{0}")]
+    Terminus(DecodeError),
     #[error("{0}")]
     NotAllowed(&'static str),
     #[error("{0}")]
@@ -193,6 +196,7 @@ impl LinkError {
             Self::TransferLimitExceeded => condition::TRANSFER_LIMIT_EXCEEDED,
             Self::MessageSizeExceeded(_) => condition::MESSAGE_SIZE_EXCEEDED,
             Self::Stolen => condition::STOLEN,
+            Self::Terminus(error) => error.condition(),
             Self::NotAllowed(_) => condition::NOT_ALLOWED,
             Self::InvalidField(_) => condition::INVALID_FIELD,
             Self::Limit(_) => condition::RESOURCE_LIMIT_EXCEEDED,

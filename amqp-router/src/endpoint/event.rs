@@ -52,7 +52,8 @@ pub(crate) enum Event {
         session: SessionId,
         attach: Box<Attach>,
     },
-    /// The peer wanted a link that goes beyond our limits, and has its answer.
+    /// The peer wanted a link that goes beyond our limits, or whose termini make no sense, and has
+    /// its answer.
     Refused {
         attach: Box<Attach>,
         error: Error,

@@ -131,10 +131,13 @@ impl Connection {
         self.send_detach(index, true, Some(error), false);
     }
 
+    /// The peer attaches a link, or answers our attach. With a fault its termini are left out, and
+    /// it cannot be had.
     pub(super) fn on_attach(
         &mut self,
         session: u16,
         attach: Box<Attach>,
+        fault: Option<LinkError>,
     ) -> Result<Option<Event>, Fault> {
         if attach.handle > self.config.handle_max {
             return Err(ConnectionError::HandleTooHigh(attach.handle).into());
@@ -152,17 +155,21 @@ impl Connection {
         let ours = attach.role.opposite();
         if let Some(index) = self.names(ours).get(attach.name.as_str()).copied() {
             if self.awaits_attach(index, session) {
-                return Ok(self.on_attach_answer(session, index, attach));
+                let event = self.on_attach_answer(session, index, attach);
+                if let Some(fault) = fault {
+                    self.fail_link(index, (&fault).into());
+                }
+                return Ok(event);
             }
             self.fail_link(index, (&LinkError::Stolen).into());
             if !self.sessions.is_mapped(session) {
                 return Ok(None);
             }
-            let event = self.on_new_attach(session, attach)?;
+            let event = self.on_new_attach(session, attach, fault)?;
             self.pending.extend(event.map(Told::Event)); // after the end of the old link
             return Ok(None);
         }
-        self.on_new_attach(session, attach)
+        self.on_new_attach(session, attach, fault)
     }
 
     fn awaits_attach(&self, index: u32, session: u16) -> bool {
@@ -208,7 +215,12 @@ impl Connection {
         })
     }
 
-    fn on_new_attach(&mut self, session: u16, attach: Box<Attach>) -> Result<Option<Event>, Fault> {
+    fn on_new_attach(
+        &mut self,
+        session: u16,
+        attach: Box<Attach>,
+        fault: Option<LinkError>,
+    ) -> Result<Option<Event>, Fault> {
         let ours = attach.role.opposite();
         let full = self.links.len() >= self.config.limits.max_links as usize + REFUSED_AT_ONCE;
         let index = if full {
@@ -223,7 +235,7 @@ impl Connection {
             ));
         };
         self.map_handle(session, index, attach.handle);
-        if let Err(error) = self.check_attach(&attach) {
+        if let Err(error) = fault.map_or_else(|| self.check_attach(&attach), Err) {
             let error = Error::from(&error);
             self.send_detach(index, true, Some(error.clone()), false);
             return Ok(Some(Event::Refused { attach, error }));

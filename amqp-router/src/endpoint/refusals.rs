@@ -1,13 +1,43 @@
 //! Links that a peer wants and does not get (AMQP 2.6.3).
 
-use super::connection::Connection;
-use super::error::{LinkError, SessionError};
+use super::connection::{Connection, State, Step};
+use super::error::{Fault, LinkError, SessionError};
 use super::event::LinkId;
 use super::link::LinkState;
 use super::links::AttachReply;
-use crate::codec::{Attach, Error, Performative, Target};
+use crate::codec::{Attach, DecodeError, Error, FrameHeader, Performative, Target, condition};
 
 impl Connection {
+    /// A frame that cannot be decoded. An attach is understood well enough where only a terminus
+    /// is not what it should be.
+    #[cold]
+    pub(super) fn on_undecodable(
+        &mut self,
+        header: &FrameHeader,
+        error: DecodeError,
+    ) -> Result<Step, Fault> {
+        let (size, start) = (header.size as usize, header.body_start());
+        let is_open = !matches!(self.state, State::OpenDue);
+        let body = &self.input().peek(size).unwrap_or_default()[start..];
+        let attach = match error.condition() {
+            condition::DECODE_ERROR => Ok(None),
+            _ if !is_open => Ok(None),
+            _ => Attach::decode_without_termini(body),
+        };
+        self.input().skip(size);
+        let attach = match attach {
+            Ok(Some(attach)) => attach,
+            Ok(None) => return Err(self.undecodable(header.channel, error)),
+            Err(error) => return Err(self.undecodable(header.channel, error)),
+        };
+        let session = self.any_session_on(header.channel)?;
+        if !self.sessions.is_mapped(session) {
+            return Ok(Step::Again); // its end is on the way
+        }
+        let event = self.on_attach(session, attach, Some(LinkError::Terminus(error)))?;
+        Ok(event.map_or(Step::Again, Step::Event))
+    }
+
     /// Refuses a link that the peer attached.
     pub(crate) fn refuse_attach(&mut self, link: LinkId, error: Error) {
         if let Some(index) = self.received_attach(link) {

@@ -13,7 +13,7 @@ use crate::codec::read::{Composite, Reader};
 use crate::codec::write::{
     ListWriter, put_binary, put_bool, put_string, put_symbol, put_uint, put_ulong,
 };
-use crate::codec::{DecodeError, DeliveryState, DeliveryTag, Fields, Symbol};
+use crate::codec::{DecodeError, DeliveryState, DeliveryTag, Fields, Symbol, Value};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -31,6 +31,10 @@ pub(crate) fn descriptor_of(symbol: &str) -> u64 {
         .map_or(0, |&(_, code)| code)
 }
 
+const ATTACH: u64 = 0x12;
+const SOURCE: u64 = 0x28;
+const TARGET: u64 = 0x29;
+const COORDINATOR: u64 = 0x30;
 const NAMES: &[(&str, u64)] = &[
     ("open", 0x10),
     ("begin", 0x11),
@@ -76,7 +80,7 @@ impl Performative {
             0x15 => Self::Disposition(Disposition::decode(reader)?),
             0x10 => Self::Open(Box::new(Open::decode(reader)?)),
             0x11 => Self::Begin(Box::new(Begin::decode(reader)?)),
-            0x12 => Self::Attach(Box::new(Attach::decode(reader)?)),
+            ATTACH => Self::Attach(Box::new(Attach::decode(reader)?)),
             0x16 => Self::Detach(Detach::decode(reader)?),
             0x17 => Self::End(End {
                 error: decode_error_only(reader)?,
@@ -206,6 +210,34 @@ impl Begin {
 
 impl Attach {
     fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        Self::decode_with(
+            reader,
+            |source| Source::decode(source).map(Some),
+            |target| Target::decode(target).map(Some),
+        )
+    }
+
+    /// The attach that a frame's body is but for its termini, which may be any values and are left
+    /// out; none if it is no attach.
+    pub(crate) fn decode_without_termini(body: &[u8]) -> Result<Option<Box<Self>>> {
+        let mut reader = Reader::new(body);
+        if reader.descriptor()? != ATTACH {
+            return Ok(None);
+        }
+        let attach = Self::decode_with(
+            &mut reader,
+            |source| Value::decode(source).map(|_| None),
+            |target| Value::decode(target).map(|_| None),
+        )?;
+        reader.end()?;
+        Ok(Some(Box::new(attach)))
+    }
+
+    fn decode_with<'a>(
+        reader: &mut Reader<'a>,
+        source: impl FnOnce(&mut Reader<'a>) -> Result<Option<Source>>,
+        target: impl FnOnce(&mut Reader<'a>) -> Result<Option<Target>>,
+    ) -> Result<Self> {
         let mut fields = Composite::new(reader)?;
         let attach = Self {
             name: fields.required("name", Reader::string)?.to_owned(),
@@ -222,8 +254,8 @@ impl Attach {
             rcv_settle_mode: fields
                 .field(ReceiverSettleMode::decode)?
                 .unwrap_or_default(),
-            source: fields.field(Source::decode)?,
-            target: fields.field(Target::decode)?,
+            source: fields.field(source)?.flatten(),
+            target: fields.field(target)?.flatten(),
             unsettled: fields.field(decode_unsettled)?.unwrap_or_default(),
             incomplete_unsettled: fields.field(Reader::bool)?.unwrap_or(false),
             initial_delivery_count: fields.field(Reader::uint)?,
@@ -504,7 +536,10 @@ impl Error {
 
 impl Source {
     fn decode(reader: &mut Reader<'_>) -> Result<Self> {
-        expect(reader, 0x28, "source")?;
+        match reader.descriptor()? {
+            SOURCE => {}
+            other => return Err(other_terminus(other, "source")),
+        }
         let mut fields = Composite::new(reader)?;
         let source = Self {
             address: fields.field(Reader::string)?.map(str::to_owned),
@@ -549,14 +584,14 @@ impl Source {
 impl Target {
     fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         match reader.descriptor()? {
-            0x29 => TargetNode::decode(reader).map(Self::Node),
-            0x30 => {
+            TARGET => TargetNode::decode(reader).map(Self::Node),
+            COORDINATOR => {
                 let mut fields = Composite::new(reader)?;
                 let capabilities = fields.field(Reader::symbols)?.unwrap_or_default();
                 fields.finish()?;
                 Ok(Self::Coordinator(Coordinator { capabilities }))
             }
-            _ => Err(DecodeError::WrongType("target")),
+            other => Err(other_terminus(other, "target")),
         }
     }
 
@@ -640,6 +675,14 @@ impl ExpiryPolicy {
             Self::ConnectionClose => Some("connection-close"),
             Self::Never => Some("never"),
         }
+    }
+}
+
+/// What is wrong with a terminus of another type than that of its field.
+fn other_terminus(descriptor: u64, field: &'static str) -> DecodeError {
+    match descriptor {
+        SOURCE | TARGET | COORDINATOR => DecodeError::WrongType(field),
+        _ => DecodeError::UnknownTerminus(field),
     }
 }
 
