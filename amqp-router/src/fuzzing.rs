@@ -62,6 +62,7 @@ pub fn sasl(bytes: &[u8]) {
 
 /// A message: whole, and its start alone, of which nothing may be said that the rest belies.
 pub fn message(bytes: &[u8]) {
+    let _ = MessageView::parse_whole(bytes);
     let whole = MessageView::parse_annotations(bytes);
     for end in [bytes.len() / 2, bytes.len().saturating_sub(1)] {
         agree(&MessageView::parse_annotations(&bytes[..end]), &whole);

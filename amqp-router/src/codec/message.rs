@@ -285,6 +285,22 @@ impl Header {
         Ok(header)
     }
 
+    /// Reads what forwarding goes by, in a list whose fields have other types than the standard's:
+    /// numbers of any width. Whatever else is there says nothing.
+    pub(super) fn decode_loosely(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut fields = Composite::new(reader)?;
+        let mut next = || fields.field(Value::decode).map(Option::unwrap_or_default);
+        let _durable = next()?;
+        let (priority, ttl) = (next()?.as_u64(), next()?.as_u64());
+        fields.finish()?;
+        let default = Self::default();
+        Ok(Self {
+            priority: priority.map_or(default.priority, |n| u8::try_from(n).unwrap_or(u8::MAX)),
+            ttl: ttl.map(|ms| Duration::from_millis(ms.min(u32::MAX.into()))),
+            ..default
+        })
+    }
+
     /// Writes the whole section.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         let ttl = self

@@ -272,6 +272,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A string, or the symbol that some clients write in its place.
+    pub(crate) fn text(&mut self) -> Result<&'a str> {
+        match self.peek()? {
+            0xa3 | 0xb3 => self.symbol(),
+            _ => self.string(),
+        }
+    }
+
     pub(crate) fn symbol(&mut self) -> Result<&'a str> {
         let code = self.u8()?;
         self.symbol_body(code)

@@ -363,6 +363,35 @@ proptest! {
         let _ = SaslFrame::decode(&mut Reader::new(&octets));
         let _ = Message::decode(&octets);
         let _ = MessageView::parse_annotations(&octets);
+        let _ = MessageView::parse_whole(&octets);
+    }
+
+    /// Whatever its fields are, what follows a header is found, and the header is not misread.
+    #[test]
+    fn any_header_can_be_passed_on(fields in vec(value(), 0..6), to in "[a-z]{1,9}") {
+        let message = Message {
+            properties: Some(Properties { to: Some(to.clone()), ..Properties::default() }),
+            ..Message::default()
+        };
+        let mut out = BytesMut::from(&[0x00, 0x53, 0x70][..]);
+        Value::List(fields.clone()).encode(&mut out);
+        let is_standard = Header::decode(&mut Reader::new(&out[3..])).ok();
+        out.extend_from_slice(&message.encode());
+        let Progress::Complete(view) = MessageView::parse_annotations(&out) else {
+            panic!("the header is a list");
+        };
+        prop_assert_eq!(view.to(), Progress::Complete(Some(to.as_str())));
+        let header = *view.header().expect("it is there");
+        prop_assert_eq!(view.header_range().is_some(), is_standard.is_some());
+        match is_standard {
+            Some(standard) => prop_assert_eq!(header, standard),
+            None => {
+                let said = |at: usize| fields.get(at).and_then(Value::as_u64);
+                let priority = said(1).map_or(4, |n| u8::try_from(n).unwrap_or(u8::MAX));
+                prop_assert_eq!(header.priority, priority);
+                prop_assert_eq!(header.ttl.is_some(), said(2).is_some());
+            }
+        }
     }
 
     #[test]

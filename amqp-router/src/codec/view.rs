@@ -20,8 +20,11 @@ pub(crate) enum Progress<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MessageView<'a> {
     bytes: &'a [u8],
+    /// Nothing follows `bytes`.
+    is_whole: bool,
     router_annotations: Option<Range<usize>>,
-    header: Option<(Header, Range<usize>)>,
+    header: Option<Header>,
+    header_range: Option<Range<usize>>,
     delivery_annotations: Option<Range<usize>>,
     /// Where the sections begin that have not been looked at.
     rest: usize,
@@ -31,10 +34,22 @@ impl<'a> MessageView<'a> {
     /// Looks at the sections before the message-annotations (AMQP 3.2), of a whole message or of
     /// its start.
     pub(crate) fn parse_annotations(bytes: &'a [u8]) -> Progress<Self> {
+        Self::parse_part(bytes, false)
+    }
+
+    /// The same of a message that nothing follows, which may be no more than a header.
+    pub(crate) fn parse_whole(bytes: &'a [u8]) -> Progress<Self> {
+        Self::parse_part(bytes, true)
+    }
+
+    /// Looks at a message, or at the start of one that is not whole.
+    pub(crate) fn parse_part(bytes: &'a [u8], is_whole: bool) -> Progress<Self> {
         let mut view = Self {
             bytes,
+            is_whole,
             router_annotations: None,
             header: None,
+            header_range: None,
             delivery_annotations: None,
             rest: 0,
         };
@@ -44,23 +59,34 @@ impl<'a> MessageView<'a> {
     fn parse(&mut self) -> Result<(), DecodeError> {
         loop {
             let mut reader = Reader::new(&self.bytes[self.rest..]);
-            let code = section(&mut reader)?;
+            let Some(code) = self.next_section(&mut reader)? else {
+                // Annotations for this hop alone leave nothing for the next.
+                return self.header.map(drop).ok_or(DecodeError::NoBody);
+            };
             let taken = match code {
                 ROUTER_ANNOTATIONS => self.router_annotations.is_some() || self.rest > 0,
                 HEADER => self.header.is_some() || self.delivery_annotations.is_some(),
                 DELIVERY_ANNOTATIONS => self.delivery_annotations.is_some(),
-                MESSAGE_ANNOTATIONS..=FOOTER => return Ok(()),
-                _ => true,
+                // The rest is forwarded as it is, also sections that are not known.
+                _ => return Ok(()),
             };
             if taken {
                 return Err(DecodeError::UnexpectedSection);
             }
             let start = self.rest;
             if code == HEADER {
-                let header = whole(&mut reader, Header::decode)?;
-                let range = start..start + reader.position();
-                self.rest = range.end;
-                self.header = Some((header, range));
+                let body = reader;
+                let (header, is_standard) = match whole(&mut reader, Header::decode) {
+                    Ok(header) => (header, true),
+                    Err(DecodeError::WrongType(_)) => {
+                        reader = body;
+                        (loose_header(&mut reader)?, false)
+                    }
+                    Err(error) => return Err(error),
+                };
+                self.rest = start + reader.position();
+                self.header = Some(header);
+                self.header_range = is_standard.then_some(start..self.rest);
                 continue;
             }
             reader.skip()?;
@@ -75,12 +101,12 @@ impl<'a> MessageView<'a> {
     }
 
     pub(crate) fn header(&self) -> Option<&Header> {
-        self.header.as_ref().map(|(header, _)| header)
+        self.header.as_ref()
     }
 
-    /// Where the header section stands.
+    /// Where the header section stands, if it is such that it may be written anew.
     pub(crate) fn header_range(&self) -> Option<Range<usize>> {
-        self.header.as_ref().map(|(_, range)| range.clone())
+        self.header_range.clone()
     }
 
     pub(crate) fn router_annotations(&self) -> Option<Range<usize>> {
@@ -108,7 +134,7 @@ impl<'a> MessageView<'a> {
         self.properties(|fields| {
             fields.field(Reader::skip)?;
             fields.field(Reader::skip)?;
-            fields.field(Reader::string)
+            fields.field(Reader::text)
         })
     }
 
@@ -118,18 +144,27 @@ impl<'a> MessageView<'a> {
         read: impl FnOnce(&mut Composite<'a>) -> Result<Option<T>, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
         let mut reader = Reader::new(&self.bytes[self.rest..]);
-        let mut code = section(&mut reader)?;
-        if code == MESSAGE_ANNOTATIONS {
+        let mut code = self.next_section(&mut reader)?;
+        if code == Some(MESSAGE_ANNOTATIONS) {
             reader.skip()?;
-            code = section(&mut reader)?;
+            code = self.next_section(&mut reader)?;
         }
-        if code != PROPERTIES {
+        if code != Some(PROPERTIES) {
             return Ok(None);
         }
         whole(&mut reader, |reader| {
             let mut fields = Composite::new(reader)?;
             read(&mut fields)
         })
+    }
+
+    /// The code of the section that starts here; none after the last.
+    #[inline]
+    fn next_section(&self, reader: &mut Reader<'_>) -> Result<Option<u64>, DecodeError> {
+        if self.is_whole && reader.is_empty() {
+            return Ok(None);
+        }
+        section(reader).map(Some)
     }
 }
 
@@ -163,6 +198,20 @@ pub(super) fn whole<'a, T>(
         DecodeError::Truncated => DecodeError::SizeBeyondEnd,
         other => other,
     })
+}
+
+/// What a header says that is not the standard's: others forward such messages, too. One that is no
+/// list says nothing.
+#[cold]
+fn loose_header(reader: &mut Reader<'_>) -> Result<Header, DecodeError> {
+    let mut end = *reader;
+    end.skip()?;
+    let header = whole(reader, Header::decode_loosely);
+    *reader = end;
+    match header {
+        Err(DecodeError::WrongType(_)) => Ok(Header::default()),
+        header => header,
+    }
 }
 
 /// The code of the section that starts here.
@@ -202,6 +251,8 @@ pub(super) const FOOTER: u64 = 0x78;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MESSAGE: &[u8] = &[
@@ -264,8 +315,101 @@ mod tests {
 
     #[test]
     fn what_is_no_section_is_malformed() {
-        for bytes in [&b"hello"[..], &[0x00, 0x53, 0x10, 0x45], &[0x40]] {
+        for bytes in [&b"hello"[..], &[0x00, 0x40, 0x45], &[0x40]] {
             assert_eq!(MessageView::parse_annotations(bytes), Progress::Malformed);
+            assert_eq!(MessageView::parse_whole(bytes), Progress::Malformed);
         }
+    }
+
+    #[test]
+    fn a_section_that_is_not_known_is_none_of_ours() {
+        let unknown = [0x00, 0x53, 0x79, 0x45];
+        let view_of = |bytes: &[u8]| {
+            let view = parse(bytes);
+            assert_eq!(view.to(), Progress::Complete(None));
+            view.header_range()
+        };
+        assert_eq!(view_of(&[&unknown[..], MESSAGE].concat()), None);
+        let after_header = [&MESSAGE[..11], &unknown].concat();
+        assert_eq!(view_of(&after_header), Some(0..11));
+    }
+
+    #[test]
+    fn a_message_may_end_after_any_section() {
+        for end in [11, 17, 23, 34, 38] {
+            let Progress::Complete(view) = MessageView::parse_whole(&MESSAGE[..end]) else {
+                panic!("at {end}");
+            };
+            let to = (end >= 34).then_some("a");
+            assert_eq!(view.to(), Progress::Complete(to), "at {end}");
+            assert_eq!(view.user_id(), Progress::Complete(None), "at {end}");
+            assert_eq!(view.header_range(), Some(0..11));
+        }
+        for nothing in [&[][..], &MESSAGE[11..17]] {
+            assert_eq!(MessageView::parse_whole(nothing), Progress::Malformed);
+        }
+        for end in [1, 10, 12, 16] {
+            let cut = MessageView::parse_whole(&MESSAGE[..end]);
+            assert_eq!(cut, Progress::NeedMore, "at {end}");
+        }
+    }
+
+    /// A header of these fields says this of priority and ttl.
+    fn loose(fields: &[Value], priority: u8, ttl: Option<u64>) {
+        let mut bytes = bytes::BytesMut::from(&[0x00, 0x53, 0x70][..]);
+        Value::from(fields.to_vec()).encode(&mut bytes);
+        let end = bytes.len();
+        bytes.extend_from_slice(&MESSAGE[11..]);
+        let view = parse(&bytes);
+        let header = view.header().expect("it is there");
+        let said = (header.priority, header.ttl);
+        assert_eq!(
+            said,
+            (priority, ttl.map(Duration::from_millis)),
+            "{fields:?}"
+        );
+        assert_eq!(view.header_range(), None, "it goes on as it is");
+        assert_eq!(view.delivery_annotations(), Some(end..end + 6));
+        assert_eq!(view.to(), Progress::Complete(Some("a")));
+    }
+
+    #[test]
+    fn numbers_of_a_header_may_have_any_width() {
+        let null = Value::Null;
+        loose(&[Value::Ubyte(1)], 4, None);
+        loose(&[null.clone(), Value::Uint(3)], 3, None);
+        loose(&[null.clone(), Value::Uint(300)], 255, None);
+        loose(&[null.clone(), Value::from("3")], 4, None);
+        let ttl = |ttl| [null.clone(), Value::Ubyte(7), ttl];
+        loose(&ttl(Value::Ulong(5000)), 7, Some(5000));
+        loose(&ttl(Value::Ulong(u64::MAX)), 7, Some(u32::MAX.into()));
+        loose(&ttl(Value::Int(-1)), 7, None);
+        loose(&ttl(Value::Map(Vec::new())), 7, None);
+    }
+
+    #[test]
+    fn a_header_that_is_no_list_says_nothing() {
+        let message = [&[0x00, 0x53, 0x70, 0xc1, 0x01, 0x00], &MESSAGE[11..]].concat();
+        let view = parse(&message);
+        assert_eq!(view.header(), Some(&Header::default()));
+        assert_eq!(view.delivery_annotations(), Some(6..12));
+    }
+
+    #[test]
+    fn what_is_no_value_in_a_header_is_malformed_after_others_as_well() {
+        for fields in [&[0x50, 1, 0x99][..], &[0x50, 1, 0x70], &[0x50, 1, 0x56, 2]] {
+            let size = u8::try_from(fields.len() + 1).expect("they are short");
+            let header = [&[0x00, 0x53, 0x70, 0xc0, size, 2], fields].concat();
+            assert_eq!(MessageView::parse_annotations(&header), Progress::Malformed);
+        }
+    }
+
+    #[test]
+    fn an_address_may_be_a_symbol() {
+        let mut symbol = MESSAGE.to_vec();
+        symbol[31] = 0xa3;
+        assert_eq!(parse(&symbol).to(), Progress::Complete(Some("a")));
+        symbol[31] = 0xa0;
+        assert_eq!(parse(&symbol).to(), Progress::Malformed);
     }
 }

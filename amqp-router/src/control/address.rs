@@ -109,8 +109,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// Files an address as a client wrote it.
     ///
-    /// A scheme and host are dropped (`amqp:/x`, `amqp://host/x` and `x` are the same address) and
-    /// so is one trailing `.` or `/`.
+    /// A scheme and host are dropped (`amqp:/x`, `ws://host/x` and `x` are the same address) and so
+    /// is one trailing `.` or `/`.
     pub(crate) fn key(&self, address: &str) -> AddressKey {
         let text = canonical(address);
         let mut parts = text.split('/');
@@ -205,18 +205,49 @@ fn after_prompt(text: &str) -> Option<&str> {
 }
 
 /// The address without scheme, host, leading slash and one trailing separator.
-fn canonical(address: &str) -> &str {
-    let path = match address
-        .strip_prefix("amqp:")
-        .or_else(|| address.strip_prefix("amqps:"))
-    {
-        Some(rest) => match rest.strip_prefix("//") {
-            Some(authority) => authority.split_once('/').map_or("", |(_, path)| path),
-            None => rest.strip_prefix('/').unwrap_or(rest),
-        },
-        None => address.strip_prefix('/').unwrap_or(address),
+pub(crate) fn canonical(address: &str) -> &str {
+    let path = match address.strip_prefix('/').or_else(|| after_scheme(address)) {
+        Some(rest) => after_host(rest),
+        None => own_scheme(address).unwrap_or(address),
     };
     path.strip_suffix(['.', '/']).unwrap_or(path)
+}
+
+/// Where an address leads whose beginning says nothing of it: a URL of another scheme than AMQP's.
+pub(crate) fn behind_url(address: &str) -> Option<&str> {
+    let own = own_scheme(address).is_some_and(|rest| rest.starts_with('/'));
+    let is_url = after_scheme(address).is_some() || address.starts_with("//");
+    (is_url && !own).then(|| canonical(address))
+}
+
+/// What follows the first `:/`, whatever is before it, as skrouterd has it: all routers must file
+/// an address under the same key. A colon at the start or right behind another is none.
+fn after_scheme(address: &str) -> Option<&str> {
+    let octets = address.as_bytes();
+    let mut at = match address.starts_with('/') {
+        true => return None,
+        false => 1,
+    };
+    loop {
+        at += 1 + octets.get(at..)?.iter().position(|&octet| octet == b':')?;
+        if octets.get(at) == Some(&b'/') {
+            return Some(&address[at + 1..]);
+        }
+        at += 1;
+    }
+}
+
+/// The path of a URL behind its scheme and a first slash: a second one stands before a host.
+fn after_host(rest: &str) -> &str {
+    match rest.strip_prefix('/') {
+        Some(authority) => authority.split_once('/').map_or("", |(_, path)| path),
+        None => rest,
+    }
+}
+
+fn own_scheme(address: &str) -> Option<&str> {
+    let rest = address.strip_prefix("amqp:");
+    rest.or_else(|| address.strip_prefix("amqps:"))
 }
 
 /// What follows the first `n` segments of `text`.
@@ -257,6 +288,68 @@ mod tests {
                 ("", "M"),
             ],
         );
+    }
+
+    /// As skrouterd does it, case by case.
+    #[test]
+    fn a_url_of_any_scheme_is_its_path() {
+        keys(
+            &interior(),
+            &[
+                ("ws://host/q", "Mq"),
+                ("ws:/q", "Mq"),
+                ("http://host:1/a/q", "Ma/q"),
+                ("foo+bar.1://host/q/", "Mq"),
+                ("AMQP://host/q", "Mq"),
+                ("ws:///q", "Mq"),
+                ("ws:////q", "M/q"),
+                ("ws://host//q", "M/q"),
+                ("ws://host", "M"),
+                ("ws://", "M"),
+                ("ws:/", "M"),
+                ("//host/q", "Mq"),
+                ("///q", "Mq"),
+                ("//host", "M"),
+                ("a/b:/q", "Mq"),
+                ("a/b://host/q", "Mq"),
+                ("a:b://host/q", "Mq"),
+                ("amqp:amqp:/q", "Mq"),
+                ("amqp:ws://host/q", "Mq"),
+                ("x/://host/q", "Mq"),
+                ("ws://host/_topo/0/R2/x", "RR2"),
+                // And these are none.
+                ("ws:q", "Mws:q"),
+                ("a:b", "Ma:b"),
+                ("a:b/q", "Ma:b/q"),
+                ("q:", "Mq:"),
+                ("a::/q", "Ma::/q"),
+                ("a:\u{e4}:/q", "Mq"),
+                ("a:://host/q", "Ma:://host/q"),
+                (":/q", "M:/q"),
+                ("://host/q", "M://host/q"),
+                ("/ws://host/q", "Mws://host/q"),
+                ("a//host/q", "Ma//host/q"),
+                ("ws://host/b://c/q", "Mb://c/q"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_a_foreign_url_leads_to_is_told_from_what_begins_it() {
+        for (address, path) in [
+            ("queue.x:/secret", Some("secret")),
+            ("queue/x://host/secret", Some("secret")),
+            ("amqp:x:/secret", Some("secret")),
+            ("//host/secret", Some("secret")),
+            ("amqp:/q", None),
+            ("amqps://host/x:/q", None),
+            ("amqp:q", None),
+            ("/x:/q", None),
+            ("q", None),
+            ("", None),
+        ] {
+            assert_eq!(behind_url(address), path, "{address}");
+        }
     }
 
     #[test]

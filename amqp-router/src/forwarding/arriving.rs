@@ -118,7 +118,7 @@ impl Forwarder {
             return self.dispatch(wire, fresh, address, envelope);
         }
         let foreign = match checks_user {
-            true => self.foreign_user(fresh.link, &fresh.payload),
+            true => self.foreign_user(fresh.link, &fresh.payload, fresh.more),
             false => Progress::Complete(None),
         };
         let inspected = if let Progress::NeedMore = foreign {
@@ -126,7 +126,7 @@ impl Forwarder {
         } else if let Progress::Malformed = foreign {
             Inspected::Malformed
         } else if fresh.message_format == 0 {
-            inspect::inspect(&fresh.payload, aim.is_none())
+            inspect::inspect(&fresh.payload, fresh.more, aim.is_none())
         } else {
             Inspected::opaque()
         };

@@ -9,6 +9,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::{MessageView, Progress};
 
+/// The least that a header can say of it.
+const LEAST_TIME_TO_LIVE: Duration = Duration::from_millis(1);
+
 /// Bytes of leading sections that are kept while they are incomplete.
 pub(super) const MAX_SECTIONS: usize = 32 * 1024;
 
@@ -66,12 +69,12 @@ pub(super) fn is_plain(payload: &[u8]) -> bool {
     matches!(payload, [0x00, 0x53, 0x72..=0x78, ..] | [0x01..=0xff, ..])
 }
 
-/// Reads what forwarding must know, from as much of a message as there is.
-pub(super) fn inspect(payload: &[u8], with_address: bool) -> Inspected {
+/// Reads what forwarding must know, from as much of a message as there is: `more` may follow.
+pub(super) fn inspect(payload: &[u8], more: bool, with_address: bool) -> Inspected {
     if payload.is_empty() {
         return Inspected::NeedMore;
     }
-    let view = match MessageView::parse_annotations(payload) {
+    let view = match MessageView::parse_part(payload, !more) {
         Progress::Complete(view) => view,
         Progress::NeedMore => return Inspected::NeedMore,
         Progress::Malformed => return Inspected::Malformed,
@@ -89,7 +92,10 @@ pub(super) fn inspect(payload: &[u8], with_address: bool) -> Inspected {
     Inspected::Decided {
         strip: strip(view.router_annotations(), view.delivery_annotations()),
         priority: header.map(|header| header.priority),
-        time_to_live: header.and_then(|header| header.ttl),
+        // Clients that mean no limit write 0, and other routers take it so.
+        time_to_live: header
+            .and_then(|header| header.ttl)
+            .filter(|ttl| !ttl.is_zero()),
         to,
     }
 }
@@ -104,16 +110,18 @@ fn strip(first: Option<Range<usize>>, second: Option<Range<usize>>) -> Option<St
 }
 
 /// The first frame of a message with its time to live shortened by the time it has waited
-/// (AMQP 3.2.1).
+/// (AMQP 3.2.1). Some is left as long as it goes on: 0 would be no limit.
 pub(super) fn age(payload: &Bytes, waited: Duration) -> Bytes {
-    let Progress::Complete(view) = MessageView::parse_annotations(payload) else {
+    let Progress::Complete(view) = MessageView::parse_whole(payload) else {
         return payload.clone();
     };
     let (Some(header), Some(range)) = (view.header(), view.header_range()) else {
         return payload.clone();
     };
     let mut header = *header;
-    header.ttl = header.ttl.map(|ttl| ttl.saturating_sub(waited));
+    header.ttl = header
+        .ttl
+        .map(|ttl| ttl.saturating_sub(waited).max(LEAST_TIME_TO_LIVE));
     let mut aged = BytesMut::with_capacity(payload.len() + 8);
     aged.put_slice(&payload[..range.start]);
     header.encode(&mut aged);

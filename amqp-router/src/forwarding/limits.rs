@@ -116,11 +116,16 @@ impl Forwarder {
     }
 
     /// The user that a message says it is of, if that is another than its connection's.
-    pub(super) fn foreign_user(&self, link: u32, payload: &[u8]) -> Progress<Option<String>> {
+    pub(super) fn foreign_user(
+        &self,
+        link: u32,
+        payload: &[u8],
+        more: bool,
+    ) -> Progress<Option<String>> {
         let Some(grant) = &self.incoming[link].limited.limits.grant else {
             return Progress::Complete(None);
         };
-        let view = match MessageView::parse_annotations(payload) {
+        let view = match MessageView::parse_part(payload, !more) {
             Progress::Complete(view) => view,
             Progress::NeedMore => return Progress::NeedMore,
             Progress::Malformed => return Progress::Malformed,

@@ -3,6 +3,7 @@
 mod backlog;
 mod held;
 mod network;
+mod oddities;
 mod priority;
 mod resend;
 

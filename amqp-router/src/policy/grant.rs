@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::group::Group;
+use super::names::Names;
 use super::routers::{is_of_routers, is_reply_address};
 use crate::codec::{Attach, Error, Role, Target, condition};
-use crate::control::address::prompt_for;
+use crate::control::address::{behind_url, prompt_for};
 use crate::control::role::Role as ConnectionRole;
 
 /// What policy has granted a connection: its group's settings and who it is.
@@ -144,7 +145,7 @@ impl Grant {
     }
 
     pub(crate) fn may_send_to(&self, address: &str) -> bool {
-        self.group.targets.allow(&self.user, address)
+        self.may_use(&self.group.targets, address)
     }
 
     /// Whether a message that a router has addressed may go on: answers may, to whom they are for.
@@ -154,7 +155,14 @@ impl Grant {
     }
 
     pub(crate) fn may_receive_from(&self, address: &str) -> bool {
-        self.group.sources.allow(&self.user, address)
+        self.may_use(&self.group.sources, address)
+    }
+
+    /// Whether a list allows an address, as it is written and, if it is a URL, as it is meant: a
+    /// name that may have any end would let everything through else.
+    fn may_use(&self, names: &Names, address: &str) -> bool {
+        let allows = |address| names.allow(&self.user, address);
+        allows(address) && behind_url(address).is_none_or(allows)
     }
 
     /// Whether a message's user-id must be this connection's user, if it is there at all.

@@ -1,6 +1,7 @@
 //! What routers need of each other, whatever a group's `sources` and `targets` say.
 
 use crate::codec::{Attach, Role, Source, Symbol, Target};
+use crate::control::address::canonical;
 use crate::control::edge_mesh::{DISCOVERY, NEGOTIATION};
 use crate::control::role::{Role as ConnectionRole, control_capability, data_capability};
 use crate::control::uplink::{TRACKING, downlink_capability};
@@ -41,8 +42,7 @@ pub(super) fn is_of_routers(role: ConnectionRole, attach: &Attach, neighbor: Opt
 /// answer: `_topo/AREA/ID/temp.…` and those like it, of an edge router or another network, with a
 /// tenant's name before the last part or without.
 pub(super) fn is_reply_address(address: &str) -> bool {
-    let path = address.strip_prefix("amqp:").unwrap_or(address);
-    let mut parts = path.trim_start_matches('/').split('/');
+    let mut parts = canonical(address).split('/');
     let places = match parts.next() {
         Some("_edge") => 1,
         Some("_topo" | "_xedge") => 2,
@@ -160,6 +160,8 @@ mod tests {
         for address in [
             "temp.x1",
             "_topo/0/A/$management",
+            "_topo/0/A/temp.x:/orders",
+            "_topo/0/A/temp.x://host/orders",
             "_topo/0/temp.A",
             "_topo/0/A/b/c/temp.x1",
             "_edge/temp.x1",

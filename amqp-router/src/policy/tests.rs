@@ -164,6 +164,28 @@ fn links_may_be_what_the_group_says() {
     assert!(grant.checks_user_id());
 }
 
+/// Who may use all that begins in some way must not get anywhere by a URL that begins so.
+#[test]
+fn a_url_is_allowed_by_how_it_is_written_and_by_what_it_means() {
+    let group: &[_] = &[
+        ("sources", "queue*, ws://host/queue"),
+        ("targetPattern", "queue/#"),
+    ];
+    let grant = granted(group);
+    for (address, receives, sends) in [
+        ("queue/1", true, true),
+        ("queue/x:/secret", false, false),
+        ("queue/x://host/secret", false, false),
+        ("queue/x:/queue/1", true, true),
+        ("ws://host/queue", true, false),
+        ("ws://host/secret", false, false),
+    ] {
+        assert_eq!(grant.may_receive_from(address), receives, "{address}");
+        assert_eq!(grant.may_send_to(address), sends, "{address}");
+        assert_eq!(grant.may_pass_to(address), sends, "{address}");
+    }
+}
+
 #[test]
 fn a_router_has_its_own_links_and_the_limits_of_its_group() {
     let group: &[_] = &[
