@@ -439,7 +439,7 @@ impl Connection {
             self.timers.stop(Timer::Handshake);
         }
         self.remote_max_frame_size = open.max_frame_size as usize;
-        self.heartbeat = open.idle_time_out.map(|time_out| time_out / 2);
+        self.heartbeat = open.idle_time_out.map(heartbeat_for);
         if let Some(idle) = self.config.idle_time_out {
             self.timers.set(Timer::Idle, now + idle);
         }
@@ -544,6 +544,14 @@ impl Connection {
     }
 }
 
+/// How long we may be silent for a peer with this idle-time-out: less than half of it (AMQP 2.4.5),
+/// as timers fire late and never early, and what is written takes its time.
+fn heartbeat_for(time_out: Duration) -> Duration {
+    time_out / 2 - (time_out / 8).min(LATENESS)
+}
+
+/// What a heartbeat may come late by.
+const LATENESS: Duration = Duration::from_millis(100);
 /// The least value that max-frame-size may have, in bytes (AMQP 2.8.19).
 pub(super) const MIN_MAX_FRAME_SIZE: u32 = 512;
 /// Bytes that a peer may send before the owner has decided on it.
