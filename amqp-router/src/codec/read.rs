@@ -528,7 +528,9 @@ impl Value {
 
 impl Fields {
     /// Reads a map whose keys are symbols, each once; null is an empty one. Some clients write the
-    /// keys as strings, which are taken for the symbols that they should be.
+    /// keys as strings (go-amqp does, in the `info` of an error), which are taken for the symbols
+    /// that they should be. Keys of other types nobody is known to write, though skrouterd, which
+    /// does not look at them, takes them all.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         let code = reader.u8()?;
         if code == 0x40 {

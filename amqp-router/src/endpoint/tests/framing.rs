@@ -83,18 +83,24 @@ fn empty_frames_are_taken_in_silence() {
 fn bodies_that_cannot_be_decoded_close_the_connection() {
     let decode = &[condition::DECODE_ERROR, condition::INVALID_FIELD][..];
     let unknown = &[condition::NOT_IMPLEMENTED, condition::DECODE_ERROR][..];
-    let nothing = &[condition::DECODE_ERROR][..];
-    let bodies: [(&[u8], &[&str]); 10] = [
+    let malformed = &[condition::DECODE_ERROR][..];
+    // A begin whose properties have a number for a key.
+    let number_key = [
+        0x00, 0x53, 0x11, 0xc0, 14, 8, 0x40, 0x43, 0x43, 0x43, 0x40, 0x40, 0x40, 0xc1, 4, 2, 0x52,
+        7, 0x40,
+    ];
+    let bodies: [(&[u8], &[&str]); 11] = [
+        (&number_key, malformed),
         (&[0x00, 0x53, 0x7f, 0x45], unknown),
-        (&[0x00, 0x53, 0x17], decode),                    // truncated
-        (&[0x00, 0x53, 0x17, 0x99, 0x00], nothing),       // no such constructor
-        (&[0x00, 0x53, 0x13, 0xc0, 2, 1, 0x99], nothing), // the same in a field
-        (&[0x40], decode),                                // null
-        (&[0x00, 0x53, 0x17, 0xc0, 0xff, 0x01], decode),  // past the end
-        (&[0x00, 0x53, 0x11, 0x45], decode),              // nothing mandatory
-        (&[0x00, 0x53, 0x17, 0xc0, 2, 1, 0x43], decode),  // an error that is a number
+        (&[0x00, 0x53, 0x17], decode),                      // truncated
+        (&[0x00, 0x53, 0x17, 0x99, 0x00], malformed),       // no such constructor
+        (&[0x00, 0x53, 0x13, 0xc0, 2, 1, 0x99], malformed), // the same in a field
+        (&[0x40], decode),                                  // null
+        (&[0x00, 0x53, 0x17, 0xc0, 0xff, 0x01], decode),    // past the end
+        (&[0x00, 0x53, 0x11, 0x45], decode),                // nothing mandatory
+        (&[0x00, 0x53, 0x17, 0xc0, 2, 1, 0x43], decode),    // an error that is a number
         (&[0x00, 0x53, 0x16, 0xc0, 4, 2, 0x43, 0x56, 2], decode), // neither true nor false
-        (&[0x00, 0x53, 0x17, 0x45, 0x40], decode),        // something after the end
+        (&[0x00, 0x53, 0x17, 0x45, 0x40], decode),          // something after the end
     ];
     for (body, conditions) in bodies {
         let mut raw = Raw::begun();
