@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0x45 => Ok((Reader::new(&[]), 0)),
             code @ (0xc0 | 0xd0) => self.compound(code),
-            other => Err(wrong_type(other, "list")),
+            _ => Err(DecodeError::WrongType("list")),
         }
     }
 
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
                 }
                 Ok((body, count / 2))
             }
-            other => Err(wrong_type(other, "map")),
+            _ => Err(DecodeError::WrongType("map")),
         }
     }
 
@@ -212,21 +212,21 @@ impl<'a> Reader<'a> {
             0x41 => Ok(true),
             0x42 => Ok(false),
             0x56 => self.boolean(),
-            other => Err(wrong_type(other, "boolean")),
+            _ => Err(DecodeError::WrongType("boolean")),
         }
     }
 
     pub(crate) fn ubyte(&mut self) -> Result<u8> {
         match self.u8()? {
             0x50 => self.u8(),
-            other => Err(wrong_type(other, "ubyte")),
+            _ => Err(DecodeError::WrongType("ubyte")),
         }
     }
 
     pub(crate) fn ushort(&mut self) -> Result<u16> {
         match self.u8()? {
             0x60 => Ok(u16::from_be_bytes(self.fixed()?)),
-            other => Err(wrong_type(other, "ushort")),
+            _ => Err(DecodeError::WrongType("ushort")),
         }
     }
 
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
             0x52 => Ok(self.u8()?.into()),
             0x43 => Ok(0),
             0x70 => self.u32(),
-            other => Err(wrong_type(other, "uint")),
+            _ => Err(DecodeError::WrongType("uint")),
         }
     }
 
@@ -246,14 +246,14 @@ impl<'a> Reader<'a> {
             0x53 => Ok(self.u8()?.into()),
             0x44 => Ok(0),
             0x80 => Ok(u64::from_be_bytes(self.fixed()?)),
-            other => Err(wrong_type(other, "ulong")),
+            _ => Err(DecodeError::WrongType("ulong")),
         }
     }
 
     pub(crate) fn timestamp(&mut self) -> Result<i64> {
         match self.u8()? {
             0x83 => Ok(i64::from_be_bytes(self.fixed()?)),
-            other => Err(wrong_type(other, "timestamp")),
+            _ => Err(DecodeError::WrongType("timestamp")),
         }
     }
 
@@ -261,14 +261,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn binary(&mut self) -> Result<&'a [u8]> {
         match self.u8()? {
             code @ (0xa0 | 0xb0) => self.variable(code),
-            other => Err(wrong_type(other, "binary")),
+            _ => Err(DecodeError::WrongType("binary")),
         }
     }
 
     pub(crate) fn string(&mut self) -> Result<&'a str> {
         match self.u8()? {
             code @ (0xa1 | 0xb1) => utf8(self.variable(code)?),
-            other => Err(wrong_type(other, "string")),
+            _ => Err(DecodeError::WrongType("string")),
         }
     }
 
@@ -288,7 +288,7 @@ impl<'a> Reader<'a> {
     fn symbol_body(&mut self, code: u8) -> Result<&'a str> {
         match code {
             0xa3 | 0xb3 => ascii(self.variable(code)?),
-            other => Err(wrong_type(other, "symbol")),
+            _ => Err(DecodeError::WrongType("symbol")),
         }
     }
 
@@ -297,12 +297,12 @@ impl<'a> Reader<'a> {
     pub(crate) fn descriptor(&mut self) -> Result<u64> {
         match self.u8()? {
             0x00 => {}
-            other => return Err(wrong_type(other, "described type")),
+            _ => return Err(DecodeError::WrongType("described type")),
         }
         match self.peek()? {
             0x53 | 0x80 | 0x44 => self.ulong(),
             0xa3 | 0xb3 => Ok(super::performative::descriptor_of(self.symbol()?)),
-            other => Err(wrong_type(other, "descriptor")),
+            _ => Err(DecodeError::WrongType("descriptor")),
         }
     }
 
@@ -537,7 +537,7 @@ impl Fields {
             return Ok(Self::default());
         }
         if !matches!(code, 0xc1 | 0xd1) {
-            return Err(wrong_type(code, "map"));
+            return Err(DecodeError::WrongType("map"));
         }
         let (mut body, count) = reader.compound(code)?;
         if count % 2 != 0 {
@@ -549,8 +549,7 @@ impl Fields {
             let key = match body.peek()? {
                 0xa1 | 0xb1 => ascii(body.string()?.as_bytes())?,
                 0xa3 | 0xb3 => body.symbol()?,
-                code if is_constructor(code) => return Err(DecodeError::WrongKeyType),
-                code => return Err(DecodeError::UnknownConstructor(code)),
+                _ => return Err(DecodeError::WrongKeyType),
             };
             if !seen.insert(key) {
                 return Err(DecodeError::DuplicateKey);
@@ -560,45 +559,6 @@ impl Fields {
         body.end()?;
         Ok(fields)
     }
-}
-
-/// What is wrong where a value of type `name` was due and this constructor came: another type, or
-/// nothing that AMQP has.
-#[cold]
-pub(super) fn wrong_type(code: u8, name: &'static str) -> DecodeError {
-    if is_constructor(code) {
-        DecodeError::WrongType(name)
-    } else {
-        DecodeError::UnknownConstructor(code)
-    }
-}
-
-/// Whether values can begin so: by a descriptor, or by the format code of a primitive type (AMQP
-/// 1.2, 1.6).
-fn is_constructor(code: u8) -> bool {
-    matches!(
-        code,
-        0x00 | 0x40..=0x45
-            | 0x50..=0x56
-            | 0x60
-            | 0x61
-            | 0x70..=0x74
-            | 0x80..=0x84
-            | 0x94
-            | 0x98
-            | 0xa0
-            | 0xa1
-            | 0xa3
-            | 0xb0
-            | 0xb1
-            | 0xb3
-            | 0xc0
-            | 0xc1
-            | 0xd0
-            | 0xd1
-            | 0xe0
-            | 0xf0
-    )
 }
 
 fn utf8(octets: &[u8]) -> Result<&str> {

@@ -457,22 +457,6 @@ fn what_is_not_a_value_is_refused_by_name() {
 }
 
 #[test]
-fn what_begins_no_type_is_no_wrong_type() {
-    for code in 0..=u8::MAX {
-        let unknown = DecodeError::UnknownConstructor(code);
-        let expected = match decode(&[code]) {
-            Err(error) if error == unknown => unknown,
-            _ => DecodeError::WrongType("list"),
-        };
-        assert_eq!(read::wrong_type(code, "list"), expected);
-    }
-    let error = Reader::new(&[0x99]).uint().expect_err("no such type");
-    assert_eq!(error.condition(), condition::DECODE_ERROR);
-    let error = Reader::new(&[0x41]).uint().expect_err("a boolean");
-    assert_eq!(error.condition(), condition::INVALID_FIELD);
-}
-
-#[test]
 fn an_array_of_nothing_costs_nothing() {
     let bomb = [0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40];
     assert_eq!(decode(&bomb), Err(DecodeError::CountBeyondSize));
@@ -544,11 +528,6 @@ fn a_key_may_stand_in_fields_once() {
     assert_eq!(
         Fields::decode(&mut Reader::new(&number)),
         Err(DecodeError::WrongKeyType)
-    );
-    let nothing = [0xc1, 4, 2, 0x99, 7, 0x40];
-    assert_eq!(
-        Fields::decode(&mut Reader::new(&nothing)),
-        Err(DecodeError::UnknownConstructor(0x99))
     );
 }
 

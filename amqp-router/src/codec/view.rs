@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::message::Header;
 use super::performative::descriptor_of;
-use super::read::{Composite, Reader, wrong_type};
+use super::read::{Composite, Reader};
 use super::{DecodeError, Fields, Value};
 
 /// What can be said of a message of which only the start may be here.
@@ -204,12 +204,12 @@ pub(super) fn whole<'a, T>(
 /// list says nothing.
 #[cold]
 fn loose_header(reader: &mut Reader<'_>) -> Result<Header, DecodeError> {
-    let mut end = *reader;
-    end.skip()?;
-    let header = whole(reader, Header::decode_loosely);
-    *reader = end;
-    match header {
-        Err(DecodeError::WrongType(_)) => Ok(Header::default()),
+    let body = *reader;
+    match whole(reader, Header::decode_loosely) {
+        Err(DecodeError::WrongType(_)) => {
+            *reader = body;
+            whole(reader, Value::decode).map(|_| Header::default())
+        }
         header => header,
     }
 }
@@ -218,12 +218,12 @@ fn loose_header(reader: &mut Reader<'_>) -> Result<Header, DecodeError> {
 pub(crate) fn section(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     match reader.u8()? {
         0x00 => {}
-        other => return Err(wrong_type(other, "section")),
+        _ => return Err(DecodeError::WrongType("section")),
     }
     match reader.peek()? {
         0x53 | 0x80 | 0x44 => reader.ulong(),
         0xa3 | 0xb3 => Ok(descriptor_of(reader.symbol()?)),
-        other => Err(wrong_type(other, "section")),
+        _ => Err(DecodeError::WrongType("section")),
     }
 }
 
@@ -393,6 +393,11 @@ mod tests {
         let view = parse(&message);
         assert_eq!(view.header(), Some(&Header::default()));
         assert_eq!(view.delivery_annotations(), Some(6..12));
+        let nothing = [&[0x00, 0x53, 0x70, 0x99], MESSAGE].concat();
+        assert_eq!(
+            MessageView::parse_annotations(&nothing),
+            Progress::Malformed
+        );
     }
 
     #[test]

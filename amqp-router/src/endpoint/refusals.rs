@@ -5,11 +5,14 @@ use super::error::{Fault, LinkError, SessionError};
 use super::event::LinkId;
 use super::link::LinkState;
 use super::links::AttachReply;
-use crate::codec::{Attach, DecodeError, Error, FrameHeader, Performative, Target, condition};
+use crate::codec::{
+    Attach, DecodeError, Error, FrameHeader, Performative, Reader, Target, Value, condition,
+};
 
 impl Connection {
-    /// A frame that cannot be decoded. An attach is understood well enough where only a terminus
-    /// is not what it should be.
+    /// A frame that cannot be decoded. Where it is no value at all, that is what is wrong with it,
+    /// whatever was found first. An attach is understood well enough where only a terminus is not
+    /// what it should be.
     #[cold]
     pub(super) fn on_undecodable(
         &mut self,
@@ -19,10 +22,11 @@ impl Connection {
         let (size, start) = (header.size as usize, header.body_start());
         let is_open = !matches!(self.state, State::OpenDue);
         let body = &self.input().peek(size).unwrap_or_default()[start..];
-        let attach = match error.condition() {
-            condition::DECODE_ERROR => Ok(None),
-            _ if !is_open => Ok(None),
-            _ => Attach::decode_without_termini(body),
+        let attach = match Value::decode(&mut Reader::new(body)) {
+            _ if error.condition() == condition::DECODE_ERROR => Ok(None),
+            Ok(_) if is_open => Attach::decode_without_termini(body),
+            Ok(_) => Ok(None),
+            Err(no_value) => Err(no_value),
         };
         self.input().skip(size);
         let attach = match attach {
