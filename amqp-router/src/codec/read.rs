@@ -274,9 +274,10 @@ impl<'a> Reader<'a> {
 
     /// A string, or the symbol that some clients write in its place.
     pub(crate) fn text(&mut self) -> Result<&'a str> {
-        match self.peek()? {
-            0xa3 | 0xb3 => self.symbol(),
-            _ => self.string(),
+        match self.u8()? {
+            code @ (0xa1 | 0xb1) => utf8(self.variable(code)?),
+            code @ (0xa3 | 0xb3) => ascii(self.variable(code)?),
+            _ => Err(DecodeError::WrongType("string")),
         }
     }
 

@@ -321,15 +321,16 @@ impl Connection {
             let session = self.session_on(header.channel)?;
             return self.on_transfer(session, transfer, payload);
         }
-        let performative = match performative {
-            Ok(performative) => performative,
-            Err(error) => return self.on_undecodable(&header, error),
-        };
-        self.input.skip(size);
-        if payload_start != size {
-            return Err(DecodeError::TrailingBytes.into());
+        if let Err(error) = performative {
+            return self.on_undecodable(&header, error);
         }
-        self.on_performative(header.channel, performative, now)
+        self.input.skip(size);
+        match performative {
+            Ok(performative) if payload_start == size => {
+                self.on_performative(header.channel, performative, now)
+            }
+            _ => Err(DecodeError::TrailingBytes.into()),
+        }
     }
 
     /// The header of the next frame, once all of the frame is here.

@@ -233,6 +233,8 @@ impl Attach {
         Ok(Some(Box::new(attach)))
     }
 
+    /// Kept apart from what decodes transfers, which is the hot path.
+    #[inline(never)]
     fn decode_with<'a>(
         reader: &mut Reader<'a>,
         source: impl FnOnce(&mut Reader<'a>) -> Result<Option<Source>>,
