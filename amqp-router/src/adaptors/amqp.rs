@@ -13,7 +13,7 @@ use crate::control::network::Opened;
 use crate::control::role::{PRODUCT, Role, peer_cost, trunking};
 use crate::control::table::{Direction, Slot, WorkerId};
 use crate::control::trunks::Group;
-use crate::endpoint::{Connection, Departure, LinkId};
+use crate::endpoint::{self, Connection, Departure, LinkId};
 use crate::forwarding::wire::{Allowance, Head};
 use crate::policy::Grant;
 
@@ -272,7 +272,8 @@ impl AmqpConnection {
         if let Some(window) = group.max_session_window {
             config.incoming_window = (window / config.max_frame_size).max(2);
             let limit = &mut config.limits.max_held_octets;
-            *limit = u64::from(window).max(*limit);
+            let one = endpoint::held_by_frame(config.max_frame_size);
+            *limit = (u64::from(config.incoming_window) * one).max(*limit);
         }
         self.endpoint.reconfigure(Arc::new(config));
         self.peer.grant = Some(grant);

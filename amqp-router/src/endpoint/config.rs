@@ -83,7 +83,8 @@ pub(crate) struct Limits {
     pub(crate) max_address: usize,
     /// Entries in a list of capabilities, or in properties.
     pub(crate) max_entries: usize,
-    /// Octets of messages that all sessions together hold. A session that goes beyond is ended.
+    /// Octets of messages that all sessions together hold, and some for each frame
+    /// among them. A session that goes beyond is ended.
     pub(crate) max_held_octets: u64,
     /// Incoming deliveries that are unsettled at once in a session.
     pub(crate) max_unsettled: usize,

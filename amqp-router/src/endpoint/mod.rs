@@ -48,4 +48,5 @@ pub(crate) use event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEve
 pub(crate) use links::AttachReply;
 pub(crate) use output::OutBuf;
 pub(crate) use send::{Departure, Sendable};
+pub(crate) use session::{FRAME_OVERHEAD, held_by_frame};
 pub(crate) use trace::Trace;

@@ -6,7 +6,7 @@ use super::connection::{Connection, Step, Told};
 use super::error::{ConnectionError, Fault, LinkError, SessionError};
 use super::event::{DeliveryRef, Event, First, LinkId, SessionId, TransferEvent};
 use super::link::{Incoming, LinkEnd, LinkState, Receiver};
-use super::session::Session;
+use super::session::{FRAME_OVERHEAD, Session};
 use super::unsettled::Entry;
 use crate::codec::{DeliveryState, Disposition, Flow, ReceiverSettleMode, Serial, Transfer};
 
@@ -155,7 +155,7 @@ impl Connection {
         if !session.window.receive(octets) {
             return Err(Fault::Session(index, SessionError::WindowViolation));
         }
-        self.sessions.held_octets += octets as u64;
+        self.sessions.held_octets += octets as u64 + FRAME_OVERHEAD;
         if self.sessions.held_octets > self.config.limits.max_held_octets {
             let error = SessionError::Limit("what the connection's sessions send and nobody takes");
             return Err(Fault::Session(index, error));

@@ -153,7 +153,7 @@ pub(super) struct Windows {
     capacity: u32,
     /// Frames that arrived and that the owner still holds.
     held: u32,
-    /// Octets of messages in them.
+    /// Octets of messages in them, and [`FRAME_OVERHEAD`] for each.
     held_octets: u64,
     /// Frames that ever arrived, modulo 2^32.
     received: u32,
@@ -208,7 +208,7 @@ impl Windows {
         }
         self.incoming_window -= 1;
         self.held += 1;
-        self.held_octets += octets as u64;
+        self.held_octets += octets as u64 + FRAME_OVERHEAD;
         self.received = self.received.wrapping_add(1);
         self.next_incoming_id = self.next_incoming_id.map(|id| id.wrapping_add(1));
         true
@@ -220,11 +220,14 @@ impl Windows {
         self.received.wrapping_add(sent)
     }
 
-    /// The owner has moved on that many frames and octets. Says how many octets were held.
+    /// The owner has moved on that many frames, with so many octets of messages in them. Says what
+    /// they counted.
     #[inline]
     pub(super) fn release(&mut self, frames: u32, octets: u32) -> u64 {
-        let octets = u64::from(octets).min(self.held_octets);
-        self.held = self.held.saturating_sub(frames);
+        let frames = frames.min(self.held);
+        let octets = u64::from(octets) + u64::from(frames) * FRAME_OVERHEAD;
+        let octets = octets.min(self.held_octets);
+        self.held -= frames;
         self.held_octets -= octets;
         debug_assert!(
             self.held > 0 || self.held_octets == 0,
@@ -233,7 +236,7 @@ impl Windows {
         octets
     }
 
-    /// Octets of messages that the owner holds.
+    /// What the owner holds, in octets.
     pub(super) fn held_octets(&self) -> u64 {
         self.held_octets
     }
@@ -303,6 +306,14 @@ impl Windows {
 /// We never wait for a window of our own; some peers read it as a signed number.
 const OUTGOING_WINDOW: u32 = i32::MAX.cast_unsigned();
 
+/// What a frame that is held counts beside its octets: about what a delivery of one frame takes.
+pub(crate) const FRAME_OVERHEAD: u64 = 512;
+
+/// What a frame counts at most where frames have up to `max_frame_size` octets.
+pub(crate) fn held_by_frame(max_frame_size: u32) -> u64 {
+    u64::from(max_frame_size) + FRAME_OVERHEAD
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,11 +382,12 @@ mod tests {
         for octets in [1, 10, 100] {
             assert!(windows.receive(octets));
         }
-        assert_eq!(windows.held_octets(), 111);
-        assert_eq!(windows.release(1, 10), 10);
+        assert_eq!(windows.held_octets(), 111 + 3 * FRAME_OVERHEAD);
+        assert_eq!(windows.release(1, 10), 10 + FRAME_OVERHEAD);
         assert!(windows.receive(7));
-        assert_eq!(windows.held_octets(), 108, "the others are still here");
-        assert_eq!(windows.release(3, 108), 108);
+        let others = 108 + 3 * FRAME_OVERHEAD;
+        assert_eq!(windows.held_octets(), others, "they are still here");
+        assert_eq!(windows.release(3, 108), others);
         assert_eq!(windows.release(1, 1), 0, "there was no more");
         assert_eq!(windows.held_octets(), 0);
     }

@@ -17,7 +17,7 @@ impl Forwarder {
     pub(crate) fn held(&self) -> HashMap<u32, usize> {
         let mut held = HashMap::new();
         for (_, incoming) in self.incoming.iter() {
-            let octets = incoming.unreleased.octets as usize + incoming.early + incoming.kept;
+            let octets = incoming.unreleased.memory() + incoming.early + incoming.kept;
             *held.entry(incoming.terminal.connection).or_default() += octets;
         }
         held

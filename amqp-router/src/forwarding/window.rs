@@ -1,5 +1,6 @@
 //! How long what has arrived holds its place in the session's window that it came through.
 
+use crate::endpoint::FRAME_OVERHEAD;
 use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::Origin;
 use crate::forwarding::mailbox::{Branch, Mail};
@@ -21,6 +22,11 @@ impl Places {
             frames: 1,
             octets: u32::try_from(octets).unwrap_or(u32::MAX),
         }
+    }
+
+    /// About how much memory they hold, in octets.
+    pub(super) fn memory(self) -> usize {
+        self.octets as usize + self.frames as usize * FRAME_OVERHEAD as usize
     }
 
     #[inline]

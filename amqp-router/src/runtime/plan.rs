@@ -396,11 +396,11 @@ impl<'a> Planner<'a> {
             properties.insert("qd.annotations-version", 2);
         }
         let defaults = endpoint::Config::default();
-        let incoming_window =
-            number("maxSessionFrames").unwrap_or((window_octets / max_frame_size).max(2));
-        let one_session = u64::from(incoming_window) * u64::from(max_frame_size);
+        let usual_window = (window_octets / max_frame_size).max(2);
+        let incoming_window = number("maxSessionFrames").unwrap_or(usual_window);
+        let held = |frames: u32| u64::from(frames) * endpoint::held_by_frame(max_frame_size);
         let limits = endpoint::Limits {
-            max_held_octets: one_session.max(SESSIONS_HELD * u64::from(window_octets)),
+            max_held_octets: held(incoming_window).max(SESSIONS_HELD * held(usual_window)),
             max_sessions: match sessions {
                 // Nobody asked for so many.
                 SESSIONS_MAX => defaults.limits.max_sessions,

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::pair::{Pair, client_config, server_config};
 use super::raw::{Raw, begin, credit, delivery, open, some_error};
 use crate::codec::{Begin, End, Flow, LinkFlow, Performative, Role, condition};
-use crate::endpoint::{Config, Event, LimitReached, Limits, SessionId};
+use crate::endpoint::{Config, Event, FRAME_OVERHEAD, LimitReached, Limits, SessionId};
 
 fn flow(next_incoming_id: u32, incoming_window: u32) -> Performative {
     Performative::Flow(Flow {
@@ -180,7 +180,7 @@ fn a_peer_that_overruns_our_window_loses_its_session() {
 fn sessions_that_hold_too_much_together_are_ended() {
     let config = Config {
         limits: Limits {
-            max_held_octets: 20,
+            max_held_octets: 20 + 2 * FRAME_OVERHEAD,
             ..Limits::default()
         },
         ..server_config()

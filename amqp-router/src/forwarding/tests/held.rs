@@ -1,8 +1,11 @@
 //! What connections hold that their peers have sent, and what becomes of it when they are cut off.
 
 use super::*;
+use crate::endpoint::FRAME_OVERHEAD;
 use crate::forwarding::mailbox::Mail;
 
+/// What each frame counts beside its octets.
+const FRAME: usize = FRAME_OVERHEAD as usize;
 const OTHER: WorkerId = WorkerId(1);
 
 fn held(scene: &Scene) -> Vec<(u32, usize)> {
@@ -51,7 +54,13 @@ fn what_waits_counts_for_the_connection_that_it_came_by() {
     scene.frame(two, 1, false, "more", true, false);
     scene.turn();
     let body = BODY.len();
-    assert_eq!(held(&scene), [(1, body + 5), (2, body + 10 + body + 5 + 4)]);
+    assert_eq!(
+        held(&scene),
+        [
+            (1, FRAME + body + 5),
+            (2, 3 * FRAME + body + 10 + body + 5 + 4)
+        ]
+    );
 }
 
 #[test]
@@ -62,7 +71,7 @@ fn copies_of_a_delivery_count_once() {
     let one = producer_on(&mut scene, 1);
     scene.turn();
     scene.send(one, 0, "x");
-    assert_eq!(held(&scene), [(1, BODY.len() + 1)]);
+    assert_eq!(held(&scene), [(1, FRAME + BODY.len() + 1)]);
 }
 
 #[test]
@@ -81,7 +90,7 @@ fn who_is_cut_off_gets_back_what_has_not_begun_to_leave_and_holds_nothing() {
     let said = discard(&mut scene, 1);
     assert!(said.contains(&"2: 1 released settled".into()), "{said:?}");
     assert!(said.contains(&"1: abort".into()), "{said:?}");
-    assert_eq!(held(&scene), [(2, BODY.len() + 9)]);
+    assert_eq!(held(&scene), [(2, FRAME + BODY.len() + 9)]);
     assert_eq!(scene.script.window_left - window, 3, "all but another's");
     scene.forwarder.remove_incoming(&mut scene.script, one);
     scene.script.credit.insert(1, 1);
@@ -109,7 +118,7 @@ fn what_another_worker_has_counts_until_it_has_left_and_is_given_up_there() {
     scene.turn();
     scene.frame(one, 0, true, "0123456", true, false);
     scene.frame(one, 0, false, "0123456789", false, false);
-    assert_eq!(held(&scene), [(1, 20)]);
+    assert_eq!(held(&scene), [(1, 2 * FRAME + 20)]);
     let branch = match scene.forwarder.poll_mail() {
         Some((OTHER, Mail::Start { branch, .. })) => branch,
         other => panic!("{other:?}"),
@@ -117,7 +126,7 @@ fn what_another_worker_has_counts_until_it_has_left_and_is_given_up_there() {
     while scene.forwarder.poll_mail().is_some() {}
     let through = Mail::Through { branch, octets: 10 };
     scene.forwarder.receive(&mut scene.script, through);
-    assert_eq!(held(&scene), [(1, 10)]);
+    assert_eq!(held(&scene), [(1, FRAME + 10)]);
     discard(&mut scene, 1);
     let mail = scene.forwarder.poll_mail();
     assert!(
