@@ -368,6 +368,7 @@ impl Worker {
         {
             self.timers.pop();
             let Some(amqp) = self.connections.amqp(number) else {
+                self.try_again(number, now);
                 continue;
             };
             if amqp.timer == Some(due) {
@@ -383,7 +384,6 @@ impl Worker {
             self.connections.tick(now);
             self.cut_off_slow_readers(now);
             self.end_lingering(now);
-            self.try_again(now);
             self.count_octets(now);
         }
         self.hand_over_flows(now);

@@ -115,6 +115,38 @@ fn a_profile_that_is_updated_is_for_new_connections() {
     assert_eq!(old.finish().named("message").len(), 1);
 }
 
+/// In TLS 1.3 a server says what it misses only when the client takes the handshake for done.
+#[test]
+fn a_connector_without_the_certificate_that_is_asked_for_is_told_so() {
+    if !Router::is_ours_to_configure() {
+        return;
+    }
+    let certificates = Certificates::generate();
+    let server = RouterBuilder::new()
+        .entity("sslProfile", profile("server", &certificates))
+        .listener(
+            "strict",
+            json!({"saslMechanisms": "EXTERNAL", "authenticatePeer": true, "sslProfile": "server"}),
+        )
+        .start();
+    let mut bare = profile("bare", &certificates);
+    let bare = bare.as_object_mut().expect("a map of attributes");
+    bare.retain(|name, _| ["name", "caCertFile"].contains(&&**name));
+    let port = server.port("strict");
+    let client = RouterBuilder::new()
+        .entity("sslProfile", Value::Object(bare.clone()))
+        .entity(
+            "connector",
+            json!({"name": "bare", "host": "127.0.0.1", "port": port, "role": "normal", "sslProfile": "bare"}),
+        )
+        .start();
+    wait_for(
+        &client,
+        "Connector 'bare': the connection broke: received fatal alert: ",
+        1,
+    );
+}
+
 fn profile(name: &str, certificates: &Certificates) -> Value {
     json!({
         "name": name,

@@ -177,6 +177,11 @@ impl Connection {
         self.finish(None, Some(ConnectionError::Eof));
     }
 
+    /// The same where it is known why, as of an alert of TLS.
+    pub(crate) fn handle_broken(&mut self, why: String) {
+        self.finish(None, Some(ConnectionError::Broken(why)));
+    }
+
     /// The next event, decoding no further than the frame that it comes from.
     ///
     /// To be called until there is none after input, end of input, a time-out, and after the

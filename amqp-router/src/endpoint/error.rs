@@ -19,6 +19,9 @@ pub(crate) enum ConnectionError {
     HoldsMemory(usize),
     #[error("the peer went away")]
     Eof,
+    /// What carries it is of no more use: an alert of TLS.
+    #[error("the connection broke: {0}")]
+    Broken(String),
     #[error("the peer began with {0}")]
     ProtocolHeader(Beginning),
     #[error("the peer began without TLS, which requireEncryption or requireSsl demands here")]
@@ -57,7 +60,7 @@ impl ConnectionError {
             | Self::SlowReader(_)
             | Self::HoldsMemory(_)
             | Self::Limit(_) => condition::RESOURCE_LIMIT_EXCEEDED,
-            Self::CloseTimeOut | Self::Eof => condition::CONNECTION_FORCED,
+            Self::CloseTimeOut | Self::Eof | Self::Broken(_) => condition::CONNECTION_FORCED,
             Self::ProtocolHeader(_)
             | Self::Unencrypted
             | Self::Sasl(_)

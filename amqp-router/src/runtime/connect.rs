@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::adaptors::amqp::ConnectionSettings;
 use crate::codec::{Fields, Value};
+use crate::management::config::hosts::unfit;
 use crate::runtime::listen::Placement;
 use crate::runtime::listener::{AddressFamily, port_number};
 use crate::runtime::proxy::Proxy;
@@ -316,12 +317,15 @@ fn failover_list(properties: &Fields) -> Vec<Server> {
                 .strip_prefix('[')
                 .and_then(|host| host.strip_suffix(']'));
             let host = bare.unwrap_or(host).to_owned();
-            let port = server
-                .get("port")
-                .and_then(Value::as_str)
-                .unwrap_or("amqp")
-                .to_owned();
-            Some(Server { host, port })
+            let port = match server.get("port") {
+                None => "amqp".to_owned(),
+                Some(port) => match port.as_str() {
+                    Some(port) => port.to_owned(),
+                    None => port.as_u64()?.to_string(),
+                },
+            };
+            let fits = unfit(&host).is_none() && port_number(&port).is_ok();
+            fits.then_some(Server { host, port })
         })
         .collect()
 }
@@ -339,12 +343,23 @@ mod tests {
             let pairs = pairs.iter();
             Value::Map(pairs.map(|(k, v)| ((*k).into(), (*v).into())).collect())
         };
+        let numbered = |port: u32| {
+            let pairs = [
+                ("network-host".into(), "c.example".into()),
+                ("port".into(), Value::Uint(port)),
+            ];
+            Value::Map(pairs.into())
+        };
         let list = vec![
             server(&[("network-host", "a.example"), ("port", "5671")]),
             server(&[("network-host", "[2001:db8::1]"), ("port", "amqps")]),
             server(&[("network-host", "2001:db8::2")]),
             server(&[("network-host", "[2001:db8::3")]),
             server(&[("hostname", "nobody")]),
+            server(&[("network-host", "no host"), ("port", "5671")]),
+            server(&[("network-host", "b.example"), ("port", "99999")]),
+            numbered(5673),
+            numbered(70_000),
             "nothing".into(),
         ];
         let mut properties = Fields::new();
@@ -358,7 +373,7 @@ mod tests {
             "a.example:5671",
             "[2001:db8::1]:amqps",
             "[2001:db8::2]:amqp",
-            "[[2001:db8::3]:amqp",
+            "c.example:5673",
         ];
         assert_eq!(shown, expected);
     }

@@ -188,6 +188,12 @@ impl Worker {
                 self.flow_failed(connection.0, &error, now);
             }
         }
+        // Only TLS says what is wrong with what was read.
+        if error.kind() == std::io::ErrorKind::InvalidData
+            && let Some(amqp) = self.connections.amqp(connection.0)
+        {
+            amqp.endpoint.handle_broken(error.to_string());
+        }
         self.eof(connection, true, now);
     }
 

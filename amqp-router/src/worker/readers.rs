@@ -90,14 +90,32 @@ mod tests {
         out.push_payload(vec![0; LEAST_WAITING].into());
         worker.shed(shortage(start), start);
         assert!(worker.is_reset(id) && worker.is_finished(id));
-        let reasons: Vec<_> = std::iter::from_fn(|| worker.poll_event())
+        let expected = ConnectionError::SlowReader(LEAST_WAITING).to_string();
+        assert_eq!(reasons(&mut worker), [expected]);
+    }
+
+    /// An alert of TLS comes with what is read once the handshake seems to be done.
+    #[test]
+    fn who_is_refused_by_tls_hears_why() {
+        let start = Instant::now();
+        let (mut worker, id) = worker(start);
+        let alert = std::io::Error::new(std::io::ErrorKind::InvalidData, "certificate required");
+        worker.socket_failed(id, &alert, start);
+        let reason = "the connection broke: certificate required";
+        assert_eq!(reasons(&mut worker), [reason]);
+        let id = connect(&mut worker, start);
+        worker.socket_failed(id, &std::io::ErrorKind::ConnectionReset.into(), start);
+        assert_eq!(reasons(&mut worker), ["the peer went away"]);
+    }
+
+    /// Why connections are over.
+    fn reasons(worker: &mut Worker) -> Vec<String> {
+        std::iter::from_fn(|| worker.poll_event())
             .filter_map(|event| match event {
                 WorkerEvent::Closed { reason, .. } => reason,
                 _ => None,
             })
-            .collect();
-        let expected = ConnectionError::SlowReader(LEAST_WAITING).to_string();
-        assert_eq!(reasons, [expected]);
+            .collect()
     }
 
     #[test]

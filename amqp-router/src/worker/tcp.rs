@@ -1,5 +1,6 @@
 //! TCP connections: clients of listeners, and services that streams are for.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -598,7 +599,8 @@ impl Worker {
         }
         let soon = tcp.opened.is_none_or(|opened| now < opened + ROUNDS_FOR);
         if unanswered && !spent && tcp.source.rounds < ROUNDS && soon {
-            tcp.source.again_at.get_or_insert(now + PAUSE);
+            let again_at = *tcp.source.again_at.get_or_insert(now + PAUSE);
+            self.timers.push(Reverse((again_at, number)));
             return false;
         }
         if let Some(service) = tcp.service.as_ref().filter(|_| unanswered) {
@@ -616,28 +618,24 @@ impl Worker {
         true
     }
 
-    /// Tries everything anew for clients whose streams nobody has taken a moment ago.
-    pub(super) fn try_again(&mut self, now: Instant) {
-        let due = self.connections.iter().filter(|(_, peer)| match peer {
-            Peer::Tcp(tcp) => {
-                let due = tcp.source.again_at.is_some_and(|at| at <= now);
-                due && tcp.is_unanswered()
-            }
-            _ => false,
-        });
-        for number in due.map(|(number, _)| number).collect::<Vec<_>>() {
-            let Some(tcp) = self.connections.tcp(number).filter(|tcp| !tcp.is_over()) else {
-                continue;
-            };
-            tcp.source.again_at = None;
-            tcp.source.rounds += 1;
-            tcp.source.attempts = 0;
-            if let Some(link) = tcp.incoming {
-                self.forwarder.forget_attempts(link.index);
-            }
-            self.continue_stream(number, Bytes::new(), false, true, now);
-            self.start_stream(number, now);
+    /// Tries everything anew for a client whose stream nobody has taken a moment ago, if that is
+    /// due.
+    pub(super) fn try_again(&mut self, number: u32, now: Instant) {
+        let Some(tcp) = self.connections.tcp(number) else {
+            return;
+        };
+        let due = tcp.source.again_at.is_some_and(|at| at <= now);
+        if !due || !tcp.is_unanswered() || tcp.is_over() {
+            return;
         }
+        tcp.source.again_at = None;
+        tcp.source.rounds += 1;
+        tcp.source.attempts = 0;
+        if let Some(link) = tcp.incoming {
+            self.forwarder.forget_attempts(link.index);
+        }
+        self.continue_stream(number, Bytes::new(), false, true, now);
+        self.start_stream(number, now);
     }
 
     /// Ends connections one of whose directions has failed, and whose other one has not ended

@@ -34,6 +34,7 @@ impl Fault {
     pub(super) fn of(error: &ConnectionError) -> Option<Self> {
         match error {
             ConnectionError::Eof
+            | ConnectionError::Broken(_)
             | ConnectionError::CloseTimeOut
             | ConnectionError::Authentication(_) => None,
             ConnectionError::ProtocolHeader(_) | ConnectionError::Unencrypted => Some(Self::Header),

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 /// What keeps a text from being the name or the address of any host, in words that fit behind
 /// `must be a host name or an IP address:`.
-pub(super) fn unfit(host: &str) -> Option<String> {
+pub(crate) fn unfit(host: &str) -> Option<String> {
     if host.contains(':') {
         let address = host.split('%').next().unwrap_or_default();
         let text = "':' is in IPv6 addresses only, without brackets, and the port has an \
