@@ -140,11 +140,11 @@ fn a_connector_without_the_certificate_that_is_asked_for_is_told_so() {
             json!({"name": "bare", "host": "127.0.0.1", "port": port, "role": "normal", "sslProfile": "bare"}),
         )
         .start();
-    wait_for(
-        &client,
-        "Connector 'bare': the connection broke: received fatal alert: ",
-        1,
+    let told = format!(
+        "Connector 'bare': Connection to 127.0.0.1:{port} failed: the connection broke: \
+         received fatal alert: "
     );
+    wait_for(&client, &told, 1);
 }
 
 fn profile(name: &str, certificates: &Certificates) -> Value {

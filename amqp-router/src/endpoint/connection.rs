@@ -326,15 +326,16 @@ impl Connection {
             let session = self.session_on(header.channel)?;
             return self.on_transfer(session, transfer, payload);
         }
-        if let Err(error) = performative {
-            return self.on_undecodable(&header, error);
-        }
-        self.input.skip(size);
         match performative {
             Ok(performative) if payload_start == size => {
+                self.input.skip(size);
                 self.on_performative(header.channel, performative, now)
             }
-            _ => Err(DecodeError::TrailingBytes.into()),
+            Ok(_) => {
+                self.input.skip(size);
+                Err(DecodeError::TrailingBytes.into())
+            }
+            Err(error) => self.on_undecodable(&header, error),
         }
     }
 

@@ -28,8 +28,10 @@ pub(crate) enum ConnectionError {
     Unencrypted,
     #[error("SASL: {0}")]
     Sasl(&'static str),
-    #[error("authentication failed: {0:?}")]
+    #[error("authentication failed{}", reason_of(*.0))]
     Authentication(SaslCode),
+    #[error("SASL: the peer offers '{}', and we have '{ours}'", .offered.escape_debug())]
+    NoMechanism { offered: String, ours: String },
     #[error("authentication by '{}' failed: the mechanism is not offered", .0.escape_debug())]
     Mechanism(String),
     #[error("{0}")]
@@ -64,6 +66,7 @@ impl ConnectionError {
             Self::ProtocolHeader(_)
             | Self::Unencrypted
             | Self::Sasl(_)
+            | Self::NoMechanism { .. }
             | Self::Frame(_)
             | Self::FrameTooLarge { .. }
             | Self::UnexpectedSasl
@@ -74,6 +77,16 @@ impl ConnectionError {
             Self::NotAllowed(_) => condition::NOT_ALLOWED,
             Self::InvalidField(_) => condition::INVALID_FIELD,
         }
+    }
+}
+
+/// What an outcome adds to that the login has failed.
+fn reason_of(code: SaslCode) -> &'static str {
+    match code {
+        SaslCode::Ok | SaslCode::Auth => ": the name or the secret is not accepted",
+        SaslCode::Sys => ", as something is wrong with the server",
+        SaslCode::SysPerm => ", as something is wrong with the server that does not pass",
+        SaslCode::SysTemp => ", as something is wrong with the server that may pass",
     }
 }
 
@@ -107,6 +120,7 @@ impl fmt::Display for Beginning {
         let is_http = |method: &&[u8]| seen.starts_with(method);
         match *seen {
             [22, 3, ..] => f.write_str("a TLS handshake, where none is expected (no sslProfile)"),
+            [21, 3, ..] => f.write_str("an alert of TLS: it speaks TLS (no sslProfile here)"),
             _ if HTTP_METHODS.iter().any(is_http) => {
                 f.write_str("an HTTP request, where AMQP is expected (no 'http: true')")
             }

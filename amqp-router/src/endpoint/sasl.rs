@@ -284,10 +284,13 @@ impl Connection {
     fn on_mechanisms(&mut self, offer: &SaslMechanisms) -> Result<Option<Event>, ConnectionError> {
         let ClientSasl { choices, hostname } = self.credentials()?;
         let offered = |choice: &ClientChoice| offer.mechanisms.contains(&choice.mechanism);
-        let index = choices
-            .iter()
-            .position(offered)
-            .ok_or(ConnectionError::Sasl("none of our mechanisms is offered"))?;
+        let index = choices.iter().position(offered).ok_or_else(|| {
+            let shown = |names: Vec<&str>| names.join(" ").chars().take(MAX_SHOWN).collect();
+            ConnectionError::NoMechanism {
+                offered: shown(offer.mechanisms.iter().map(Symbol::as_str).collect()),
+                ours: shown(choices.iter().map(|own| own.mechanism.as_str()).collect()),
+            }
+        })?;
         let ClientChoice { mechanism, opening } = choices[index].clone();
         match opening {
             Opening::Response(response) => {

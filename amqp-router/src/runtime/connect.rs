@@ -135,7 +135,10 @@ impl ConnectorState {
 
     /// The connection is lost, or the attempt has failed.
     pub(crate) fn lost(&self, reason: &str) {
-        let is_news = self.with(|reconnect| reconnect.lost(reason, Instant::now()));
+        let (is_news, reason) = self.with(|reconnect| {
+            let is_news = reconnect.lost(reason, Instant::now());
+            (is_news, reconnect.message().to_owned())
+        });
         for follower in &self.followers {
             follower.with(Reconnect::hold);
         }
@@ -226,6 +229,10 @@ pub(crate) async fn run_connector(
         {
             Ok((stream, tls)) => {
                 match state.number {
+                    // The log has been told what becomes of it.
+                    0 if state.with(|reconnect| reconnect.has_failed()) => {
+                        debug!(target: "SERVER", "Connector '{}' connected to {host} again", plan.name);
+                    }
                     0 => info!(target: "SERVER", "Connector '{}' connected to {host}", plan.name),
                     number => {
                         debug!(target: "SERVER", "Connector '{}' connected to {host}, data connection {number}", plan.name);
@@ -245,7 +252,7 @@ pub(crate) async fn run_connector(
                     return;
                 }
             }
-            Err(error) => state.lost(&format!("Connection to {host} failed: {error}")),
+            Err(error) => state.lost(&error.to_string()),
         }
     }
 }

@@ -91,6 +91,11 @@ impl Reconnect {
         self.held = true;
     }
 
+    /// Whether attempts have failed since it was open.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// The connection that it follows is open. It may be closed again at once, by a peer that does
     /// not want it.
     pub(crate) fn follow(&mut self, now: Instant) {
@@ -136,6 +141,10 @@ impl Reconnect {
             1 => LONGEST,
             _ => AFTER_ONE_OF_MANY,
         };
+        let reason = match self.state {
+            State::Open { .. } => reason.into(),
+            _ => format!("Connection to {} failed: {}", self.server(), reason.into()),
+        };
         let (first, times) = match self.state {
             State::Open { since } => {
                 self.flickers = match now.saturating_duration_since(since) < STEADY {
@@ -159,7 +168,6 @@ impl Reconnect {
             true => State::Over,
             false => State::Waiting { until: now + delay },
         };
-        let reason = reason.into();
         let is_news = self.message != reason;
         self.message = reason;
         is_news
@@ -273,7 +281,7 @@ mod tests {
         connector.lost("refused", start);
         assert_eq!(
             (connector.status(), connector.message()),
-            (Status::Connecting, "refused")
+            (Status::Connecting, "Connection to a:5672 failed: refused")
         );
         let due = connector.poll_timeout().unwrap();
         assert!(is_about(due - start, 250), "{:?}", due - start);
@@ -386,6 +394,7 @@ mod tests {
             (Status::Success, "opened")
         );
         connector.lost("closed", now);
+        assert_eq!(connector.message(), "closed");
         let due = connector.poll_timeout().unwrap();
         assert!(is_about(due - now, 500), "{:?}", due - now);
         connector.poll_attempt(due);

@@ -483,8 +483,33 @@ fn a_server_does_not_challenge_without_end() {
 fn a_client_without_an_offer_that_suits_it_goes() {
     let mut client = exchanging();
     client.hear(&offer(&["PLAIN", "DIGEST-MD5"]));
-    assert!(matches!(client.told()[..], [Event::Closed { .. }]));
+    let told = client.why();
+    let expected = "SASL: the peer offers 'PLAIN DIGEST-MD5', and we have 'SCRAM-SHA-1 EXTERNAL'";
+    assert_eq!(told, expected);
     assert_eq!(client.written(), b"");
+}
+
+#[test]
+fn a_client_hears_what_an_outcome_means() {
+    let mut client = exchanging();
+    client.hear(&offer(&["EXTERNAL"]));
+    client.hear(&outcome(SaslCode::Auth, None));
+    let expected = "authentication failed: the name or the secret is not accepted";
+    assert_eq!(client.why(), expected);
+}
+
+/// What a TLS server answers to a client that speaks AMQP.
+#[test]
+fn a_client_hears_that_its_server_speaks_tls() {
+    let now = Instant::now();
+    let config = Config {
+        sasl: SaslPolicy::Client(None),
+        ..Config::default()
+    };
+    let connection = Connection::client(Arc::new(config), now);
+    let mut client = Exchanging { connection, now };
+    client.hear(b"\x15\x03\x03\x00\x02\x02\x32\x00");
+    assert!(client.why().contains("it speaks TLS"));
 }
 
 /// A client that has heard the server's SASL header, and could use SCRAM-SHA-1 or EXTERNAL.
@@ -524,6 +549,18 @@ impl Exchanging {
 
     fn told(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.connection.poll_event(self.now)).collect()
+    }
+
+    /// Why the connection is over.
+    fn why(&mut self) -> String {
+        match &self.told()[..] {
+            [
+                Event::Closed {
+                    local: Some(error), ..
+                },
+            ] => error.to_string(),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn written(&mut self) -> Vec<u8> {
