@@ -1,27 +1,30 @@
-//! Attach and detach: which link serves which address.
+//! The owner of links and addresses: which link serves which address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use slab::Slab;
 
-use crate::codec::{
-    Attach, Error, ExpiryPolicy, Fields, Role, Source, Symbol, Target, TerminusDurability,
-};
-use crate::control::address::{AddressKey, Identity, MAX_ADDRESS_LEN, UPLINK};
+use crate::codec::{Error, Symbol};
+use crate::control::address::{AddressKey, Identity};
+pub(super) use crate::control::attaches::Accepted;
 use crate::control::auto_links::AutoLinks;
-use crate::control::edges::{Edges, says_prompt};
+pub(crate) use crate::control::commands::{
+    AttachRequest, Command, LeadsTo, Loss, Recipient, Termini,
+};
+use crate::control::edges::Edges;
 use crate::control::network::Network;
-use crate::control::pattern::{PatternTree, prefix_pattern};
+use crate::control::pattern::PatternTree;
 use crate::control::role::Role as ConnectionRole;
+pub(super) use crate::control::rules::USUAL_PRIORITY;
+pub(crate) use crate::control::rules::{AddressRule, Scope};
 use crate::control::services::Services;
 use crate::control::table::{
     AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, Outlet, Side, TableUpdate,
-    Treatment, WorkerId,
+    Treatment,
 };
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use crate::control::uplink::Uplink;
@@ -33,8 +36,8 @@ use crate::control::uplink::Uplink;
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(super) identity: Arc<Identity>,
-    configured: PatternTree<AddressRule>,
-    default_treatment: Treatment,
+    pub(super) configured: PatternTree<AddressRule>,
+    pub(super) default_treatment: Treatment,
     pub(super) addresses: Slab<Address>,
     pub(super) by_key: HashMap<AddressKey, AddressId>,
     pub(super) links: BTreeMap<u64, Link>,
@@ -56,115 +59,6 @@ pub(crate) struct Control {
     /// It knows nothing of prompt streams, like a skrouterd.
     #[cfg(test)]
     pub(crate) is_foreign: bool,
-}
-
-/// How addresses that match a pattern are treated: one `address` entity.
-#[derive(Clone, Debug)]
-pub(crate) struct AddressRule {
-    pub(crate) treatment: Treatment,
-    pub(crate) priority: Option<u8>,
-}
-
-/// A pattern as an `address` entity writes it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Scope<'a> {
-    Prefix(&'a str),
-    Pattern(&'a str),
-}
-
-/// What a worker says of a link that a peer wants to attach.
-#[derive(Debug)]
-pub(crate) struct AttachRequest {
-    pub(crate) link: LinkRef,
-    /// The identity of its connection.
-    pub(crate) connection: u64,
-    pub(crate) role: ConnectionRole,
-    pub(crate) attach: Box<Attach>,
-    pub(crate) capacity: u32,
-    /// The load record of an outgoing link.
-    pub(crate) load: Option<Arc<LinkLoad>>,
-}
-
-/// How a link was lost.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Loss {
-    /// With its connection.
-    Connection,
-    /// The peer has detached it, or has been detached; with the reason that was given.
-    Detached(Option<Error>),
-}
-
-/// Whom a command is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recipient {
-    Worker(WorkerId),
-    Everyone,
-}
-
-/// What the control plane tells workers.
-#[derive(Clone, Debug)]
-pub(crate) enum Command {
-    /// Replace a row of the forwarding table.
-    Table(TableUpdate),
-    /// What the router must know of itself has changed.
-    Identity(Arc<Identity>),
-    /// Addresses of this pattern are treated so from now on, or as all others.
-    Rule {
-        pattern: Box<str>,
-        treatment: Option<Treatment>,
-    },
-    /// The link may be: answer its attach with these termini.
-    Accept {
-        link: LinkRef,
-        termini: Box<Termini>,
-        leads_to: LeadsTo,
-    },
-    /// The link may not be.
-    Refuse { link: LinkRef, error: Error },
-    /// Attach a link to an interior router or a container, by the connection of this identity.
-    Attach {
-        connection: u64,
-        ticket: Ticket,
-        attach: Box<Attach>,
-    },
-    /// An incoming link that this router has attached leads somewhere from now on.
-    Open {
-        link: LinkRef,
-        leads_to: LeadsTo,
-        /// The address that its messages are for, if they do not say it themselves.
-        address: Option<String>,
-    },
-    /// Detach a link that this router has attached.
-    Detach { link: LinkRef },
-    /// Close a link that this router attached, when what is on its way by it has arrived.
-    Finish { link: LinkRef },
-    /// Do not wait any longer for what has left by a link, or is to.
-    GiveBack { link: LinkRef },
-    /// Send a neighbour a message on its control link.
-    Tell { link: LinkRef, message: Bytes },
-    /// The same, and say when it has been taken note of there.
-    Announce { link: LinkRef, message: Bytes },
-    /// Close the connection of this identity.
-    Close { connection: u64, error: Error },
-}
-
-/// The two ends of a link, as its attach is answered.
-#[derive(Clone, Debug)]
-pub(crate) struct Termini {
-    pub(crate) source: Option<Source>,
-    pub(crate) target: Option<Target>,
-}
-
-/// Where an accepted incoming link leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeadsTo {
-    Address(AddressId),
-    /// Wherever each message says.
-    EachMessage,
-    /// To the control plane itself.
-    Control,
-    /// It is an outgoing link.
-    ItsReceiver,
 }
 
 /// A link, as management shows it.
@@ -264,77 +158,6 @@ impl Control {
         }
     }
 
-    /// Configures how addresses of `scope` are treated from now on. Addresses that exist keep
-    /// their treatment.
-    pub(crate) fn configure(&mut self, scope: Scope<'_>, rule: AddressRule) {
-        self.tell_rule(scope.pattern().into(), Some(rule.treatment));
-        self.configured.insert(&scope.pattern(), rule);
-    }
-
-    /// The same, unless that scope is configured already.
-    pub(crate) fn prefer(&mut self, scope: Scope<'_>, rule: AddressRule) {
-        let pattern = scope.pattern();
-        let treatment = Some(rule.treatment);
-        if let Some(configured) = self.configured.insert(&pattern, rule) {
-            self.configured.insert(&pattern, configured);
-        } else {
-            self.tell_rule(pattern.into(), treatment);
-        }
-    }
-
-    /// Workers decide on messages to addresses that are none yet.
-    fn tell_rule(&mut self, pattern: Box<str>, treatment: Option<Treatment>) {
-        let command = Command::Rule { pattern, treatment };
-        self.commands.push_back((Recipient::Everyone, command));
-    }
-
-    /// Takes back what [`configure`](Self::configure) said of `scope`.
-    pub(crate) fn unconfigure(&mut self, scope: Scope<'_>) {
-        self.tell_rule(scope.pattern().into(), None);
-        self.configured.remove(&scope.pattern());
-    }
-
-    /// How an address would be treated if it were made now.
-    pub(crate) fn rule(&self, key: &AddressKey) -> AddressRule {
-        let default = AddressRule {
-            treatment: self.default_treatment,
-            priority: None,
-        };
-        match key.class() {
-            // Every router has an agent of its own, whatever becomes of others' addresses.
-            'M' if key.text() == "$management" => AddressRule {
-                treatment: Treatment::Closest,
-                priority: None,
-            },
-            'M' => self.configured.get(key.text()).cloned().unwrap_or(default),
-            'T' => AddressRule {
-                treatment: Treatment::Multicast,
-                priority: None,
-            },
-            // Only the router itself makes local addresses: its own services and dynamic nodes.
-            _ => AddressRule {
-                treatment: Treatment::Balanced,
-                priority: None,
-            },
-        }
-    }
-
-    /// How an address is to be treated that this router learns of from another one: as it is
-    /// configured here, if it is; else as the other treats it.
-    pub(super) fn learnt_treatment(
-        &self,
-        key: &AddressKey,
-        theirs: Option<Treatment>,
-    ) -> Treatment {
-        let configured = match key.class() {
-            'M' => self.configured.get(key.text()).map(|rule| rule.treatment),
-            _ => None,
-        };
-        configured
-            .or(theirs)
-            .unwrap_or_else(|| self.rule(key).treatment)
-    }
-
     /// A link that was accepted.
     pub(crate) fn filed(&self, link: LinkRef) -> Option<&Link> {
         self.links.get(self.link_ids.get(&link)?)
@@ -396,50 +219,6 @@ impl Control {
             .push_back((Recipient::Worker(link.worker), command));
     }
 
-    /// A peer wants to attach a link. If it may not, why.
-    pub(crate) fn attach(&mut self, request: &AttachRequest, now: Instant) -> Option<Error> {
-        let link = request.link;
-        let special = self.attach_router_link(request, now);
-        let special = special.or_else(|| self.attach_edge_link(request));
-        let decision = match (special, link.direction) {
-            (Some(decision), _) => decision,
-            (None, Direction::Incoming) => self.attach_sender(request),
-            (None, Direction::Outgoing) => self.attach_receiver(request),
-        };
-        let refusal = decision.as_ref().err().cloned();
-        let mut follow = None;
-        let command = match decision {
-            Ok(accepted) => {
-                self.add_link(request, &accepted);
-                follow = accepted.address;
-                Command::Accept {
-                    link,
-                    termini: Box::new(Termini {
-                        source: accepted.source,
-                        target: accepted.target,
-                    }),
-                    leads_to: match (link.direction, accepted.address, accepted.kind) {
-                        (Direction::Outgoing, _, _) => LeadsTo::ItsReceiver,
-                        (_, _, LinkKind::RouterControl | LinkKind::Notices) => LeadsTo::Control,
-                        (_, Some(id), _) => LeadsTo::Address(id),
-                        (_, None, _) => LeadsTo::EachMessage,
-                    },
-                }
-            }
-            Err(error) => Command::Refuse { link, error },
-        };
-        let command = (Recipient::Worker(link.worker), command);
-        match follow.filter(|id| self.must_wait(link, *id)) {
-            Some(id) => self.hold_attach(id, command, now),
-            None => self.commands.push_back(command),
-        }
-        if let Some(id) = follow {
-            self.follow_sender(request, id);
-        }
-        self.follow_network();
-        refusal
-    }
-
     /// A link is gone, or never came to be.
     pub(crate) fn detached(&mut self, reference: LinkRef, loss: &Loss, now: Instant) {
         self.auto_link_lost(reference, loss, now);
@@ -485,122 +264,6 @@ impl Control {
         self.remove_if_unused(address_id);
     }
 
-    /// The peer sends: its target says where to.
-    fn attach_sender(&mut self, request: &AttachRequest) -> Result<Accepted, Error> {
-        debug_assert_eq!(request.attach.role, Role::Sender);
-        let source = request.attach.source.clone();
-        let mut node = match &request.attach.target {
-            Some(Target::Node(node)) => node.clone(),
-            Some(Target::Coordinator { .. }) => {
-                return Err(Error::new(
-                    "amqp:not-implemented",
-                    "transactions are not supported",
-                ));
-            }
-            None => return Err(Error::new("amqp:invalid-field", "the link has no target")),
-        };
-        goes_with_its_link(
-            &mut node.durable,
-            &mut node.expiry_policy,
-            &mut node.timeout,
-        );
-        let address = if node.dynamic {
-            let discriminator = self.discriminator();
-            let name = self.identity.dynamic_target(&discriminator);
-            let key = self.identity.key(&name);
-            node.address = Some(name);
-            Some(self.find_or_make(key, Treatment::Balanced))
-        } else {
-            match node.address.as_deref() {
-                Some(name) if !name.is_empty() => Some(self.reach(name)?),
-                _ => None,
-            }
-        };
-        Ok(Accepted {
-            source,
-            target: Some(Target::Node(node)),
-            address,
-            kind: LinkKind::Endpoint,
-            priority: USUAL_PRIORITY,
-        })
-    }
-
-    /// The peer receives: its source says from where.
-    fn attach_receiver(&mut self, request: &AttachRequest) -> Result<Accepted, Error> {
-        debug_assert_eq!(request.attach.role, Role::Receiver);
-        let target = request.attach.target.clone();
-        let Some(mut source) = request.attach.source.clone() else {
-            // This is how a client looks for what it has left here: nothing is.
-            return Err(Error::new("amqp:not-found", "the link has no source"));
-        };
-        let address = if source.dynamic {
-            let discriminator = self.discriminator();
-            let name = self.identity.dynamic_source(&discriminator);
-            let key = self.identity.key(&name);
-            source.address = Some(name);
-            self.find_or_make(key, Treatment::Balanced)
-        } else {
-            match source.address.as_deref() {
-                Some(name) if !name.is_empty() => {
-                    self.may_receive(name)?;
-                    self.reach(name)?
-                }
-                _ => {
-                    let text = "the source has no address and is not dynamic";
-                    return Err(Error::new("qd:no-route-to-dest", text));
-                }
-            }
-        };
-        goes_with_its_link(
-            &mut source.durable,
-            &mut source.expiry_policy,
-            &mut source.timeout,
-        );
-        // Filters are the sender's to confirm (AMQP 3.5.3): this router applies none.
-        source.filter = Fields::default();
-        Ok(Accepted {
-            source: Some(source),
-            target,
-            address: Some(address),
-            kind: LinkKind::Endpoint,
-            priority: USUAL_PRIORITY,
-        })
-    }
-
-    /// Whether messages to an address can be received here: those to another router cannot.
-    pub(super) fn may_receive(&self, name: &str) -> Result<(), Error> {
-        let key = self.identity.key(name);
-        let elsewhere = matches!(key.class(), 'R' | 'A') || key.as_str() == UPLINK;
-        if elsewhere || (self.uplink.is_some() && key.class() == 'H') {
-            let text = "messages to another router are received there";
-            return Err(Error::new("qd:no-route-to-dest", text));
-        }
-        Ok(())
-    }
-
-    /// The address that a terminus names, made if need be.
-    fn reach(&mut self, name: &str) -> Result<AddressId, Error> {
-        if name.len() > MAX_ADDRESS_LEN {
-            let text = format!("the address is longer than {MAX_ADDRESS_LEN} bytes");
-            return Err(Error::new("amqp:resource-limit-exceeded", text));
-        }
-        let mut key = self.identity.key(name);
-        if self.uplink.is_some() && key.class() == 'H' && !self.by_key.contains_key(&key) {
-            // No edge router that is connected to this one.
-            key = AddressKey::uplink();
-        }
-        if let Some(&id) = self.by_key.get(&key) {
-            return match self.addresses[id.index()].entry.treatment {
-                Treatment::Unavailable => Err(unavailable()),
-                _ => Ok(id),
-            };
-        }
-        match self.rule(&key).treatment {
-            Treatment::Unavailable => Err(unavailable()),
-            treatment => Ok(self.find_or_make(key, treatment)),
-        }
-    }
-
     pub(super) fn find_or_make(&mut self, key: AddressKey, treatment: Treatment) -> AddressId {
         if let Some(&id) = self.by_key.get(&key) {
             return id;
@@ -624,23 +287,6 @@ impl Control {
         self.by_key.insert(key, id);
         self.publish(id);
         id
-    }
-
-    fn add_link(&mut self, request: &AttachRequest, accepted: &Accepted) {
-        self.file(Filed {
-            link: request.link,
-            connection: request.connection,
-            role: request.role,
-            name: request.attach.name.clone(),
-            capacity: request.capacity,
-            load: request.load.clone(),
-            address: accepted.address,
-            kind: accepted.kind,
-            priority: accepted.priority,
-            prompt: request.role.is_annotated()
-                && self.knows_prompt()
-                && says_prompt(&request.attach),
-        });
     }
 
     /// Files a link, as a sender or a receiver of its address.
@@ -764,27 +410,12 @@ impl Control {
         }
         true
     }
-
-    fn discriminator(&mut self) -> String {
-        (0..DISCRIMINATOR_LEN)
-            .map(|_| char::from(ALPHABET[self.random.random_range(0..ALPHABET.len())]))
-            .collect()
-    }
 }
 
 impl Address {
     /// Links that deliveries to this address leave by.
     pub(crate) fn consumers(&self) -> usize {
         self.consumers.len()
-    }
-}
-
-impl Scope<'_> {
-    fn pattern(self) -> String {
-        match self {
-            Self::Prefix(prefix) => prefix_pattern(prefix),
-            Self::Pattern(pattern) => pattern.to_owned(),
-        }
     }
 }
 
@@ -805,39 +436,6 @@ pub(super) struct Filed {
     /// Its receiver takes TCP streams whose octets do not wait for an answer.
     pub(super) prompt: bool,
 }
-
-/// The termini that an attach is answered with.
-pub(super) struct Accepted {
-    pub(super) source: Option<Source>,
-    pub(super) target: Option<Target>,
-    pub(super) address: Option<AddressId>,
-    pub(super) kind: LinkKind,
-    pub(super) priority: u8,
-}
-
-/// A terminus of this router is gone when its link is, and its peer is told so where it wants
-/// another (AMQP 3.5.3 to 3.5.6).
-fn goes_with_its_link(
-    durable: &mut TerminusDurability,
-    expiry_policy: &mut ExpiryPolicy,
-    timeout: &mut Duration,
-) {
-    let wants_more = *durable != TerminusDurability::None || !timeout.is_zero();
-    if wants_more || *expiry_policy != ExpiryPolicy::default() {
-        *durable = TerminusDurability::None;
-        *expiry_policy = ExpiryPolicy::LinkDetach;
-        *timeout = Duration::ZERO;
-    }
-}
-
-fn unavailable() -> Error {
-    Error::new("amqp:not-found", "Node not found")
-}
-
-/// The priority of what has no other.
-pub(super) const USUAL_PRIORITY: u8 = 4;
-const DISCRIMINATOR_LEN: usize = 15;
-const ALPHABET: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+_";
 
 /// The capability under which a container offers to route each message by its own address.
 pub(crate) fn anonymous_relay() -> Symbol {

@@ -9,7 +9,9 @@
 //! [`auto_links`] are its links to brokers.
 
 pub(crate) mod address;
+mod attaches;
 pub(crate) mod auto_links;
+mod commands;
 pub(crate) mod edge_mesh;
 mod edges;
 pub(crate) mod guard;
@@ -18,6 +20,7 @@ pub(crate) mod network;
 pub(crate) mod pattern;
 pub(crate) mod recent;
 pub(crate) mod role;
+mod rules;
 pub(crate) mod services;
 pub(crate) mod table;
 pub(crate) mod topology;

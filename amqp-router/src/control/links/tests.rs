@@ -1,8 +1,12 @@
 #![allow(clippy::disallowed_methods)] // any moment will do
 
+use std::time::Duration;
+
 use super::*;
-use crate::codec::{Coordinator, TargetNode};
-use crate::control::table::Slot;
+use crate::codec::{
+    Attach, Coordinator, ExpiryPolicy, Role, Source, Target, TargetNode, TerminusDurability,
+};
+use crate::control::table::{Slot, WorkerId};
 
 fn control() -> Control {
     let identity = Identity {
