@@ -256,6 +256,10 @@ pub(crate) struct Receive {
     /// How many messages; 0 for no end. --timeout is the time to wait for each, if there is an end
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) count: u64,
+
+    /// Write bodies alone, and no end of line after each
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
 }
 
 const EXIT_CODES: &str = "\

@@ -65,8 +65,13 @@ impl OutputOptions {
 impl Output {
     /// Prints text that has its line ends.
     pub(crate) fn text(&self, text: &str) -> Outcome {
+        self.octets(text.as_bytes())
+    }
+
+    /// Writes what may be no text.
+    pub(crate) fn octets(&self, octets: &[u8]) -> Outcome {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
+        stdout.write_all(octets)?;
         Ok(stdout.flush()?)
     }
 

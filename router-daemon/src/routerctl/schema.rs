@@ -113,7 +113,7 @@ impl Attribute {
             Failure::Usage(format!("'{name}' must be {wanted}, not '{value}'"))
         };
         match (self.kind.as_str(), value) {
-            (Some("integer" | "boolean" | "map" | "list"), "") => Ok(Json::Null),
+            (Some("integer" | "boolean" | "map" | "properties" | "list"), "") => Ok(Json::Null),
             (Some("integer"), value) => {
                 let number: i64 = value.parse().map_err(|_| wrong("an integer"))?;
                 Ok(Json::from(number))
@@ -123,7 +123,7 @@ impl Attribute {
                 "false" | "no" | "off" => Ok(Json::Bool(false)),
                 _ => Err(wrong("true or false")),
             },
-            (Some("map"), value) => match serde_json::from_str(value) {
+            (Some("map" | "properties"), value) => match serde_json::from_str(value) {
                 Ok(map @ Json::Object(_)) => Ok(map),
                 _ => Err(wrong("a JSON object")),
             },
@@ -181,7 +181,7 @@ mod tests {
                 "cost": {"type": "integer", "default": 1},
                 "http": {"type": "boolean"},
                 "role": {"type": ["normal", "edge"]},
-                "openProperties": {"type": "map"},
+                "openProperties": {"type": "properties"},
                 "password": {"type": "string", "hidden": true},
             },
         });

@@ -46,6 +46,19 @@ fn standard_input_and_files_are_sent_too() {
 }
 
 #[test]
+fn a_file_that_is_no_text_arrives_as_it_was() {
+    let router = Router::standalone();
+    let file = router.directory.path().join("body");
+    let octets: Vec<u8> = (0..60_000_u32).map(|n| (n * n / 7) as u8).collect();
+    fs::write(&file, &octets).expect("a file");
+    let receiver = router.start(&["recv", "q", "--raw"]);
+    router.until(&["query", "router.address", "--where", "key=Mq"]);
+    router.done(&["send", "q", "--file", file.to_str().expect("a path")]);
+    let output = receiver.wait_with_output().expect("it ends");
+    assert!(output.stdout == octets, "{} octets", output.stdout.len());
+}
+
+#[test]
 fn top_shows_rates_and_ping_times() {
     let router = Router::standalone();
     let lines = router.done(&["top", "--json", "--count", "2", "--interval", "0.05"]);

@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::types::definitions::SenderSettleMode;
 use fe2o3_amqp::types::messaging::{
@@ -107,11 +109,11 @@ pub(crate) async fn receive(
             },
         };
         let delivery: Delivery<Body<Value>> = delivery.map_err(lost_receiver)?;
-        let message = shown(delivery.message());
+        let message = delivery.message();
         match (output.json, receive.count) {
-            (false, _) => output.text(&body_of(&message))?,
-            (true, 0) => output.line(&message)?,
-            (true, _) => received.push(message),
+            (false, _) => output.octets(&written(message, receive.raw))?,
+            (true, 0) => output.line(&shown(message))?,
+            (true, _) => received.push(shown(message)),
         }
         // Only what was printed is accepted: what is lost with us goes to somebody else.
         receiver
@@ -207,28 +209,53 @@ fn described(settled: bool, outcome: DeliveryOutcome) -> Json {
     }
 }
 
-fn body_of(message: &Json) -> String {
-    format!("{}\n", text(&message["body"]))
+/// The body as it is written: the octets of what is binary as they are. Each is a line, unless
+/// only bodies are wanted.
+fn written(message: &Message<Body<Value>>, raw: bool) -> Vec<u8> {
+    let mut octets = match binary(message) {
+        Some(octets) => octets,
+        None => text(&body_of(message)).into_bytes(),
+    };
+    if !raw {
+        octets.push(b'\n');
+    }
+    octets
 }
 
-fn shown(message: &Message<Body<Value>>) -> Json {
-    let body = match &message.body {
-        Body::Value(AmqpValue(value)) => to_json(value),
+/// The octets of a body that is binary.
+fn binary(message: &Message<Body<Value>>) -> Option<Vec<u8>> {
+    match &message.body {
+        Body::Value(AmqpValue(Value::Binary(octets))) => Some(octets.to_vec()),
         Body::Data(parts) => {
             let parts: Vec<&[u8]> = parts.iter().map(|data| data.0.as_slice()).collect();
-            Json::from(String::from_utf8_lossy(&parts.concat()))
+            Some(parts.concat())
         }
+        _ => None,
+    }
+}
+
+fn body_of(message: &Message<Body<Value>>) -> Json {
+    match &message.body {
+        Body::Value(AmqpValue(value)) => to_json(value),
         Body::Sequence(parts) => {
             let items = parts.iter().flat_map(|sequence| sequence.0.iter());
             items.map(to_json).collect()
         }
         _ => Json::Null,
+    }
+}
+
+fn shown(message: &Message<Body<Value>>) -> Json {
+    let (name, body) = match binary(message).map(String::from_utf8) {
+        None => ("body", body_of(message)),
+        Some(Ok(text)) => ("body", Json::from(text)),
+        Some(Err(octets)) => ("body-base64", BASE64.encode(octets.as_bytes()).into()),
     };
     let properties = message.properties.as_ref();
     json!({
         "to": properties.and_then(|properties| properties.to.clone()),
         "subject": properties.and_then(|properties| properties.subject.clone()),
-        "body": body,
+        name: body,
     })
 }
 
@@ -285,9 +312,29 @@ mod tests {
         let sequence = Message::builder()
             .body(Body::Sequence(vec![sequence].into()))
             .build();
-        let messages: Vec<Json> = [value, data, sequence].iter().map(shown).collect();
-        let lines: String = messages.iter().map(body_of).collect();
+        let messages = [value, data, sequence];
+        let lines = messages.iter().flat_map(|message| written(message, false));
+        let lines = String::from_utf8(lines.collect()).expect("they are texts");
         check("recv.txt", &lines);
+        let messages: Vec<Json> = messages.iter().map(shown).collect();
         check("recv.json", &format!("{:#}\n", json!(messages)));
+    }
+
+    #[test]
+    fn what_is_no_text_is_left_as_it_is() {
+        let octets = [0xff, 0, b'\n', 0xc3];
+        let data = octets.map(|octet| Data(Binary::from([octet])));
+        let data = Body::Data(data.to_vec().into());
+        let value = Body::Value(AmqpValue(Value::Binary(Binary::from(octets))));
+        for body in [data, value] {
+            let message = Message::builder().body(body).build();
+            assert_eq!(written(&message, true), octets);
+            assert_eq!(written(&message, false), [&octets[..], b"\n"].concat());
+            let shown = shown(&message);
+            assert_eq!(
+                (&shown["body-base64"], &shown["body"]),
+                (&json!("/wAKww=="), &Json::Null)
+            );
+        }
     }
 }
