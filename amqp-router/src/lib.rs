@@ -34,10 +34,15 @@
 //! }
 //! ```
 //!
-//! [`Router::start`] returns when the router listens. It runs on threads of its own, one for each
-//! worker and one for the control plane, so it does not matter which executor the program uses, if
-//! any, nor what that executor is busy with. Any AMQP 1.0 client attaches to its listeners, and to
+//! [`Router::start`] returns when the router listens; until then it blocks, as it reads files and
+//! opens sockets. The router runs on threads of its own, one for each worker and one for the control
+//! plane, so it does not matter which executor the program uses, nor what that executor is busy
+//! with: only [`Router::reload`] needs tokio. Any AMQP 1.0 client attaches to its listeners, and to
 //! the same addresses as links of the program.
+//!
+//! What is awaited may be given up, in a `select!` or by a time-out of the program's: there are none
+//! here. [`Receiver::recv`] loses no message then. A [`Sender::send`] that still waits for credit has
+//! sent nothing; one that waits for its outcome has, and nobody hears what becomes of it.
 //!
 //! # Links of the program
 //!
@@ -48,8 +53,8 @@
 //!   receiver with credit: until then `send` waits. [`Sender::send_all`] keeps several deliveries
 //!   under way; [`Sender::send_settled`] asks for no outcome.
 //! - A [`Receiver`] is sent no more than its credit, which renews itself as deliveries are settled.
-//!   A [`Delivery`] is accepted, rejected, released or modified; dropping one gives it back as
-//!   failed.
+//!   A [`Delivery`] is accepted, rejected, released or modified; dropping one releases it, so that
+//!   somebody else may get it.
 //! - [`Router::dynamic_receiver`] has an address that the router makes up, for answers;
 //!   [`Router::anonymous_sender`] sends to the address in each message's `to`.
 //! - A [`LinkError`] says whether the link was refused or ended, and with which

@@ -53,7 +53,39 @@ async fn the_receivers_outcome_is_the_senders() {
         panic!("{outcomes:?}");
     };
     assert!(modified.delivery_failed && modified.undeliverable_here);
-    assert_ne!(outcomes[4], Some(DeliveryState::Accepted), "nobody took it");
+    assert_eq!(outcomes[4], Some(DeliveryState::Released), "nobody took it");
+    router.stop().await;
+}
+
+/// A program may wait for several things at once.
+#[tokio::test]
+async fn what_is_given_up_before_it_is_ready_loses_no_message() {
+    let router = router();
+    let mut receiver = router.receiver("orders", 3).await.expect("attached");
+    let mut sender = router.sender("orders").await.expect("attached");
+    let sending = tokio::spawn(async move {
+        for number in 0..50 {
+            let sent = sender.send(&Message::of_value(number)).await;
+            assert_eq!(sent.expect("sent"), Some(DeliveryState::Accepted));
+        }
+    });
+    let mut numbers = Vec::new();
+    let all = async {
+        while numbers.len() < 50 {
+            match timeout(Duration::ZERO, receiver.recv()).await {
+                Ok(delivery) => {
+                    let delivery = delivery.expect("a delivery");
+                    numbers.push(value(&delivery));
+                    delivery.accept();
+                }
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    timeout(LIMIT, all).await.expect("in time");
+    sending.await.expect("it sends");
+    let expected: Vec<Value> = (0..50).map(Value::from).collect();
+    assert_eq!(numbers, expected);
     router.stop().await;
 }
 

@@ -345,6 +345,8 @@ impl Receiver {
 
     /// The next message.
     ///
+    /// If it is given up before it is ready, the next call returns the message.
+    ///
     /// # Errors
     /// The link or the router has ended.
     pub async fn recv(&mut self) -> Result<Delivery, LinkError> {
