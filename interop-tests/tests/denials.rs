@@ -203,7 +203,7 @@ fn refusals() -> Vec<Refusal> {
         refused(
             "encrypted",
             "PLAIN",
-            "the peer began with SASL, which is not offered here",
+            "the peer began without TLS, which requireEncryption or requireSsl demands here",
         ),
         // connections
         (
