@@ -283,7 +283,10 @@ fn refusals_are_counted_by_reason() {
         .entity(kind, tcp)
         .entity("tcpConnector", connector)
         .listener("secure", json!({"sslProfile": "tls", "requireSsl": true}))
-        .listener("https", json!({"sslProfile": "tls", "http": true}))
+        .listener(
+            "https",
+            json!({"sslProfile": "tls", "http": true, "requireSsl": true}),
+        )
         .listener("hasty", json!({"initialHandshakeTimeoutSeconds": 1}))
         .listener("hasty secure", hasty(true))
         .listener("hasty either", hasty(false))
