@@ -76,7 +76,10 @@ impl Forwarder {
             self.remove_outbound(slot.index);
             return;
         }
-        self.outbound[slot.index].origin = Origin::Gone;
+        let origin = &mut self.outbound[slot.index].origin;
+        if let Origin::Branch(branch) = std::mem::replace(origin, Origin::Gone) {
+            self.foreign.remove(&branch);
+        }
         self.mark_ready(link, priority);
     }
 

@@ -163,7 +163,8 @@ impl Forwarder {
                 }
             }
             Mail::Discarded { branch } => {
-                if let Some(delivery) = self.foreign.remove(&branch) {
+                // One that has been sent stays: it is still to hear that its sender is gone.
+                if let Some(&delivery) = self.foreign.get(&branch) {
                     let slot = self.outbound.slot(delivery);
                     let arrived = self.outbound[delivery].envelope.arrived;
                     let now = self.latest.unwrap_or(arrived);

@@ -99,14 +99,19 @@ fn traffic_passes_and_memory_stays_small_whatever_others_send() {
     assert!(disturbed < bound, "{disturbed:?} of {bound:?}");
     drop(held);
     // Whoever comes after them is served as well.
-    let mut receiving = Peer::Fe2o3.start_at(&router, "plain", Job::receive("after").count(1));
-    receiving.expect("attached");
-    Peer::Fe2o3
-        .start_at(&router, "plain", Job::send("after").count(1))
-        .finish();
-    receiving.finish();
+    check_service(&router);
     let memory = router.resident_memory().unwrap_or_default();
     assert!(memory < MOST_MEMORY, "{memory} bytes at the end");
+}
+
+/// Messages pass.
+fn check_service(router: &Router) {
+    let mut receiving = Peer::Fe2o3.start_at(router, "plain", Job::receive("after").count(1));
+    receiving.expect("attached");
+    Peer::Fe2o3
+        .start_at(router, "plain", Job::send("after").count(1))
+        .finish();
+    receiving.finish();
 }
 
 /// Attaches and detaches one link as fast as the router takes it, and lets it have its say or not:

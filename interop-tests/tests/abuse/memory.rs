@@ -6,8 +6,10 @@ use std::sync::mpsc;
 use std::thread;
 
 use interop_tests::raw::{attach_receiver, attach_sender, begin, opened, transfer_of};
-use interop_tests::{Job, Peer, Router, RouterBuilder, eventually, get};
+use interop_tests::{Router, RouterBuilder, eventually, get};
 use serde_json::json;
+
+use crate::check_service;
 
 /// A receiver that gives no credit has senders send as many messages as they get credit for.
 #[test]
@@ -62,12 +64,7 @@ fn who_fills_it_is_cut_off_and_others_connect_again() {
         });
         stream.is_ok()
     });
-    let mut receiving = Peer::Fe2o3.start_at(&router, "plain", Job::receive("after").count(1));
-    receiving.expect("attached");
-    Peer::Fe2o3
-        .start_at(&router, "plain", Job::send("after").count(1))
-        .finish();
-    receiving.finish();
+    check_service(&router);
 }
 
 fn connect(router: &Router) -> std::io::Result<TcpStream> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::endpoint::FRAME_OVERHEAD;
-use crate::forwarding::mailbox::Mail;
+use crate::forwarding::mailbox::{Branch, Mail};
 
 /// What each frame counts beside its octets.
 const FRAME: usize = FRAME_OVERHEAD as usize;
@@ -135,10 +135,11 @@ fn what_another_worker_has_counts_until_it_has_left_and_is_given_up_there() {
     );
 }
 
-#[test]
-fn a_copy_for_another_worker_is_given_up_though_it_is_whole() {
+/// A worker with a copy of a delivery, by a link with so much credit, that another worker has sent it
+/// word of.
+fn copy_from_elsewhere(credit: u32) -> (Scene, Branch) {
     let mut scene = Scene::new(Treatment::Balanced);
-    let link = scene.consumer(7, 0);
+    let link = scene.consumer(7, credit);
     scene.turn();
     // What the other worker sends is the same as what this one would.
     scene.consumers[0].1.outlet = Outlet::Link {
@@ -149,34 +150,43 @@ fn a_copy_for_another_worker_is_given_up_though_it_is_whole() {
     scene.publish(AddressId(7));
     let one = producer_on(&mut scene, 1);
     scene.send(one, 0, "x");
-    let Some((
-        OTHER,
-        Mail::Start {
-            branch,
-            envelope,
-            payload,
-            more,
-            ..
-        },
-    )) = scene.forwarder.poll_mail()
-    else {
+    let Some((OTHER, mut start)) = scene.forwarder.poll_mail() else {
         panic!("nothing for the other worker");
     };
-    let branch = crate::forwarding::mailbox::Branch {
-        worker: OTHER,
-        ..branch
+    let Mail::Start { branch, .. } = &mut start else {
+        panic!("{start:?}");
     };
-    let start = Mail::Start {
-        link,
-        branch,
-        envelope,
-        payload,
-        more,
-    };
+    branch.worker = OTHER;
+    let branch = *branch;
     scene.forwarder.receive(&mut scene.script, start);
+    (scene, branch)
+}
+
+#[test]
+fn a_copy_for_another_worker_is_given_up_though_it_is_whole() {
+    let (mut scene, branch) = copy_from_elsewhere(0);
     let copies = |scene: &Scene| scene.forwarder.in_flight() - 1;
     assert_eq!(copies(&scene), 1);
     let discarded = Mail::Discarded { branch };
     scene.forwarder.receive(&mut scene.script, discarded);
     assert_eq!(copies(&scene), 0);
+}
+
+/// Its receiver may wait to hear that it is settled, which nobody else will say.
+#[test]
+fn a_copy_that_another_worker_has_sent_is_settled_when_its_sender_is_gone() {
+    let (mut scene, branch) = copy_from_elsewhere(1);
+    assert!(scene.turn().contains(&"1: start x".to_owned()));
+    let accepted = Some(DeliveryState::Accepted);
+    let (script, now) = (&mut scene.script, scene.now);
+    let forwarder = &mut scene.forwarder;
+    forwarder.receiver_update(script, now, 0, accepted, false);
+    forwarder.receive(script, Mail::Discarded { branch });
+    forwarder.receive(script, Mail::Orphaned { branch });
+    let said = scene.turn();
+    assert!(
+        said.contains(&"1: sent 0 accepted settled".to_owned()),
+        "{said:?}"
+    );
+    assert_eq!(scene.forwarder.in_flight(), 1, "the half that came in");
 }
