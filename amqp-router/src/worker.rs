@@ -60,6 +60,9 @@ pub(crate) struct Worker {
     writable: VecDeque<ConnectionId>,
     /// When connections' timers are due. A connection's latest entry is the one that counts.
     timers: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// It says of a stream whose service refuses that it is modified, like a skrouterd.
+    #[cfg(test)]
+    modifies_refused: bool,
     /// TCP connections that are to be read again.
     resumed: Vec<u32>,
     next_tick: Instant,
@@ -87,6 +90,8 @@ impl Worker {
             events: VecDeque::new(),
             writable: VecDeque::new(),
             timers: BinaryHeap::new(),
+            #[cfg(test)]
+            modifies_refused: false,
             next_tick: now + TICK,
             flows: Flows::default(),
             waits: Waits::default(),
@@ -368,7 +373,7 @@ impl Worker {
         {
             self.timers.pop();
             let Some(amqp) = self.connections.amqp(number) else {
-                self.try_again(number, now);
+                self.look_again(number, now);
                 continue;
             };
             if amqp.timer == Some(due) {

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -115,6 +115,8 @@ pub(crate) struct Source {
     /// When an outcome is to be believed that may have overtaken the answer: a skrouterd modifies
     /// the stream of a client whose service has answered and closed.
     pub(crate) believe_at: Option<Instant>,
+    /// When its delivery was started last.
+    started: Option<Instant>,
     /// When everything is tried anew, as the network may know better then.
     pub(crate) again_at: Option<Instant>,
     /// How often that has been done.
@@ -149,6 +151,7 @@ impl Source {
             ended: false,
             outcome: None,
             believe_at: None,
+            started: None,
             again_at: None,
             rounds: 0,
             is_prompt: false,
@@ -163,6 +166,15 @@ impl Source {
             resume: false,
             stopped: false,
         }
+    }
+
+    /// How long the answer may be behind an outcome that has just come. It takes the same way: a few
+    /// times as long as the outcome has taken, within bounds.
+    pub(crate) fn doubt(&self, now: Instant) -> Duration {
+        let taken = self
+            .started
+            .map_or(DOUBT_MAX, |started| now.saturating_duration_since(started));
+        (4 * taken.min(DOUBT_MAX)).clamp(DOUBT_MIN, DOUBT_MAX)
     }
 
     /// Octets leave for the far end.
@@ -367,8 +379,9 @@ impl TcpConnection {
     }
 
     /// The delivery starts, perhaps over again.
-    pub(crate) fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self, now: Instant) {
         self.source.attempts += 1;
+        self.source.started = Some(now);
         self.source.outcome = None;
         self.source.is_prompt = false;
         self.source.pieces.clear();
@@ -656,6 +669,9 @@ pub(crate) const SOURCE: u32 = 0;
 /// The link that octets for it come by.
 pub(crate) const SINK: u32 = 1;
 
+/// How long an answer may be behind an outcome.
+const DOUBT_MIN: Duration = Duration::from_millis(200);
+const DOUBT_MAX: Duration = Duration::from_millis(500);
 /// Octets after whose writing the far end is told.
 const TELL_EVERY: u64 = 131_072;
 /// Octets of one direction that may wait in this router for a way out.

@@ -205,6 +205,12 @@ impl Worker {
                 let error = format!("connection-failed ({reason})");
                 self.flow_failed(connection.0, &error, now);
                 // Nothing of it has reached a service: it can be tried elsewhere.
+                #[cfg(test)]
+                if self.modifies_refused {
+                    let modified = DeliveryState::Modified(Box::default());
+                    self.settle_stream(connection.0, modified, now);
+                    return self.end_tcp(connection.0, false);
+                }
                 self.settle_stream(connection.0, DeliveryState::Released, now);
                 self.end_tcp(connection.0, false);
             }
@@ -228,7 +234,7 @@ impl Worker {
             slot
         });
         tcp.incoming = Some(incoming);
-        tcp.start_over();
+        tcp.start_over(now);
         let correlation_id = match &tcp.flow {
             Some(flow) => self.flows.identity(flow),
             None => None,
@@ -400,6 +406,12 @@ impl Worker {
     #[cfg(test)]
     pub(crate) fn be_foreign(&mut self) {
         self.forwarder.is_foreign = true;
+    }
+
+    /// Has this router say of a stream whose service refuses that it is modified, like a skrouterd.
+    #[cfg(test)]
+    pub(crate) fn modify_refused(&mut self) {
+        self.modifies_refused = true;
     }
 
     /// Octets that have come for services which are still being connected to.
@@ -578,7 +590,11 @@ impl Worker {
         // A service may have got what the client has sent, and no other must get it then.
         let spent = rejected || !released && tcp.has_ventured();
         if unanswered && matches!(outcome, DeliveryState::Modified(_)) {
-            let believe_at = *tcp.source.believe_at.get_or_insert(now + DOUBT);
+            let doubt = tcp.source.doubt(now);
+            let believe_at = *tcp.source.believe_at.get_or_insert_with(|| {
+                self.timers.push(Reverse((now + doubt, number)));
+                now + doubt
+            });
             if now < believe_at {
                 return false;
             }
@@ -589,10 +605,7 @@ impl Worker {
             && self.forwarder.attempts(link.index) >= tcp.source.attempts as usize
             && tcp.opened.is_none_or(|opened| now < opened + TRY_FOR)
         {
-            // A service that has modified it was there.
-            if released {
-                self.forwarder.last_attempt_failed(link.index, now);
-            }
+            self.forwarder.last_attempt_failed(link.index, now);
             self.continue_stream(number, Bytes::new(), false, true, now);
             self.start_stream(number, now);
             return true;
@@ -618,12 +631,16 @@ impl Worker {
         true
     }
 
-    /// Tries everything anew for a client whose stream nobody has taken a moment ago, if that is
-    /// due.
-    pub(super) fn try_again(&mut self, number: u32, now: Instant) {
+    /// Believes an outcome that an answer might have been behind, or tries everything anew for a
+    /// client whose stream nobody has taken a moment ago, if that is due.
+    pub(super) fn look_again(&mut self, number: u32, now: Instant) {
         let Some(tcp) = self.connections.tcp(number) else {
             return;
         };
+        if tcp.source.believe_at.is_some_and(|at| at <= now) {
+            self.connections.touch(number);
+            return;
+        }
         let due = tcp.source.again_at.is_some_and(|at| at <= now);
         if !due || !tcp.is_unanswered() || tcp.is_over() {
             return;
@@ -655,13 +672,6 @@ impl Worker {
         for number in lingering.map(|(number, _)| number).collect::<Vec<_>>() {
             self.end_tcp(number, true);
         }
-        let doubted = self.connections.iter().filter(|(_, peer)| match peer {
-            Peer::Tcp(tcp) => tcp.source.believe_at.is_some_and(|at| at <= now),
-            _ => false,
-        });
-        for number in doubted.map(|(number, _)| number).collect::<Vec<_>>() {
-            self.connections.touch(number);
-        }
     }
 }
 
@@ -679,8 +689,6 @@ const TRY_FOR: Duration = Duration::from_secs(20);
 const ROUNDS_FOR: Duration = Duration::from_secs(5);
 /// How long after everything has failed it is tried once more.
 const PAUSE: Duration = Duration::from_millis(300);
-/// How long an answer may be behind an outcome.
-const DOUBT: Duration = Duration::from_millis(500);
 /// How long a client waits for the service's answer.
 const ANSWER_TIME_OUT: Duration = Duration::from_secs(60);
 /// How long one direction may go on when the other has failed.

@@ -194,6 +194,13 @@ impl Net {
         }
     }
 
+    /// Makes a router one that says of a stream whose service refuses that it is modified.
+    pub(super) fn modify_refused(&mut self, router: usize) {
+        for hub in &mut self.routers[router].hubs {
+            hub.worker.modify_refused();
+        }
+    }
+
     /// Has a router connect to a service for an address.
     pub(super) fn serve(&mut self, router: usize, address: &str, refuses: bool) -> usize {
         let control = &mut self.routers[router].control;

@@ -345,6 +345,44 @@ fn a_client_is_cut_off_where_every_service_refuses() {
 }
 
 #[test]
+fn a_client_is_cut_off_soon_where_a_foreign_router_s_service_refuses() {
+    // A skrouterd says of a stream that it is modified, which an answer might be behind.
+    let mut net = line(2);
+    net.make_foreign(1);
+    net.modify_refused(1);
+    let service = net.serve(1, "svc", true);
+    net.pass(Duration::from_secs(3));
+    let session = calm(&mut net, 0, [10, 10]);
+    net.pass(Duration::from_millis(100));
+    assert!(!net.sockets[net.sessions[session].client].program.reset);
+    net.pass(Duration::from_millis(1_400));
+    assert!(net.sockets[net.sessions[session].client].program.reset);
+    assert_eq!(net.services[service].dialled, 3);
+    net.check_empty();
+}
+
+#[test]
+fn a_foreign_router_whose_service_refuses_is_passed_over() {
+    let mut net = Net::new(3, 0, 1, 1);
+    for other in [1, 2] {
+        net.join(0, other, Manner::CALM);
+    }
+    net.make_foreign(1);
+    net.modify_refused(1);
+    let bad = net.serve(1, "svc", true);
+    net.serve(2, "svc", false);
+    net.pass(Duration::from_secs(3));
+    for _ in 0..8 {
+        let session = calm(&mut net, 0, [1_000, 1_000]);
+        net.pass(Duration::from_secs(1));
+        check(&net, session, false);
+    }
+    // One client finds out for others, too.
+    assert!(net.services[bad].dialled <= 3);
+    net.check_empty();
+}
+
+#[test]
 fn a_service_that_fails_slowly_is_not_waited_for_again_and_again() {
     for server in [0, 1] {
         let mut net = line(2);
