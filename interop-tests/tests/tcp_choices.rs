@@ -1,4 +1,5 @@
-//! What is chosen for a TCP connection: one of a listener's addresses, a protocol in TLS.
+//! What is chosen for a TCP connection: one of a listener's addresses, a protocol in TLS; and how
+//! TLS ends.
 
 #![allow(clippy::disallowed_methods)] // tests wait for what takes time
 
@@ -112,8 +113,9 @@ fn an_address_among_several_is_the_same_for_every_tenant() {
     assert_eq!(counts(port, 10, ["BYE", ""]), [10, 0]);
 }
 
-/// A service that tells which protocol a client has agreed on with it in TLS.
-fn teller(certificates: &Certificates, protocols: &[&str]) -> u16 {
+/// A service that tells which protocol a client has agreed on with it in TLS, and ends with or
+/// without TLS's farewell.
+fn teller(certificates: &Certificates, protocols: &[&str], farewell: bool) -> u16 {
     let (certificate, key) = pair(
         &certificates.path("server.pem"),
         &certificates.path("server.key"),
@@ -140,7 +142,9 @@ fn teller(certificates: &Certificates, protocols: &[&str]) -> u16 {
             if tls.read(&mut [0]).is_ok() {
                 let agreed = tls.conn.alpn_protocol().unwrap_or(b"none").to_vec();
                 let _ = tls.write_all(&agreed);
-                tls.conn.send_close_notify();
+                if farewell {
+                    tls.conn.send_close_notify();
+                }
                 let _ = tls.flush();
                 let _ = stream.shutdown(Shutdown::Write);
             }
@@ -158,6 +162,17 @@ fn pair(certificate: &Path, key: &Path) -> (CertificateDer<'static>, PrivateKeyD
 /// What a client that offers some protocols agrees on with a listener, and what the service has
 /// been offered then.
 fn agreed(port: u16, certificates: &Certificates, offers: &[&str]) -> [String; 2] {
+    let mut session = client(certificates, offers);
+    let mut stream: TcpStream = connect(port);
+    let mut tls = Stream::new(&mut session, &mut stream);
+    tls.write_all(b"?").expect("it is taken");
+    let mut told = Vec::new();
+    tls.read_to_end(&mut told).expect("an answer");
+    let here = tls.conn.alpn_protocol().unwrap_or(b"none").to_vec();
+    [here, told].map(|protocol| String::from_utf8(protocol).expect("a word"))
+}
+
+fn client(certificates: &Certificates, offers: &[&str]) -> ClientConnection {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(certificates.path("ca.pem")).expect("a CA");
     roots.add(ca).expect("a CA certificate");
@@ -169,40 +184,38 @@ fn agreed(port: u16, certificates: &Certificates, offers: &[&str]) -> [String; 2
         .with_no_client_auth();
     config.alpn_protocols = offers.iter().map(|one| one.as_bytes().to_vec()).collect();
     let name = ServerName::try_from("127.0.0.1").expect("a name");
-    let mut session = ClientConnection::new(Arc::new(config), name).expect("a session");
-    let mut stream: TcpStream = connect(port);
-    let mut tls = Stream::new(&mut session, &mut stream);
-    tls.write_all(b"?").expect("it is taken");
-    let mut told = Vec::new();
-    tls.read_to_end(&mut told).expect("an answer");
-    let here = tls.conn.alpn_protocol().unwrap_or(b"none").to_vec();
-    [here, told].map(|protocol| String::from_utf8(protocol).expect("a word"))
+    ClientConnection::new(Arc::new(config), name).expect("a session")
+}
+
+fn profile(certificates: &Certificates) -> Entity {
+    let path = |name: &str| certificates.path(name).to_string_lossy().into_owned();
+    let of = json!({
+        "name": "tls", "caCertFile": path("ca.pem"),
+        "certFile": path("server.pem"), "privateKeyFile": path("server.key"),
+    });
+    ("sslProfile", of)
+}
+
+fn secured(mut entity: Entity) -> Entity {
+    entity.1["sslProfile"] = json!("tls");
+    entity
 }
 
 #[test]
 fn the_protocol_that_a_client_agrees_on_is_what_the_service_is_offered() {
     let certificates = Certificates::generate();
-    let path = |name: &str| certificates.path(name).to_string_lossy().into_owned();
-    let profile = || {
-        let of = json!({
-            "name": "tls", "caCertFile": path("ca.pem"),
-            "certFile": path("server.pem"), "privateKeyFile": path("server.key"),
-        });
-        ("sslProfile", of)
-    };
-    let secured = |mut entity: Entity| {
-        entity.1["sslProfile"] = json!("tls");
-        entity
-    };
     let port = free_port();
-    let service = teller(&certificates, &["h2", "http/1.1"]);
+    let service = teller(&certificates, &["h2", "http/1.1"], true);
     let far = start(
         "far",
-        vec![profile(), secured(tcp_connector(service, "svc"))],
+        vec![
+            profile(&certificates),
+            secured(tcp_connector(service, "svc")),
+        ],
         &[],
     );
     let listener = secured(tcp_listener(port, "svc"));
-    let _near = start("near", vec![profile(), listener], &[&far]);
+    let _near = start("near", vec![profile(&certificates), listener], &[&far]);
     let agreed = |offers: &[&str]| agreed(port, &certificates, offers);
     assert_eq!(agreed(&["h2", "http/1.1"]), ["h2", "h2"]);
     assert_eq!(agreed(&["http/1.1"]), ["http/1.1", "http/1.1"]);
@@ -210,4 +223,53 @@ fn the_protocol_that_a_client_agrees_on_is_what_the_service_is_offered() {
     // What the listener does not know it leaves alone.
     assert_eq!(agreed(&["x"]), ["none", "none"]);
     assert_eq!(agreed(&[]), ["none", "none"]);
+}
+
+/// A service that says how many octets it has got, once its client has ended.
+fn counter() -> u16 {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = socket.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for mut stream in socket.incoming().flatten() {
+            let mut got = Vec::new();
+            // Who was cut off hears nothing.
+            if stream.read_to_end(&mut got).is_ok() {
+                let _ = write!(stream, "{}", got.len());
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn who_ends_without_the_farewell_of_tls_has_ended() {
+    // As many do: they shut their sockets down, and wait for what is still to come.
+    let certificates = Certificates::generate();
+    let (secure, plain) = (free_port(), free_port());
+    let teller = teller(&certificates, &[], false);
+    let entities = vec![
+        profile(&certificates),
+        secured(tcp_listener(secure, "counter")),
+        tcp_connector(counter(), "counter"),
+        tcp_listener(plain, "teller"),
+        secured(tcp_connector(teller, "teller")),
+    ];
+    let _router = start("one", entities, &[]);
+
+    let mut session = client(&certificates, &[]);
+    let mut stream: TcpStream = connect(secure);
+    let mut tls = Stream::new(&mut session, &mut stream);
+    tls.write_all(b"ping").expect("it is taken");
+    stream.shutdown(Shutdown::Write).expect("it is open");
+    let mut told = Vec::new();
+    // The router's own farewell is not missing.
+    let mut tls = Stream::new(&mut session, &mut stream);
+    tls.read_to_end(&mut told).expect("the whole answer");
+    assert_eq!(told, b"4");
+
+    let mut stream: TcpStream = connect(plain);
+    stream.write_all(b"?").expect("it is taken");
+    told.clear();
+    stream.read_to_end(&mut told).expect("the whole answer");
+    assert_eq!(told, b"none");
 }

@@ -177,6 +177,11 @@ impl Worker {
         now: Instant,
     ) {
         let tcp = self.connections.tcp(connection.0);
+        // Without the farewell of TLS. Many programs do without it, and wait for an answer; those
+        // to whom it matters whether they have heard all have words for that.
+        if tcp.is_some() && error.kind() == std::io::ErrorKind::UnexpectedEof {
+            return self.eof(connection, false, now);
+        }
         if let Some(tcp) = tcp.filter(|tcp| !tcp.is_over()) {
             if let Some(connector) = refused_by(tcp, error) {
                 let why = error.to_string();
