@@ -232,7 +232,7 @@ fn both_ends_say_why_a_connection_failed() {
         })
         .start();
     let mut collector = Collector::start(&router);
-    collector.record(CONNECTOR, |_| true);
+    let (connector, _) = collector.record(CONNECTOR, |_| true);
     let mut client = connect(port);
     // Its end, or its reset.
     let _ = client.read(&mut [0]);
@@ -240,6 +240,29 @@ fn both_ends_say_why_a_connection_failed() {
     let text = |code: &str| flow[code].as_str().expect("a text").to_owned();
     assert!(text("64").starts_with("delivery-failed ("), "{flow:?}");
     assert!(text("65").starts_with("connection-failed ("), "{flow:?}");
+    assert_eq!(text("60"), connector);
+}
+
+#[test]
+fn a_connector_that_reaches_nobody_says_why() {
+    if !Router::is_ours_to_configure() || !available(&[Peer::Proton]) {
+        return;
+    }
+    let nowhere = json!({
+        "name": "nowhere", "host": "127.0.0.1", "port": free_port().to_string(),
+        "role": "inter-router",
+    });
+    let router = interior("A").entity("connector", nowhere).start();
+    let mut collector = Collector::start(&router);
+    let (_, link) = collector.record(LINK, |r| r.contains_key("29"));
+    let why = link["29"].as_str().expect("a text");
+    assert!(why.contains("refused"), "{why}");
+    assert_eq!(
+        (&link["53"], &link["28"]),
+        (&json!("down"), &json!("unknown"))
+    );
+    // It has never been up.
+    assert_eq!(link["57"], 0);
 }
 
 #[test]

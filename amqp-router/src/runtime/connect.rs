@@ -154,6 +154,14 @@ impl ConnectorState {
         self.with(|reconnect| reconnect.status())
     }
 
+    /// Why the last attempts have failed, if they have.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.with(|reconnect| {
+            let failed = reconnect.has_failed();
+            failed.then(|| reconnect.message().to_owned())
+        })
+    }
+
     pub(crate) fn message(&self) -> String {
         self.with(|reconnect| reconnect.message().to_owned())
     }

@@ -29,6 +29,8 @@ pub(super) struct Connector {
     proxy: Option<Arc<Proxy>>,
     /// What it is in telemetry.
     record: Option<RecordId>,
+    /// Why attempts fail, as telemetry has been told.
+    told: Option<String>,
 }
 
 /// One connection, or the attempts at it.
@@ -71,6 +73,7 @@ impl Service {
             plan: Arc::new(plan),
             members: Vec::new(),
             record,
+            told: None,
         };
         self.make_members(&mut connector);
         self.connectors.insert(name, connector);
@@ -144,6 +147,21 @@ impl Service {
         let mut members = connector.members.iter();
         let known = members.any(|member| Arc::ptr_eq(&member.state, &new.state));
         known.then_some(connector.record)
+    }
+
+    /// Tells telemetry why connectors reach nobody.
+    pub(super) fn tell_unreached(&mut self) {
+        for connector in self.connectors.values_mut() {
+            let Some((id, state)) = connector.record.zip(connector.foremost()) else {
+                continue;
+            };
+            let why = state.failure();
+            if why.is_some() && why != connector.told {
+                self.telemetry
+                    .unreached(id, why.as_deref().unwrap_or_default());
+            }
+            connector.told = why;
+        }
     }
 
     /// Has connectors use a proxy as it is now, from their next attempt on.

@@ -362,6 +362,13 @@ impl Telemetry {
         vanflow.set(id, Attribute::Reason, description);
     }
 
+    /// A connector fails to connect.
+    pub(crate) fn unreached(&mut self, link: RecordId, why: &str) {
+        let (condition, description) = split_reason(why);
+        self.vanflow.set(link, Attribute::Result, condition);
+        self.vanflow.set(link, Attribute::Reason, description);
+    }
+
     /// A connection to another router has written and read so many octets.
     pub(crate) fn octets(&mut self, row: &mut ConnectionRow, octets: [u64; 2]) {
         let before = std::mem::replace(&mut row.octets, octets);
@@ -494,6 +501,7 @@ impl Service {
 
     /// Does what is due in telemetry.
     pub(crate) fn handle_telemetry(&mut self, now: Instant) {
+        self.tell_unreached();
         self.telemetry.handle_timeout(&self.tcp, &self.workers, now);
     }
 

@@ -139,7 +139,7 @@ impl Worker {
         tcp.flow = Some(Box::new(flow));
     }
 
-    /// The service is connected to, from this address.
+    /// The service of a connector is connected to, from this address; or is not.
     pub(super) fn flow_connected(
         &mut self,
         number: u32,

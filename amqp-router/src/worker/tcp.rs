@@ -77,6 +77,14 @@ pub(crate) struct Dialled {
     pub(crate) local: Option<SocketAddr>,
 }
 
+/// A connection to a service that could not be made.
+#[derive(Debug)]
+pub(crate) struct NotDialled {
+    pub(crate) reason: String,
+    /// What the connector is in telemetry.
+    pub(crate) record: Option<RecordId>,
+}
+
 impl Worker {
     /// Adopts a client's connection and starts its stream.
     pub(crate) fn add_tcp_client(&mut self, client: TcpClient, now: Instant) -> ConnectionId {
@@ -116,7 +124,7 @@ impl Worker {
         &mut self,
         connection: ConnectionId,
         id: u64,
-        result: Result<Dialled, String>,
+        result: Result<Dialled, NotDialled>,
         now: Instant,
     ) -> bool {
         let number = connection.0;
@@ -126,8 +134,8 @@ impl Worker {
         };
         let dialled = match result {
             Ok(dialled) => dialled,
-            Err(reason) => {
-                self.dial_another(connection, &reason, now);
+            Err(failed) => {
+                self.dial_another(connection, &failed, now);
                 return false;
             }
         };
@@ -184,7 +192,7 @@ impl Worker {
 
     /// A connection could not be made: tries another service of the address, or gives the stream
     /// back.
-    fn dial_another(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
+    fn dial_another(&mut self, connection: ConnectionId, failed: &NotDialled, now: Instant) {
         let Some(tcp) = self.connections.tcp(connection.0) else {
             return;
         };
@@ -202,7 +210,8 @@ impl Worker {
                 self.dial(connection, now);
             }
             None => {
-                let error = format!("connection-failed ({reason})");
+                self.flow_connected(connection.0, failed.record, None, now);
+                let error = format!("connection-failed ({})", failed.reason);
                 self.flow_failed(connection.0, &error, now);
                 // Nothing of it has reached a service: it can be tried elsewhere.
                 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::control::table::ConnectorId;
 use crate::runtime::stream::Stream;
 use crate::runtime::tcp::DELETED;
 use crate::worker::ConnectionId;
-use crate::worker::tcp::{Dial, Dialled};
+use crate::worker::tcp::{Dial, Dialled, NotDialled};
 
 /// Connections that are being made.
 #[derive(Default)]
@@ -94,7 +94,10 @@ impl Driver {
                 }
             }
             Err(reason) => {
-                self.worker.dialled(connection, id, Err(reason), now);
+                let way = self.connectors.get(&connector);
+                let record = way.and_then(|way| way.service.record);
+                let failed = NotDialled { reason, record };
+                self.worker.dialled(connection, id, Err(failed), now);
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::vanflow::RecordId;
 use crate::worker::Worker;
 use crate::worker::direct::Direct;
 use crate::worker::flows::Wanted;
-use crate::worker::tcp::{Dial, Dialled, TcpClient};
+use crate::worker::tcp::{Dial, Dialled, NotDialled, TcpClient};
 use crate::worker::{ConnectionId, WorkerEvent};
 
 /// A network of routers, and the programs that use it.
@@ -515,7 +515,10 @@ impl Net {
                 tls: None,
                 local: None,
             });
-            let result = result.ok_or_else(|| "refused".to_owned());
+            let result = result.ok_or_else(|| NotDialled {
+                reason: "refused".into(),
+                record: Some(RecordId(1)),
+            });
             if self.tracing {
                 let word = if result.is_ok() { "serves" } else { "refuses" };
                 println!("{at:?} router {router} {word} {dial:?}");
