@@ -312,3 +312,22 @@ fn an_edge_is_managed_through_its_interior_router() {
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn links_for_what_routers_tell_each_other_show_their_nodes() {
+    if !is_possible() {
+        return;
+    }
+    let network = Network::start(&[], &[]);
+    let shown = |node: &str| {
+        let links = rows(&network.a, "router.link");
+        links
+            .iter()
+            .filter(|link| link["owningAddr"] == node)
+            .count()
+    };
+    // E1 and E3.
+    for node in ["M_$qd.edge_addr_tracking", "M_$qd.mesh_discovery"] {
+        eventually(node, || shown(node) == 2);
+    }
+}

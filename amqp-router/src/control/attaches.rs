@@ -37,7 +37,7 @@ impl Control {
                     }),
                     leads_to: match (link.direction, accepted.address, accepted.kind) {
                         (Direction::Outgoing, _, _) => LeadsTo::ItsReceiver,
-                        (_, _, LinkKind::RouterControl | LinkKind::Notices) => LeadsTo::Control,
+                        (_, _, LinkKind::RouterControl | LinkKind::Notices(_)) => LeadsTo::Control,
                         (_, Some(id), _) => LeadsTo::Address(id),
                         (_, None, _) => LeadsTo::EachMessage,
                     },

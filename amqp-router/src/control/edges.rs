@@ -127,7 +127,7 @@ impl Control {
                 return Some(Err(Error::new("qd:connection-role", text)));
             }
             self.edges.tracking.insert(request.connection, request.link);
-            return Some(Ok(accepted(request, None, LinkKind::Endpoint)));
+            return Some(Ok(accepted(request, None, LinkKind::Tracking)));
         }
         if !source.capabilities.contains(&downlink_capability()) {
             return None;
@@ -159,16 +159,16 @@ impl Control {
             let accepted = accepted(request, None, LinkKind::InterEdge);
             return Some(inter_edge.then_some(accepted).ok_or_else(error));
         }
-        let role = match target.address.as_deref()? {
-            DISCOVERY if self.uplink.is_none() => Role::Edge,
-            NEGOTIATION if self.uplink.is_some() => Role::InterEdge,
+        let (node, role) = match target.address.as_deref()? {
+            DISCOVERY if self.uplink.is_none() => (DISCOVERY, Role::Edge),
+            NEGOTIATION if self.uplink.is_some() => (NEGOTIATION, Role::InterEdge),
             _ => return None,
         };
         if request.role != role {
             let text = format!("this node is for connections of the role {role}");
             return Some(Err(Error::new("qd:connection-role", text)));
         }
-        Some(Ok(accepted(request, None, LinkKind::Notices)))
+        Some(Ok(accepted(request, None, LinkKind::Notices(node))))
     }
 
     /// An edge router says which mesh it is in.

@@ -27,7 +27,7 @@ use crate::control::table::{
     Treatment,
 };
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
-use crate::control::uplink::Uplink;
+use crate::control::uplink::{TRACKING, Uplink};
 
 /// The one owner of links and addresses.
 ///
@@ -87,19 +87,30 @@ pub(crate) enum LinkKind {
     EdgeDownlink,
     /// Between edge routers, for what is addressed to one of them.
     InterEdge,
-    /// For what a router has to tell this one.
-    Notices,
+    /// For what a router has to tell this one, at this node.
+    Notices(&'static str),
+    /// To an edge router, for which addresses there are.
+    Tracking,
 }
 
 impl LinkKind {
     /// The word that management uses.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Endpoint | Self::Notices => "endpoint",
+            Self::Endpoint | Self::Notices(_) | Self::Tracking => "endpoint",
             Self::RouterControl => "router-control",
             Self::RouterData => "inter-router",
             Self::EdgeDownlink => "edge-downlink",
             Self::InterEdge => "inter-edge",
+        }
+    }
+
+    /// The node of this router that it leads to, if that is no address for messages.
+    pub(crate) fn node(self) -> Option<&'static str> {
+        match self {
+            Self::Notices(node) => Some(node),
+            Self::Tracking => Some(TRACKING),
+            _ => None,
         }
     }
 }

@@ -504,8 +504,8 @@ impl Control {
         };
         let (connection, kind) = (filed.connection, filed.kind);
         match (kind, &mut self.network, &self.uplink) {
-            (LinkKind::Notices, _, Some(_)) => self.bid_heard(connection, message),
-            (LinkKind::Notices, ..) => self.mesh_announced(connection, message, now),
+            (LinkKind::Notices(_), _, Some(_)) => self.bid_heard(connection, message),
+            (LinkKind::Notices(_), ..) => self.mesh_announced(connection, message, now),
             (_, _, Some(_)) => self.tracked(link, message),
             (_, Some(network), None) => network.heard(connection, message, now),
             (_, None, None) => {}

@@ -98,10 +98,9 @@ impl Manager<'_> {
             Direction::Outgoing => "out",
         };
         entity.set("linkDir", direction);
-        entity.set(
-            "owningAddr",
-            address.map(|address| address.entry.key.to_string()),
-        );
+        let node = link.kind.node().map(|node| format!("M{node}"));
+        let address = address.map(|address| address.entry.key.to_string());
+        entity.set("owningAddr", address.or(node));
         entity.set("capacity", i64::from(link.capacity));
         entity.set("connectionId", link.connection.to_string());
         entity.set("priority", i64::from(link.priority));
