@@ -278,6 +278,7 @@ impl Backend for Manager<'_> {
         attributes: &[(String, Value)],
     ) -> Result<Entity, Refusal> {
         let updated = self.change(entity, attributes)?;
+        let updated = self.at_work(&updated);
         // Their values may be secrets.
         let names: Vec<&str> = attributes.iter().map(|(name, _)| &**name).collect();
         info!(target: "AGENT", "UPDATE {}: {}", updated.label(), names.join(", ").escape_debug());

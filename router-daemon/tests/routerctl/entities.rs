@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value as Json, json};
 
-use crate::support::Router;
+use crate::support::{Router, free_port};
 
 #[test]
 fn entities_are_created_read_queried_and_deleted() {
@@ -82,6 +82,34 @@ fn what_the_router_refuses_is_told_and_changes_nothing() {
     router.fails(&["attributes", "nonsense"], 1, "there is no type nonsense");
     let listeners = router.json(&["query", "listener", "-a", "name"]);
     assert_eq!(listeners, json!([{"name": "normal"}]));
+}
+
+#[test]
+fn the_answer_to_an_update_shows_what_came_of_it() {
+    let port = free_port();
+    let router = Router::with(|entities| {
+        let tcp = |kind: &str, name: &str, address: &str, port: u16| {
+            let port = port.to_string();
+            json!([kind, {"name": name, "address": address, "host": "127.0.0.1", "port": port}])
+        };
+        entities.push(tcp("tcpListener", "shop", "unserved", port));
+        entities.push(tcp("tcpConnector", "shop", "served", 9));
+    });
+    let is = |row: &Json| (row["operStatus"].clone(), row["connectionMsg"].clone());
+    let down = (json!("down"), json!("nobody serves 'unserved'"));
+    assert_eq!(is(&router.json(&["read", "tcpListener", "shop"])), down);
+    let update = |what: &str| router.json(&["update", "tcpListener", "shop", what]);
+    let updated = update("address=served");
+    assert_eq!(is(&updated), (json!("up"), Json::Null));
+    assert_eq!(updated, router.json(&["read", "tcpListener", "shop"]));
+    let moved = update(&format!("port={}", router.port));
+    let (status, why) = is(&moved);
+    assert_eq!(status, "down");
+    assert!(
+        why.as_str().is_some_and(|why| why.contains("in use")),
+        "{why}"
+    );
+    assert_eq!(is(&update("address=unserved")), down);
 }
 
 #[test]
