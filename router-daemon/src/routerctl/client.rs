@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use fe2o3_amqp::link::SendError;
 use fe2o3_amqp::link::receiver::CreditMode;
-use fe2o3_amqp::link::{RecvError, SendError};
 use fe2o3_amqp::types::messaging::{
     AmqpValue, ApplicationProperties, Body, Message, MessageId, Outcome as DeliveryOutcome,
     Properties, Source, Target,
@@ -16,7 +16,8 @@ use serde_amqp::Value;
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
-use crate::connection::{Connected, ConnectionOptions, describe};
+use crate::connection::{Connected, ConnectionOptions};
+use crate::ended::{Ended, describe, lost};
 use crate::failure::{Failure, Outcome};
 use crate::schema::Schema;
 use crate::value::{Row, map, text, to_json};
@@ -59,40 +60,21 @@ pub(crate) struct Subject<'a> {
 impl Client {
     pub(crate) async fn connect(options: &ConnectionOptions) -> Outcome<Self> {
         let mut connected = options.connect().await?;
-        let source = Source {
-            dynamic: true,
-            ..Source::default()
-        };
-        let builder = Receiver::builder()
-            .name("routerctl-replies")
-            .source(source)
-            .credit_mode(CreditMode::Auto(CREDIT));
-        let attached = within(options.timeout, builder.attach(&mut connected.session)).await?;
-        let replies = attached.map_err(|error| {
-            Failure::Refused(format!(
-                "the router gives no address for its answers: {error}; may this user create \
-                 dynamic addresses?"
-            ))
-        })?;
-        let address = replies
-            .source()
-            .as_ref()
-            .and_then(|source| source.address.clone());
-        let reply_to = address.ok_or_else(|| {
-            Failure::Refused("the router gives no address for its answers".into())
-        })?;
-        Ok(Self {
-            connected,
-            replies,
-            reply_to,
-            senders: HashMap::new(),
-            timeout: options.timeout,
-            requests: 0,
-        })
+        match replies(&mut connected, options.timeout).await {
+            Ok((replies, reply_to)) => Ok(Self {
+                connected,
+                replies,
+                reply_to,
+                senders: HashMap::new(),
+                timeout: options.timeout,
+                requests: 0,
+            }),
+            Err(failure) => Err(connected.close_after(failure).await),
+        }
     }
 
-    pub(crate) async fn close(self) {
-        self.connected.close().await;
+    pub(crate) fn into_connected(self) -> Connected {
+        self.connected
     }
 
     /// All entities of a type, in pages. No `names` asks for all attributes.
@@ -273,10 +255,16 @@ impl Client {
         let exchange = self.exchange_in_time(agent, operation, properties, body);
         match timeout(limit, exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failure::TimedOut(format!(
-                "{agent} does not answer {operation} within {} s; --timeout waits longer",
-                limit.as_secs_f64()
-            ))),
+            Err(_) => {
+                let limit = limit.as_secs_f64();
+                let text = format!("{agent} does not answer {operation} within {limit} s");
+                Err(Failure::TimedOut(match agent {
+                    Agent::Connected => {
+                        format!("{text}; {IS_IT_A_ROUTER} (--timeout waits longer)")
+                    }
+                    _ => format!("{text}; --timeout waits longer"),
+                }))
+            }
         }
     }
 
@@ -307,16 +295,17 @@ impl Client {
             footer: None,
         };
         let sender = self.sender(agent).await?;
-        let mut outcome = sender.send_batchable(message).await.map_err(lost_sender)?;
+        let unasked = |error: SendError| unasked(agent, error.into());
+        let mut outcome = sender.send_batchable(message).await.map_err(unasked)?;
         let mut settled = false;
         loop {
             tokio::select! {
                 outcome = &mut outcome, if !settled => {
                     settled = true;
-                    delivered(agent, outcome.map_err(lost_sender)?)?;
+                    delivered(agent, outcome.map_err(unasked)?)?;
                 }
                 reply = self.replies.recv() => {
-                    let reply: Delivery<Body<Value>> = reply.map_err(lost_receiver)?;
+                    let reply: Delivery<Body<Value>> = reply.map_err(lost)?;
                     // Credit grows with what is accepted, settled or not.
                     let _ = self.replies.accept(&reply).await;
                     if let Some(answer) = Answer::to(number, &reply) {
@@ -339,9 +328,7 @@ impl Client {
             let name = if own { "routerctl" } else { "routerctl-remote" };
             let builder = Sender::builder().name(name).target(target);
             let attached = builder.attach(&mut self.connected.session).await;
-            let sender = attached.map_err(|error| {
-                Failure::Refused(format!("the router does not let us ask {agent}: {error}"))
-            })?;
+            let sender = attached.map_err(|error| unasked(agent, error.into()))?;
             self.senders.insert(own, sender);
         }
         Ok(self.senders.get_mut(&own).expect("it was inserted above"))
@@ -478,34 +465,66 @@ fn delivered(agent: &Agent, outcome: DeliveryOutcome) -> Outcome {
                 "{agent} rejected the request: {why}"
             )))
         }
-        _ => Err(Failure::Refused(format!(
-            "{agent} cannot be reached; 'routerctl nodes' lists the routers that can"
-        ))),
+        _ => Err(Failure::Refused(match agent {
+            Agent::Connected => format!("nobody takes requests to $management; {IS_IT_A_ROUTER}"),
+            Agent::Router(_) => {
+                format!("{agent} cannot be reached; 'routerctl nodes' lists the routers that can")
+            }
+            Agent::Edge(_) => format!(
+                "{agent} cannot be reached; is it connected to the router that we connect to? \
+                 'routerctl connections' lists those that are, with the role edge"
+            ),
+        })),
     }
 }
 
-pub(crate) fn lost_sender(error: SendError) -> Failure {
-    use fe2o3_amqp::link::LinkStateError;
-    match error {
-        SendError::LinkStateError(
-            LinkStateError::RemoteClosedWithError(error)
-            | LinkStateError::RemoteDetachedWithError(error),
-        ) => Failure::Refused(format!("the router closed the link: {}", describe(&error))),
-        error => Failure::Connection(format!("the connection to the router was lost: {error}")),
+/// Attaches the link by which answers come, and says to which address they go.
+async fn replies(connected: &mut Connected, limit: Duration) -> Outcome<(Receiver, String)> {
+    const REFUSED: &str = "the router gives no address for its answers";
+    let source = Source {
+        dynamic: true,
+        ..Source::default()
+    };
+    let builder = Receiver::builder()
+        .name("routerctl-replies")
+        .source(source)
+        .credit_mode(CreditMode::Auto(CREDIT));
+    let attached = within(limit, builder.attach(&mut connected.session)).await?;
+    let replies = attached.map_err(|error| {
+        let ended = Ended::from(error);
+        let denied = "may this user have dynamic addresses (allowDynamicSource in its vhost)?";
+        let hint = hint(&ended, &Agent::Connected, denied);
+        ended.refusal(REFUSED, hint)
+    })?;
+    let address = replies.source().as_ref();
+    let address = address.and_then(|source| source.address.clone());
+    match address {
+        Some(address) => Ok((replies, address)),
+        None => Err(Failure::Refused(format!("{REFUSED}; {IS_IT_A_ROUTER}"))),
     }
 }
 
-pub(crate) fn lost_receiver(error: RecvError) -> Failure {
-    use fe2o3_amqp::link::LinkStateError;
-    match error {
-        RecvError::LinkStateError(
-            LinkStateError::RemoteClosedWithError(error)
-            | LinkStateError::RemoteDetachedWithError(error),
-        ) => Failure::Refused(format!("the router closed the link: {}", describe(&error))),
-        error @ RecvError::LinkStateError(_) => {
-            Failure::Connection(format!("the connection to the router was lost: {error}"))
-        }
-        error => Failure::Refused(format!("a message that cannot be read: {error}")),
+/// Why requests to an agent do not even leave.
+fn unasked(agent: &Agent, ended: Ended) -> Failure {
+    let (refused, denied) = match agent {
+        Agent::Connected => (
+            "the router takes no requests to $management".to_owned(),
+            "may this user send there (targets in its vhost)?",
+        ),
+        Agent::Router(_) | Agent::Edge(_) => (
+            format!("the router takes no requests to {agent}"),
+            "may this user send without an address (allowAnonymousSender in its vhost)?",
+        ),
+    };
+    let hint = hint(&ended, agent, denied);
+    ended.refusal(&refused, hint)
+}
+
+/// What to look at when a link for requests is refused.
+fn hint<'a>(ended: &Ended, agent: &Agent, denied: &'a str) -> Option<&'a str> {
+    match ended.refused_with().as_deref() {
+        Some("amqp:unauthorized-access") => Some(denied),
+        _ => (*agent == Agent::Connected).then_some(IS_IT_A_ROUTER),
     }
 }
 
@@ -517,6 +536,7 @@ pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
     })
 }
 
+const IS_IT_A_ROUTER: &str = "is it a router, which has $management?";
 /// Rows that one answer may have.
 const PAGE: i32 = 500;
 /// Answers that may come before we have looked at the first.

@@ -9,14 +9,17 @@ use std::time::Duration;
 use clap::Args;
 use fe2o3_amqp::connection::{Connection, ConnectionHandle, OpenError};
 use fe2o3_amqp::session::{Session, SessionHandle};
+use fe2o3_amqp::transport;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::ended::{Ended, describe};
 use crate::failure::{Failure, Outcome};
+use crate::files::first_line;
 use crate::sasl::{Greeted, Mechanism, User};
-use crate::tls::{TlsOptions, first_line};
+use crate::tls::TlsOptions;
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -130,13 +133,16 @@ impl ConnectionOptions {
             }
             (None, _) => self.open_on(stream, &candidates, user.as_ref()).await?,
         };
-        let session = Session::begin(&mut connection).await.map_err(|error| {
-            Failure::Connection(format!("{bus} does not begin a session: {error}"))
-        })?;
-        Ok(Connected {
-            connection,
-            session,
-        })
+        match Session::begin(&mut connection).await {
+            Ok(session) => Ok(Connected {
+                connection,
+                session,
+            }),
+            Err(error) => Err(match Ended::from(error) {
+                Ended::Broken => broken(&mut connection).await,
+                ended => ended.failure(),
+            }),
+        }
     }
 
     fn uses_tls(&self) -> bool {
@@ -233,6 +239,8 @@ impl ConnectionOptions {
             ),
             OpenError::Io(error) => self.explain_io(error),
             OpenError::RemoteClosed => self.cut_off(),
+            OpenError::TransportError(transport::Error::Io(error)) => self.explain_io(error),
+            // Their texts are fit to be read.
             other => format!("cannot open a connection to {bus}: {other}"),
         })
     }
@@ -272,6 +280,17 @@ impl Connected {
             let _ = self.connection.close().await;
         })
         .await;
+    }
+
+    /// Closes it after a failure, which learns why the connection broke if that was it.
+    pub(crate) async fn close_after(mut self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Broken => broken(&mut self.connection).await,
+            failure => {
+                self.close().await;
+                failure
+            }
+        }
     }
 }
 
@@ -323,17 +342,16 @@ impl std::fmt::Display for Bus {
     }
 }
 
-fn container_id() -> String {
-    format!("routerctl.{}", std::process::id())
+/// Why a connection is no more.
+async fn broken(connection: &mut ConnectionHandle<()>) -> Failure {
+    match timeout(FAREWELL, connection.on_close()).await {
+        Ok(Err(error)) => Ended::from(error).failure(),
+        Ok(Ok(())) | Err(_) => Failure::Broken,
+    }
 }
 
-/// The condition and description that a peer gave.
-pub(crate) fn describe(error: &fe2o3_amqp::types::definitions::Error) -> String {
-    let condition = condition(&error.condition);
-    match &error.description {
-        Some(description) => format!("{description} ({condition})"),
-        None => condition,
-    }
+fn container_id() -> String {
+    format!("routerctl.{}", std::process::id())
 }
 
 /// A number of seconds, with or without a fraction.
@@ -343,14 +361,6 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         Ok(duration) if duration <= LONGEST => Ok(duration),
         _ => Err("not a number of seconds from 0 to a year".into()),
     }
-}
-
-fn condition(condition: &impl serde_amqp::serde::Serialize) -> String {
-    let value = serde_amqp::Value::try_from_serializable(condition);
-    value.map_or_else(
-        |_| String::new(),
-        |value| crate::value::text(&crate::value::to_json(&value)),
-    )
 }
 
 /// `host`, `host:port`, `[v6]:port` or a bare IPv6 address.

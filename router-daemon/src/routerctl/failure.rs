@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// There is no connection to the router, or it broke.
     Connection(String),
+    /// The connection broke, and has not been asked why.
+    Broken,
     /// No answer came in time.
     TimedOut(String),
     /// The output went nowhere; `head` had enough, for example.
@@ -27,7 +29,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Refused(_) => 1,
             Self::Usage(_) => 2,
-            Self::Connection(_) => 3,
+            Self::Connection(_) | Self::Broken => 3,
             Self::TimedOut(_) => 4,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Output(_) => 1,
@@ -41,6 +43,7 @@ impl Failure {
             | Self::Usage(text)
             | Self::Connection(text)
             | Self::TimedOut(text) => Some(text.clone()),
+            Self::Broken => Some("the connection to the router was lost".into()),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
             Self::Output(error) => Some(format!("cannot write the output: {error}")),
         }

@@ -6,7 +6,9 @@
 mod client;
 mod commands;
 mod connection;
+mod ended;
 mod failure;
+mod files;
 mod filter;
 mod options;
 mod output;

@@ -265,7 +265,7 @@ pub(crate) struct Receive {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the router refused, or there is nothing of that kind
+  1  the router refused or closed a link, or there is nothing of that kind
   2  the command line makes no sense, or a file that it names cannot be used
   3  there is no connection to the router, or it broke
   4  no answer, message or credit came in time";

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::client::{is_secret, short_name};
 use crate::failure::{Failure, Outcome};
-use crate::tls::first_line;
+use crate::files::first_line;
 use crate::value::{Row, text};
 
 /// The types of a router's entities.

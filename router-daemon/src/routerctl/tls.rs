@@ -1,6 +1,5 @@
 //! TLS as the options ask for it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use crate::failure::{Failure, Outcome};
+use crate::files::{first_line, text, unusable};
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TlsOptions {
@@ -79,7 +79,7 @@ impl TlsOptions {
     }
 
     fn private_key(&self, file: &Path) -> Outcome<PrivateKeyDer<'static>> {
-        let text = read(file)?;
+        let text = text(file)?;
         let Some(block) = encrypted(&text) else {
             return PrivateKeyDer::from_pem_slice(text.as_bytes())
                 .map_err(|error| unusable(file, &format!("no PEM private key: {error}")));
@@ -94,14 +94,8 @@ impl TlsOptions {
     }
 }
 
-/// The first line of a file that holds a secret.
-pub(crate) fn first_line(file: &Path) -> Outcome<String> {
-    let text = read(file)?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
 fn certificates(file: &Path) -> Outcome<Vec<CertificateDer<'static>>> {
-    let text = read(file)?;
+    let text = text(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -124,13 +118,4 @@ fn decrypt(block: &str, password: &str) -> Result<PrivateKeyDer<'static>, String
         .decrypt(password)
         .map_err(|error| format!("the password does not open it ({error})"))?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
-}
-
-fn read(file: &Path) -> Outcome<String> {
-    fs::read_to_string(file)
-        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))
-}
-
-fn unusable(file: &Path, why: &str) -> Failure {
-    Failure::Usage(format!("cannot use {}: {why}", file.display()))
 }

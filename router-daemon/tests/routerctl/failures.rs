@@ -3,6 +3,14 @@
 use std::io::Read;
 use std::net::TcpListener;
 
+use fe2o3_amqp::acceptor::{
+    ConnectionAcceptor, LinkAcceptor, LinkEndpoint, SaslAnonymousMechanism, SessionAcceptor,
+};
+use fe2o3_amqp::types::definitions::{AmqpError, Error};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value as Json, json};
+
 use crate::support::{Router, free_port, routerctl, text};
 
 #[test]
@@ -33,16 +41,154 @@ fn usage_errors_are_2_and_no_connection_is_3() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_3() {
-    let router = Router::standalone();
-    let mut watching = router.start(&["status", "--json", "--watch", "0.05"]);
-    let mut first = [0];
-    let stdout = watching.stdout.as_mut().expect("it is piped");
-    stdout.read_exact(&mut first).expect("a report");
+fn a_router_that_stops_is_3_and_says_why() {
+    for (signal, why) in [
+        (
+            Signal::SIGTERM,
+            "the router closed the connection: amqp:connection:forced: the router is stopping",
+        ),
+        (
+            Signal::SIGKILL,
+            "the connection to the router was lost: it hung up",
+        ),
+    ] {
+        let router = Router::standalone();
+        let mut watching = router.start(&["status", "--json", "--watch", "0.05"]);
+        let mut first = [0];
+        let stdout = watching.stdout.as_mut().expect("it is piped");
+        stdout.read_exact(&mut first).expect("a report");
+        let receiving = ["0", "2"].map(|count| router.start(&["recv", "q", "--count", count]));
+        let sending = router.start(&["send", "unserved", "x", "--timeout", "60"]);
+        router.until(&[
+            "query",
+            "router.address",
+            "--where",
+            "key=Mq",
+            "--where",
+            "subscriberCount=2",
+        ]);
+        router.until(&["query", "router.address", "--where", "key=Munserved"]);
+        let process = i32::try_from(router.process.id()).expect("a process id");
+        kill(Pid::from_raw(process), signal).expect("it runs");
+        for command in receiving.into_iter().chain([watching, sending]) {
+            let output = command.wait_with_output().expect("it ends");
+            let errors = text(&output.stderr);
+            assert_eq!(errors, format!("routerctl: {why}\n"));
+            assert_eq!(output.status.code(), Some(3), "{errors}");
+        }
+    }
+}
+
+#[test]
+fn what_policy_denies_is_told_with_its_condition() {
+    let group = json!({"users": "*", "remoteHosts": "*", "sources": "a", "targets": "a"});
+    let denied = "amqp:unauthorized-access: link disallowed by local policy";
+    let router = Router::with(|entities| entities.extend(governed(group.clone())));
+    for arguments in [&["recv", "b"][..], &["send", "b", "x"]] {
+        let told = router.fails(arguments, 1, denied);
+        assert!(told.starts_with("routerctl: the router allows no link"));
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    router.fails(&["status"], 1, &format!("{denied}; may this user have"));
+
+    let mut dynamic = group.clone();
+    dynamic["allowDynamicSource"] = true.into();
+    let router = Router::with(|entities| entities.extend(governed(dynamic)));
+    let told = router.fails(&["status"], 1, &format!("{denied}; may this user send"));
+    assert!(told.contains("no requests to $management"), "{told}");
+    router.fails(&["status", "-r", "B"], 1, "allowAnonymousSender");
+
+    let mut elsewhere = group;
+    elsewhere["remoteHosts"] = "192.0.2.1".into();
+    let router = Router::with(|entities| entities.extend(governed(elsewhere)));
+    for arguments in [&["status"][..], &["recv", "a"]] {
+        let told = router.fails(
+            arguments,
+            3,
+            "the router closed the connection: amqp:resource",
+        );
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[test]
+fn a_message_larger_than_the_router_takes_is_refused_as_that() {
+    let group = json!({
+        "users": "*", "remoteHosts": "*", "sources": "*", "targets": "*", "maxMessageSize": 100,
+    });
+    let router = Router::with(|entities| entities.extend(governed(group)));
+    let mut receiver = router.start(&["recv", "q"]);
+    let large = "x".repeat(200);
+    let told = router.fails(&["send", "q", &large, "--timeout", "20"], 1, "100 octets");
+    assert!(told.contains("too large"), "{told}");
     drop(router);
-    let output = watching.wait_with_output().expect("it ends");
-    let errors = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{errors}");
+    receiver.wait().expect("it ends");
+}
+
+/// A policy with one group, of everybody.
+fn governed(group: Json) -> [Json; 2] {
+    [
+        json!(["policy", {"enableVhostPolicy": true}]),
+        json!(["vhost", {
+            "hostname": "$default", "allowUnknownUser": true, "groups": {"$default": group},
+        }]),
+    ]
+}
+
+#[test]
+fn a_peer_without_management_is_no_router() {
+    for gives_addresses in [false, true] {
+        let bus = broker(gives_addresses);
+        let output = routerctl(&["status", "-b", &bus], "");
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(
+            errors.contains("is it a router, which has $management?"),
+            "{errors}"
+        );
+        assert!(!errors.contains('{'), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}
+
+/// A peer that is no router: it attaches nothing, except dynamic sources if it gives addresses.
+fn broker(gives_addresses: bool) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let (stream, _) = listener.accept().await.expect("a peer");
+            let acceptor = ConnectionAcceptor::builder()
+                .container_id("broker")
+                .sasl_acceptor(SaslAnonymousMechanism {})
+                .build();
+            let mut connection = acceptor.accept(stream).await.expect("a connection");
+            let mut session = SessionAcceptor::new().accept(&mut connection).await;
+            let session = session.as_mut().expect("a session");
+            let links = LinkAcceptor::builder().on_dynamic_source(move |mut source| {
+                source.address = Some("temporary".to_owned());
+                gives_addresses.then_some(source)
+            });
+            let links = links.build();
+            let mut kept = Vec::new();
+            while let Ok(link) = links.accept(session).await {
+                match link {
+                    LinkEndpoint::Receiver(receiver) => {
+                        let error =
+                            Error::new(AmqpError::NotFound, "no such node".to_owned(), None);
+                        let _ = receiver.close_with_error(error).await;
+                    }
+                    sender => kept.push(sender),
+                }
+            }
+        });
+    });
+    format!("127.0.0.1:{port}")
 }
 
 #[test]

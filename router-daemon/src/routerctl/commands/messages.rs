@@ -1,6 +1,6 @@
 //! `send` and `recv`: a small client, to try addresses out.
 
-use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,9 +16,11 @@ use serde_amqp::Value;
 use serde_json::{Value as Json, json};
 use tokio::time::timeout;
 
-use crate::client::{lost_receiver, lost_sender, within};
-use crate::connection::{Connected, describe};
+use crate::client::within;
+use crate::connection::Connected;
+use crate::ended::{Ended, describe, lost};
 use crate::failure::{Failure, Outcome};
+use crate::files;
 use crate::options::{Receive, Send};
 use crate::output::Output;
 use crate::table::paint;
@@ -30,11 +32,11 @@ pub(crate) async fn send(
     limit: Duration,
     output: Output,
     send: &Send,
+    bodies: &[Body<Value>],
 ) -> Outcome {
-    let bodies = bodies(send)?;
     let mut sender = attach_sender(connected, limit, send).await?;
     let mut told = Vec::new();
-    for body in (0..send.count).flat_map(|_| &bodies) {
+    for body in (0..send.count).flat_map(|_| bodies) {
         let message = Message::builder().body(body.clone()).build();
         let outcome = timeout(limit, sender.send(message)).await.map_err(|_| {
             let (address, limit) = (&send.address, limit.as_secs_f64());
@@ -44,7 +46,7 @@ pub(crate) async fn send(
                 told.len()
             ))
         })?;
-        let outcome = described(send.settled, outcome.map_err(lost_sender)?);
+        let outcome = described(send.settled, outcome.map_err(lost)?);
         if !output.json {
             let line = line_of(told.len() + 1, &outcome, output.style.colour);
             output.text(&line)?;
@@ -108,7 +110,7 @@ pub(crate) async fn receive(
                 }
             },
         };
-        let delivery: Delivery<Body<Value>> = delivery.map_err(lost_receiver)?;
+        let delivery: Delivery<Body<Value>> = delivery.map_err(lost)?;
         let message = delivery.message();
         match (output.json, receive.count) {
             (false, _) => output.octets(&written(message, receive.raw))?,
@@ -116,10 +118,7 @@ pub(crate) async fn receive(
             (true, _) => received.push(shown(message)),
         }
         // Only what was printed is accepted: what is lost with us goes to somebody else.
-        receiver
-            .accept(&delivery)
-            .await
-            .map_err(|error| Failure::Connection(format!("the router was lost: {error}")))?;
+        receiver.accept(&delivery).await.map_err(lost)?;
         number += 1;
     }
     let _ = timeout(limit, receiver.close()).await;
@@ -139,7 +138,7 @@ async fn attach_sender(connected: &mut Connected, limit: Duration, send: &Send) 
         .target(Target::from(send.address.as_str()))
         .sender_settle_mode(mode);
     let attached = within(limit, builder.attach(&mut connected.session)).await?;
-    attached.map_err(|error| refused("to", &send.address, &error))
+    attached.map_err(|error| refused("to", &send.address, error))
 }
 
 async fn attach_receiver(
@@ -161,37 +160,31 @@ async fn attach_receiver(
         .source(Source::from(receive.address.as_str()))
         .credit_mode(mode.clone());
     let attached = within(limit, builder.attach(&mut connected.session)).await?;
-    let mut receiver = attached.map_err(|error| refused("from", &receive.address, &error))?;
+    let mut receiver = attached.map_err(|error| refused("from", &receive.address, error))?;
     if matches!(mode, CreditMode::Manual) {
         let granted = receiver.set_credit(credit).await;
-        granted.map_err(|error| refused("from", &receive.address, &error))?;
+        granted.map_err(|error| refused("from", &receive.address, error))?;
     }
     Ok(receiver)
 }
 
-fn refused(way: &str, address: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::Refused(format!(
-        "the router allows no link {way} '{address}': {error}"
-    ))
+fn refused(way: &str, address: &str, error: impl Into<Ended>) -> Failure {
+    let refused = format!("the router allows no link {way} '{address}'");
+    error.into().refusal(&refused, None)
 }
 
 /// The messages of one round: those of the command line, a file's, or standard input.
-fn bodies(send: &Send) -> Outcome<Vec<Body<Value>>> {
-    let text = |text: &String| Body::Value(AmqpValue(Value::String(text.clone())));
-    let data = |bytes: Vec<u8>| vec![Body::Data(vec![Data(Binary::from(bytes))].into())];
+pub(crate) fn bodies(send: &Send) -> Outcome<Vec<Body<Value>>> {
+    let text = |text: String| Body::Value(AmqpValue(Value::String(text)));
+    let data = |octets: Vec<u8>| vec![Body::Data(vec![Data(Binary::from(octets))].into())];
     if let Some(file) = &send.file {
-        let bytes = std::fs::read(file)
-            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))?;
-        return Ok(data(bytes));
+        return Ok(data(files::octets(file)?));
     }
     if !send.bodies.is_empty() {
-        return Ok(send.bodies.iter().map(text).collect());
+        return Ok(send.bodies.iter().cloned().map(text).collect());
     }
-    let mut input = Vec::new();
-    let read = std::io::stdin().read_to_end(&mut input);
-    read.map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
-    match String::from_utf8(input) {
-        Ok(input) => Ok(vec![text(&input)]),
+    match String::from_utf8(files::octets(Path::new("-"))?) {
+        Ok(input) => Ok(vec![text(input)]),
         Err(error) => Ok(data(error.into_bytes())),
     }
 }

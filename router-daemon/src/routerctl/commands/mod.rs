@@ -13,6 +13,7 @@ mod top;
 use clap::CommandFactory;
 
 use crate::client::{Agent, Client};
+use crate::connection::Connected;
 use crate::failure::{Failure, Outcome};
 use crate::options::{Command, Options};
 use crate::output::Output;
@@ -41,16 +42,16 @@ pub(crate) async fn run(options: Options) -> Outcome {
     }
     match &command {
         Command::Send(send) => {
+            // Whoever types them is not to be waited for with a connection.
+            let bodies = messages::bodies(send)?;
             let mut connected = connection.connect().await?;
-            let outcome = messages::send(&mut connected, limit, output, send).await;
-            connected.close().await;
-            return outcome;
+            let outcome = messages::send(&mut connected, limit, output, send, &bodies).await;
+            return closed(connected, outcome).await;
         }
         Command::Recv(receive) => {
             let mut connected = connection.connect().await?;
             let outcome = messages::receive(&mut connected, limit, output, receive).await;
-            connected.close().await;
-            return outcome;
+            return closed(connected, outcome).await;
         }
         _ => {}
     }
@@ -60,8 +61,18 @@ pub(crate) async fn run(options: Options) -> Outcome {
         output,
     };
     let outcome = perform(&mut context, command).await;
-    context.client.close().await;
-    outcome
+    closed(context.client.into_connected(), outcome).await
+}
+
+/// Closes the connection, and gives back what a command came to.
+async fn closed(connected: Connected, outcome: Outcome) -> Outcome {
+    match outcome {
+        Ok(()) => {
+            connected.close().await;
+            Ok(())
+        }
+        Err(failure) => Err(connected.close_after(failure).await),
+    }
 }
 
 async fn perform(context: &mut Context, command: Command) -> Outcome {
