@@ -16,7 +16,7 @@ use serde_amqp::Value;
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
-use crate::connection::{Connected, ConnectionOptions};
+use crate::connection::{Connected, ConnectionOptions, Credentials};
 use crate::ended::{Ended, describe, lost};
 use crate::failure::{Failure, Outcome};
 use crate::schema::Schema;
@@ -58,8 +58,11 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Client {
-    pub(crate) async fn connect(options: &ConnectionOptions) -> Outcome<Self> {
-        let mut connected = options.connect().await?;
+    pub(crate) async fn connect(
+        options: &ConnectionOptions,
+        credentials: Credentials,
+    ) -> Outcome<Self> {
+        let mut connected = options.connect(credentials).await?;
         match replies(&mut connected, options.timeout).await {
             Ok((replies, reply_to)) => Ok(Self {
                 connected,

@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::ended::{Ended, describe};
 use crate::failure::{Failure, Outcome};
@@ -24,7 +25,7 @@ use crate::tls::TlsOptions;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionOptions {
-    /// The router to connect to: HOST, HOST:PORT, amqp://HOST:PORT or amqps://HOST:PORT
+    /// The router to connect to: HOST, HOST:PORT, amqp://HOST[:PORT] or, by TLS, amqps://HOST[:PORT]
     #[arg(
         short,
         long,
@@ -41,7 +42,7 @@ pub(crate) struct ConnectionOptions {
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) sasl_username: Option<String>,
 
-    /// A file whose first line is the password of that user
+    /// A file whose first line is the password of that user; `-` is standard input
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) sasl_password_file: Option<PathBuf>,
 
@@ -63,7 +64,7 @@ pub(crate) struct ConnectionOptions {
         default_value = "5",
         global = true
     )]
-    #[arg(value_parser = seconds)]
+    #[arg(value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Duration,
 }
 
@@ -81,10 +82,27 @@ pub(crate) struct Connected {
     pub(crate) session: SessionHandle<()>,
 }
 
+/// What we are known by, out of the files that the options name.
+pub(crate) struct Credentials {
+    user: Option<User>,
+    tls: Option<TlsConnector>,
+}
+
 impl ConnectionOptions {
+    /// Reads the files that have passwords, keys and certificates. To be done before anything else
+    /// is read of standard input.
+    pub(crate) fn credentials(&self) -> Outcome<Credentials> {
+        let user = self.user()?;
+        let tls = match self.uses_tls() {
+            true => Some(self.tls.connector()?),
+            false => None,
+        };
+        Ok(Credentials { user, tls })
+    }
+
     /// Connects, authenticates and begins a session, all within the timeout.
-    pub(crate) async fn connect(&self) -> Outcome<Connected> {
-        match timeout(self.timeout, self.open()).await {
+    pub(crate) async fn connect(&self, credentials: Credentials) -> Outcome<Connected> {
+        match timeout(self.timeout, self.open(credentials)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut(format!(
                 "no answer from {} within {} s; is an AMQP router listening there? \
@@ -95,14 +113,10 @@ impl ConnectionOptions {
         }
     }
 
-    async fn open(&self) -> Outcome<Connected> {
+    async fn open(&self, credentials: Credentials) -> Outcome<Connected> {
         let bus = &self.bus;
-        let user = self.user()?;
+        let Credentials { user, tls } = credentials;
         let candidates = self.candidates(user.is_some())?;
-        let tls = match self.uses_tls() {
-            true => Some(self.tls.connector()?),
-            false => None,
-        };
         let stream = TcpStream::connect((bus.host.as_str(), bus.port)).await;
         let stream = stream.map_err(|error| {
             Failure::Connection(format!(

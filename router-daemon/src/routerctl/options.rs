@@ -31,11 +31,11 @@ pub(crate) struct Options {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct TargetOptions {
-    /// Ask this router of the network, through the one that we connect to
+    /// Ask the router with this id, through the one that we connect to
     #[arg(short, long, value_name = "ID", global = true, conflicts_with = "edge")]
     router: Option<String>,
 
-    /// Ask this edge router, through the interior router that we connect to
+    /// Ask the edge router with this id, through the interior router that we connect to
     #[arg(short, long, value_name = "ID", global = true)]
     edge: Option<String>,
 }
@@ -67,13 +67,13 @@ pub(crate) enum Command {
     Addresses(Watch),
     /// Show the routers of the network, and the ways to them
     Nodes(Watch),
-    /// Show the links that the router attaches to brokers
+    /// Show the auto links: those that the router itself attaches to brokers
     AutoLinks(Watch),
     /// Show TCP listeners, connectors and connections
     Tcp(Watch),
-    /// Show the memory that is in use
+    /// Show the memory that the router uses
     Memory(Watch),
-    /// Show or set what is logged
+    /// Show the levels that are logged, set them, or show what has been logged
     #[command(args_conflicts_with_subcommands = true)]
     Log {
         #[command(flatten)]
@@ -86,28 +86,22 @@ pub(crate) enum Command {
     /// Show one entity
     Read(Subject),
     /// Create an entity
-    Create {
-        #[command(flatten)]
-        subject: Subject,
-        /// Its attributes, as NAME=VALUE; secrets as NAME=@FILE
-        #[arg(value_name = "ATTR=VALUE")]
-        attributes: Vec<String>,
-    },
+    Create(Create),
     /// Change attributes of an entity
     Update {
         #[command(flatten)]
         subject: Subject,
-        /// Its new attributes, as NAME=VALUE; secrets as NAME=@FILE
-        #[arg(value_name = "ATTR=VALUE", required = true)]
+        /// The attributes to change; a secret as ATTRIBUTE=@FILE (`@-`: a line of standard input)
+        #[arg(value_name = "ATTRIBUTE=VALUE", required = true)]
         attributes: Vec<String>,
     },
     /// Delete an entity
     Delete(Subject),
     /// List the types of entities, and what can be done with them
     Types,
-    /// List the attributes of a type
+    /// List the attributes of a type of entities, and what each is for
     Attributes {
-        /// The type: listener, tcpListener, link, …
+        /// The type, as `types` lists it: listener, tcpListener, link, …
         #[arg(value_name = "TYPE")]
         kind: String,
     },
@@ -115,7 +109,7 @@ pub(crate) enum Command {
     Reload,
     /// Show what addresses and links carry now, the busiest first
     Top(Top),
-    /// Show which routers a message to an address crosses, and at which cost
+    /// Show which routers a message to an address crosses to each that has consumers, and the cost
     Path {
         /// The address, as clients know it
         address: String,
@@ -124,11 +118,11 @@ pub(crate) enum Command {
     Send(Send),
     /// Receive messages from an address
     Recv(Receive),
-    /// Measure how long the router takes to answer
+    /// Measure how long the management of the router takes to answer
     Ping(Ping),
     /// Write completions for a shell
     Completions {
-        /// The shell
+        /// The shell that is to complete
         shell: Shell,
     },
 }
@@ -137,20 +131,27 @@ pub(crate) enum Command {
 pub(crate) enum LogCommand {
     /// Show the latest lines that the router has logged; it keeps about 1000
     Show {
-        /// How many
-        #[arg(long, value_name = "N", default_value = "50")]
+        /// How many lines
+        #[arg(
+            long,
+            value_name = "N",
+            default_value = "50",
+            allow_negative_numbers = true
+        )]
+        #[arg(value_parser = at_least_0::<u32>)]
         limit: u32,
     },
-    /// Show the levels of a module, or of all
+    /// Show the levels that are logged, of a module or of all
     Get {
-        /// The module: SERVER, ROUTER, TCP_ADAPTOR, DEFAULT, …
+        /// The module: SERVER, ROUTER, TCP_ADAPTOR, DEFAULT, …; without it, all
         module: Option<String>,
     },
-    /// Set the levels of a module
+    /// Set the levels of a module that are logged, until the router stops
     Set {
-        /// The module: SERVER, ROUTER, TCP_ADAPTOR, DEFAULT, …
+        /// The module: SERVER, ROUTER, TCP_ADAPTOR, …; DEFAULT is for all that have none of their own
         module: String,
-        /// none, debug, info, warning, error or critical; `+` adds those above; several with commas
+        /// debug, info, warning, error or critical, several with commas; a `+` after one adds those
+        /// above it. Or none, or default for what DEFAULT has
         level: String,
     },
 }
@@ -158,20 +159,20 @@ pub(crate) enum LogCommand {
 /// How a report is repeated.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Watch {
-    /// Refresh after so many seconds (2), until interrupted
+    /// Show it again every so many seconds (2 if none are given), until interrupted
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
-    #[arg(value_parser = seconds)]
+    #[arg(value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) watch: Option<Duration>,
 
-    /// Stop after so many reports
+    /// With --watch, stop after so many times
     #[arg(long, value_name = "N", requires = "watch")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = at_least_1, allow_negative_numbers = true)]
     pub(crate) count: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Query {
-    /// The type: listener, tcpListener, link, …
+    /// The type, as `types` lists it: listener, tcpListener, link, …
     #[arg(value_name = "TYPE")]
     pub(crate) kind: String,
 
@@ -179,7 +180,8 @@ pub(crate) struct Query {
     #[arg(short, long = "attribute", value_name = "NAME")]
     pub(crate) attributes: Vec<String>,
 
-    /// Show only entities like this: NAME=VALUE, NAME!=VALUE, NAME~SUBSTRING (repeatable, all hold)
+    /// Show only entities with ATTRIBUTE=VALUE, ATTRIBUTE!=VALUE or ATTRIBUTE~SUBSTRING (repeatable:
+    /// those that meet all). Values are written as the query shows them
     #[arg(long = "where", value_name = "CONDITION")]
     pub(crate) filters: Vec<Filter>,
 
@@ -189,39 +191,59 @@ pub(crate) struct Query {
 
 #[derive(Debug, Args)]
 pub(crate) struct Subject {
-    /// The type: listener, tcpListener, link, …
+    /// The type, as `types` lists it: listener, tcpListener, sslProfile, …
     #[arg(value_name = "TYPE")]
     pub(crate) kind: String,
 
-    /// Its name, or its identity
+    /// The name or the identity of the entity, as `query` shows them
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// The type, as `types` lists it: listener, tcpListener, address, …
+    #[arg(value_name = "TYPE")]
+    pub(crate) kind: String,
+
+    /// The name that the new entity is to have
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Its other attributes, as `attributes` lists them; a secret as ATTRIBUTE=@FILE (`@-`: a line
+    /// of standard input)
+    #[arg(value_name = "ATTRIBUTE=VALUE")]
+    pub(crate) attributes: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
     /// How many requests
     #[arg(long, value_name = "N", default_value = "4")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = at_least_1, allow_negative_numbers = true)]
     pub(crate) count: u64,
 
-    /// Seconds between them
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    /// Seconds between an answer and the next request
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    #[arg(value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) interval: Duration,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// Stop after so many looks
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Stop after so many times; without it, go on until interrupted
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = at_least_1, allow_negative_numbers = true)]
     pub(crate) count: Option<u64>,
 
-    /// Seconds between two looks
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    /// Seconds over which rates are taken, and after which they are shown again
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    #[arg(value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) interval: Duration,
 
-    /// How many addresses and links to show
+    /// How many addresses, and how many links, to show; --json has all
     #[arg(long, value_name = "N", default_value = "20")]
+    #[arg(value_parser = at_least_0::<usize>, allow_negative_numbers = true)]
     pub(crate) rows: usize,
 }
 
@@ -230,20 +252,24 @@ pub(crate) struct Send {
     /// The address to send to
     pub(crate) address: String,
 
-    /// A message each; without any, standard input is the message
-    #[arg(value_name = "BODY", conflicts_with = "file")]
+    /// A message each, as text; without any, what standard input has is the message
+    #[arg(
+        value_name = "BODY",
+        conflicts_with = "file",
+        allow_negative_numbers = true
+    )]
     pub(crate) bodies: Vec<String>,
 
     /// Send all of them so many times
     #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = at_least_1, allow_negative_numbers = true)]
     pub(crate) count: u64,
 
-    /// Send what this file has, as data
+    /// Send what this file has, as data; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Send settled, and learn no outcome
+    /// Send the messages settled: nobody says what becomes of them
     #[arg(long)]
     pub(crate) settled: bool,
 }
@@ -253,13 +279,27 @@ pub(crate) struct Receive {
     /// The address to receive from
     pub(crate) address: String,
 
-    /// How many messages; 0 for no end. --timeout is the time to wait for each, if there is an end
+    /// How many messages, each of which --timeout waits for; with 0, all that ever come
     #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = at_least_0::<u64>, allow_negative_numbers = true)]
     pub(crate) count: u64,
 
-    /// Write bodies alone, and no end of line after each
+    /// Write no end of line after each body
     #[arg(long, conflicts_with = "json")]
     pub(crate) raw: bool,
+}
+
+/// A whole number from 0 on, as far as the type goes.
+pub(crate) fn at_least_0<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
+    let number: u64 = text.parse().map_err(|_| "not a whole number from 0 on")?;
+    T::try_from(number).map_err(|_| "too large")
+}
+
+fn at_least_1(text: &str) -> Result<u64, &'static str> {
+    match at_least_0(text) {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("not a whole number from 1 on"),
+    }
 }
 
 const EXIT_CODES: &str = "\

@@ -6,12 +6,13 @@ use clap::{Args, ValueEnum};
 use serde_json::Value as Json;
 
 use crate::failure::Outcome;
+use crate::options::at_least_0;
 use crate::table::Style;
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputOptions {
-    /// Print one JSON document; with --watch, one a line
+    /// Print one JSON document; with --watch, and what has no end, one a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -19,8 +20,15 @@ pub(crate) struct OutputOptions {
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", global = true)]
     color: When,
 
-    /// Columns that tables may have; without it, those of the terminal, or any number
-    #[arg(long, value_name = "COLUMNS", global = true)]
+    /// How wide tables may be; without it, as wide as the terminal, or as they need where there is
+    /// none
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        global = true,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = at_least_0::<u16>)]
     width: Option<u16>,
 }
 

@@ -15,7 +15,8 @@ use crate::files::{first_line, text, unusable};
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TlsOptions {
-    /// Certificates of the authorities to trust (PEM); without it, those of the system
+    /// Certificates of the authorities to trust (PEM), which asks for TLS; without it, those of the
+    /// system
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ssl_trustfile: Option<PathBuf>,
 
@@ -27,7 +28,7 @@ pub(crate) struct TlsOptions {
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ssl_key: Option<PathBuf>,
 
-    /// A file whose first line is the password of the private key
+    /// A file whose first line is the password of the private key; `-` is standard input
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ssl_password_file: Option<PathBuf>,
 }

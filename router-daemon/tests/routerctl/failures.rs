@@ -41,6 +41,76 @@ fn usage_errors_are_2_and_no_connection_is_3() {
 }
 
 #[test]
+fn numbers_that_cannot_be_are_refused_with_the_option() {
+    let (seconds, at_least_0, at_least_1) = (
+        "not a number of seconds from 0 to a year",
+        "not a whole number from 0 on",
+        "not a whole number from 1 on",
+    );
+    for (arguments, option, why) in [
+        (&["status", "-t", "-1"][..], "--timeout <SECONDS>", seconds),
+        (&["status", "-w", "-1"], "--watch [<SECONDS>]", seconds),
+        (
+            &["status", "--watch", "-0.5"],
+            "--watch [<SECONDS>]",
+            seconds,
+        ),
+        (
+            &["status", "-w", "--count", "-1"],
+            "--count <N>",
+            at_least_1,
+        ),
+        (
+            &["status", "--width", "-1"],
+            "--width <COLUMNS>",
+            at_least_0,
+        ),
+        (
+            &["status", "--width", "70000"],
+            "--width <COLUMNS>",
+            "too large",
+        ),
+        (
+            &["top", "--interval", "-1"],
+            "--interval <SECONDS>",
+            seconds,
+        ),
+        (&["top", "--rows", "-1"], "--rows <N>", at_least_0),
+        (&["top", "--count", "0"], "--count <N>", at_least_1),
+        (&["ping", "--count", "-1"], "--count <N>", at_least_1),
+        (
+            &["ping", "--interval", "-1"],
+            "--interval <SECONDS>",
+            seconds,
+        ),
+        (&["log", "show", "--limit", "-1"], "--limit <N>", at_least_0),
+        (
+            &["send", "q", "--count", "-1", "x"],
+            "--count <N>",
+            at_least_1,
+        ),
+        (&["recv", "q", "--count", "many"], "--count <N>", at_least_0),
+    ] {
+        let output = routerctl(arguments, "");
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert!(
+            errors.contains(&format!("for '{option}': {why}\n")),
+            "{arguments:?}: {errors}"
+        );
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_2_before_anybody_is_connected_to() {
+    let bus = format!("127.0.0.1:{}", free_port());
+    let output = routerctl(&["send", "q", "--file", "/absent", "-b", &bus], "");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("cannot read /absent"), "{errors}");
+}
+
+#[test]
 fn a_router_that_stops_is_3_and_says_why() {
     for (signal, why) in [
         (

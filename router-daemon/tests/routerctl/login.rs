@@ -18,7 +18,7 @@ fn tls_and_users_are_checked_and_failures_explained() {
     add_user(&file("skrouterd.users"), "me", "hunter2\n");
     let port = free_port();
     let directory = files.path().to_str().expect("a path").to_owned();
-    let _router = Router::with(|entities| {
+    let router = Router::with(|entities| {
         entities[0][1]["saslConfigDir"] = json!(directory);
         entities.push(json!(["sslProfile", {
             "name": "tls", "certFile": file("crt"), "privateKeyFile": file("key"),
@@ -51,6 +51,15 @@ fn tls_and_users_are_checked_and_failures_explained() {
     let (code, told) = status(&user(&right));
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("Solo"), "{told}");
+    // The password is the first line of standard input, whatever else is read of it.
+    let receiver = router.start(&["recv", "q", "--raw"]);
+    router.until(&["query", "router.address", "--where", "key=Mq"]);
+    let send = ["send", "q", "--file", "-", "-b", &bus];
+    let send = [&send[..], &user("-")].concat();
+    let output = routerctl(&send, "hunter2\nthe body");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let received = receiver.wait_with_output().expect("it ends").stdout;
+    assert_eq!(text(&received), "the body");
     for (more, hint) in [
         (&user(&wrong)[..], "does not let 'me' in"),
         (&user(&right)[2..], "--ssl-trustfile names the authority"),

@@ -34,15 +34,18 @@ fn standard_input_and_files_are_sent_too() {
     let router = Router::standalone();
     let file = router.directory.path().join("body");
     fs::write(&file, "from a file").expect("a file");
-    let receiver = router.start(&["recv", "q", "--count", "2"]);
+    let receiver = router.start(&["recv", "q", "--count", "3"]);
     router.until(&["query", "router.address", "--where", "key=Mq"]);
     let bus = router.bus();
     let output = routerctl(&["-b", &bus, "send", "q"], "from standard input");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let path = file.to_str().expect("a path");
     router.done(&["send", "q", "--file", path, "--settled"]);
+    let output = routerctl(&["-b", &bus, "send", "q", "--file", "-"], "by its name");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let output = receiver.wait_with_output().expect("it ends");
-    assert_eq!(text(&output.stdout), "from standard input\nfrom a file\n");
+    let received = "from standard input\nfrom a file\nby its name\n";
+    assert_eq!(text(&output.stdout), received);
 }
 
 #[test]

@@ -114,6 +114,27 @@ fn types_attributes_and_completions_are_listed() {
 }
 
 #[test]
+fn help_tells_a_new_name_from_the_name_of_what_there_is() {
+    for (command, hint, not) in [
+        (
+            "create",
+            "The name that the new entity is to have",
+            "identity",
+        ),
+        (
+            "read",
+            "The name or the identity of the entity",
+            "new entity",
+        ),
+        ("send", "`-` is standard input", "identity"),
+    ] {
+        let help = text(&routerctl(&[command, "--help"], "").stdout);
+        assert!(help.contains(hint), "{help}");
+        assert!(!help.contains(not), "{help}");
+    }
+}
+
+#[test]
 fn help_documents_the_exit_codes() {
     let output = routerctl(&["--help"], "");
     assert_eq!(output.status.code(), Some(0));

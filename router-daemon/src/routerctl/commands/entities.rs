@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::Context;
 use crate::client::{self, full_name};
 use crate::failure::{Failure, Outcome};
-use crate::options::Subject;
+use crate::options::{Create, Subject};
 use crate::report;
 use crate::schema::{Attribute, EntityType, Schema};
 use crate::table::{Cell, Table};
@@ -16,15 +16,15 @@ pub(crate) async fn read(context: &mut Context, subject: &Subject) -> Outcome {
     show(context, row)
 }
 
-pub(crate) async fn create(
-    context: &mut Context,
-    subject: &Subject,
-    attributes: &[String],
-) -> Outcome {
-    let attributes = parse(context, subject, attributes).await?;
-    let created = context
-        .client
-        .create(&context.agent, subject.into(), &attributes);
+pub(crate) async fn create(context: &mut Context, create: &Create) -> Outcome {
+    let Create {
+        kind,
+        name,
+        attributes,
+    } = create;
+    let attributes = parse(context, kind, attributes).await?;
+    let subject = client::Subject { kind, name };
+    let created = context.client.create(&context.agent, subject, &attributes);
     let row = created.await?;
     show(context, row)
 }
@@ -34,7 +34,7 @@ pub(crate) async fn update(
     subject: &Subject,
     attributes: &[String],
 ) -> Outcome {
-    let attributes = parse(context, subject, attributes).await?;
+    let attributes = parse(context, &subject.kind, attributes).await?;
     let updated = context
         .client
         .update(&context.agent, subject.into(), &attributes);
@@ -104,12 +104,12 @@ pub(crate) async fn attributes(context: &mut Context, kind: &str) -> Outcome {
 }
 
 /// The values as the router wants them. A router without a schema gets guesses.
-async fn parse(context: &mut Context, subject: &Subject, pairs: &[String]) -> Outcome<Row> {
+async fn parse(context: &mut Context, kind: &str, pairs: &[String]) -> Outcome<Row> {
     let schema = match context.client.schema(&context.agent).await {
         Err(Failure::Refused(_)) => Schema::default(),
         schema => schema?,
     };
-    schema.attributes(&subject.kind, pairs)
+    schema.attributes(kind, pairs)
 }
 
 fn show(context: &Context, row: Row) -> Outcome {

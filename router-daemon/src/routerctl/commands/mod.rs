@@ -40,23 +40,24 @@ pub(crate) async fn run(options: Options) -> Outcome {
                 .into(),
         ));
     }
+    let credentials = connection.credentials()?;
     match &command {
         Command::Send(send) => {
             // Whoever types them is not to be waited for with a connection.
             let bodies = messages::bodies(send)?;
-            let mut connected = connection.connect().await?;
+            let mut connected = connection.connect(credentials).await?;
             let outcome = messages::send(&mut connected, limit, output, send, &bodies).await;
             return closed(connected, outcome).await;
         }
         Command::Recv(receive) => {
-            let mut connected = connection.connect().await?;
+            let mut connected = connection.connect(credentials).await?;
             let outcome = messages::receive(&mut connected, limit, output, receive).await;
             return closed(connected, outcome).await;
         }
         _ => {}
     }
     let mut context = Context {
-        client: Client::connect(connection).await?,
+        client: Client::connect(connection, credentials).await?,
         agent: options.target.agent(),
         output,
     };
@@ -95,10 +96,7 @@ async fn perform(context: &mut Context, command: Command) -> Outcome {
         } => log::run(context, command).await,
         Command::Query(query) => reports::query(context, &query).await,
         Command::Read(subject) => entities::read(context, &subject).await,
-        Command::Create {
-            subject,
-            attributes,
-        } => entities::create(context, &subject, &attributes).await,
+        Command::Create(create) => entities::create(context, &create).await,
         Command::Update {
             subject,
             attributes,
