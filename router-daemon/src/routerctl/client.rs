@@ -127,10 +127,13 @@ impl Client {
             ("type", SimpleValue::String(full_name(subject.kind))),
             ("name", SimpleValue::String(subject.name.to_owned())),
         ];
-        let answer = self
-            .request(agent, "CREATE", &properties, attributes)
-            .await?;
-        Ok(entity(answer))
+        let created = self.request(agent, "CREATE", &properties, attributes);
+        match created.await {
+            Err(Failure::Refused(text)) => {
+                Err(Failure::Refused(text + hint_at_configuration(subject.kind)))
+            }
+            answer => answer.map(entity),
+        }
     }
 
     pub(crate) async fn update(
@@ -205,34 +208,39 @@ impl Client {
         subject: Subject<'_>,
         body: &Row,
     ) -> Outcome<Row> {
+        let kind = full_name(subject.kind);
+        let name = match short_name(&kind) {
+            "log" => format!("log/{}", module_of(subject.name)),
+            _ => subject.name.to_owned(),
+        };
         let properties = |key| {
             [
-                ("type", SimpleValue::String(full_name(subject.kind))),
-                (key, SimpleValue::String(subject.name.to_owned())),
+                ("type", SimpleValue::String(kind.clone())),
+                (key, SimpleValue::String(name.clone())),
             ]
         };
-        let is_number = subject.name.bytes().all(|digit| digit.is_ascii_digit());
-        let (first, second) = match short_name(&full_name(subject.kind)) {
+        let is_number = name.bytes().all(|digit| digit.is_ascii_digit());
+        let (first, second) = match short_name(&kind) {
             "connection" if is_number => ("identity", "name"),
             _ => ("name", "identity"),
         };
-        let answer = self
+        let mut answer = self
             .exchange(agent, operation, &properties(first), body)
             .await?;
-        let answer = match answer.code {
-            404 => {
-                self.exchange(agent, operation, &properties(second), body)
-                    .await?
+        if answer.is_of_nothing() {
+            answer = self
+                .exchange(agent, operation, &properties(second), body)
+                .await?;
+        }
+        if answer.is_of_nothing() {
+            return Err(Failure::Refused(subject.missing()));
+        }
+        let changes = operation != "READ";
+        match answer.body() {
+            Err(Failure::Refused(text)) if changes => {
+                Err(Failure::Refused(text + hint_at_configuration(subject.kind)))
             }
-            _ => answer,
-        };
-        match answer.code {
-            404 => {
-                let Subject { kind, name } = subject;
-                let text = format!("there is no {kind} with the name or identity '{name}'");
-                Err(Failure::Refused(text))
-            }
-            _ => answer.body().map(entity),
+            body => body.map(entity),
         }
     }
 
@@ -338,6 +346,24 @@ impl Client {
     }
 }
 
+impl Subject<'_> {
+    /// That there is no such entity, and where to look.
+    fn missing(&self) -> String {
+        let Self { kind, name } = self;
+        let full = full_name(kind);
+        let hint = match short_name(&full) {
+            CONFIGURED_ADDRESS => IN_USE.to_owned(),
+            ADDRESS_IN_USE => format!(
+                "; addresses in use go by their keys, such as 'M{name}', which 'routerctl query \
+                 router.address -a key' lists{}",
+                hint_at_configuration(kind)
+            ),
+            _ => format!("; 'routerctl query {kind}' lists what there is"),
+        };
+        format!("there is no {kind} with the name or identity '{name}'{hint}")
+    }
+}
+
 impl Agent {
     fn address(&self) -> String {
         match self {
@@ -389,6 +415,12 @@ impl Answer {
         })
     }
 
+    /// Whether no entity was meant, or one of another type that has the name.
+    fn is_of_nothing(&self) -> bool {
+        let is_another = || self.description.contains("does not extend requested type");
+        self.code == 404 || self.code == 400 && is_another()
+    }
+
     fn body(self) -> Outcome<Json> {
         match self.code {
             200..300 => Ok(self.body),
@@ -416,6 +448,28 @@ pub(crate) fn full_name(kind: &str) -> String {
 /// The name without what all have in common.
 pub(crate) fn short_name(kind: &str) -> &str {
     kind.strip_prefix(PREFIX).unwrap_or(kind)
+}
+
+/// What to say to who finds no entity of a type, if there is another that may be meant.
+pub(crate) fn hint_at_use(kind: &str) -> &'static str {
+    match short_name(&full_name(kind)) {
+        CONFIGURED_ADDRESS => IN_USE,
+        _ => "",
+    }
+}
+
+/// What to say to who wants to change what only shows how the router works.
+fn hint_at_configuration(kind: &str) -> &'static str {
+    match short_name(&full_name(kind)) {
+        ADDRESS_IN_USE => "; what can be configured is 'address' (router.config.address)",
+        _ => "",
+    }
+}
+
+/// The module that is meant, however it is written: in small letters, or as `query log` names it.
+pub(crate) fn module_of(name: &str) -> String {
+    let name = name.to_ascii_uppercase();
+    name.strip_prefix("LOG/").unwrap_or(&name).to_owned()
 }
 
 /// Whether an attribute is a password, which nobody is shown.
@@ -540,6 +594,10 @@ pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
 }
 
 const IS_IT_A_ROUTER: &str = "is it a router, which has $management?";
+const CONFIGURED_ADDRESS: &str = "router.config.address";
+const ADDRESS_IN_USE: &str = "router.address";
+const IN_USE: &str = "; 'address' is what is configured (router.config.address), and \
+                      'routerctl addresses' shows those in use (router.address)";
 /// Rows that one answer may have.
 const PAGE: i32 = 500;
 /// Answers that may come before we have looked at the first.

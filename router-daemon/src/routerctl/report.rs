@@ -50,7 +50,7 @@ impl Report {
             Self::AutoLinks => table(AUTO_LINKS, "no auto links"),
             Self::Tcp => tcp(found, style),
             Self::Memory => memory(found, style),
-            Self::Log => table(LOG, "no log: the router is part of another program"),
+            Self::Log => log(found, style),
         }
     }
 
@@ -295,6 +295,49 @@ fn tcp(found: &[Rows], style: Style) -> String {
     };
     let parts: Vec<String> = parts.iter().zip(rows).map(part).collect();
     parts.join("\n")
+}
+
+/// The first rows, with what those that follow DEFAULT get from it; it is among the last ones.
+fn log(found: &[Rows], style: Style) -> String {
+    const NONE: &str = "no log: the router is part of another program";
+    let all = found.iter().flat_map(|one| &one.rows);
+    let default = all.rev().find(|row| is_default_module(row)).cloned();
+    let default = default.unwrap_or_default();
+    let rows: Vec<Row> = found[0]
+        .rows
+        .iter()
+        .map(|row| following(row, &default))
+        .collect();
+    let mut text = table(LOG, &rows, NONE, style);
+    if rows != found[0].rows {
+        let note = "(…) is what DEFAULT says, which the module follows";
+        text.push_str(&wrap(note, style.width.unwrap_or(usize::MAX)));
+    }
+    text
+}
+
+/// The row of a module, with what it has not been told itself in parentheses.
+fn following(row: &Row, default: &Row) -> Row {
+    let mut row = row.clone();
+    if is_default_module(&row) {
+        return row;
+    }
+    for name in ["enable", "includeTimestamp", "includeSource", "outputFile"] {
+        // A skrouterd has a word for it.
+        let follows = row
+            .get(name)
+            .is_none_or(|own| own.is_null() || own == "default");
+        let known = default.get(name).filter(|value| !value.is_null());
+        if follows && known.is_some() {
+            let value = plain(default, name).into_text();
+            row.insert(name.to_owned(), format!("({value})").into());
+        }
+    }
+    row
+}
+
+fn is_default_module(row: &Row) -> bool {
+    row.get("module").and_then(Json::as_str) == Some("DEFAULT")
 }
 
 /// The rows of connections that are TCP clients' and services'.

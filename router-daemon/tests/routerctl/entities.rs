@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value as Json, json};
 
-use crate::support::{Router, free_port};
+use crate::support::{Router, free_port, routerctl, text};
 
 #[test]
 fn entities_are_created_read_queried_and_deleted() {
@@ -27,7 +27,7 @@ fn entities_are_created_read_queried_and_deleted() {
     router.fails(
         &["query", "address", "--where", "prefix=c"],
         1,
-        "there is no such address",
+        "there is no address that meets the condition",
     );
     router.fails(
         &["query", "address", "--where", "colour=red"],
@@ -82,6 +82,100 @@ fn what_the_router_refuses_is_told_and_changes_nothing() {
     router.fails(&["attributes", "nonsense"], 1, "there is no type nonsense");
     let listeners = router.json(&["query", "listener", "-a", "name"]);
     assert_eq!(listeners, json!([{"name": "normal"}]));
+}
+
+#[test]
+fn modules_of_the_log_go_by_the_names_that_are_shown() {
+    let router = Router::standalone();
+    for name in ["SERVER", "log/SERVER", "server"] {
+        assert_eq!(router.json(&["read", "log", name])["module"], "SERVER");
+        let updated = router.json(&["update", "log", name, "enable=warning+"]);
+        assert_eq!(updated["enable"], "warning+");
+        let got = router.json(&["log", "get", name]);
+        assert_eq!(
+            (&got[0]["module"], &got[0]["enable"]),
+            (&json!("SERVER"), &json!("warning+"))
+        );
+        router.done(&["log", "set", name, "default"]);
+        let told = router.done(&["log", "get", name]);
+        assert!(told.contains("SERVER  (info+)  (yes)"), "{told}");
+        assert!(told.contains("is what DEFAULT says"), "{told}");
+    }
+    router.done(&["log", "set", "DEFAULT", "error+"]);
+    let told = router.done(&["log", "get"]);
+    assert!(told.contains("(error+)"), "{told}");
+    router.fails(
+        &["read", "log", "NOPE"],
+        1,
+        "'routerctl query log' lists what there is",
+    );
+}
+
+#[test]
+fn who_means_the_other_kind_of_address_is_told() {
+    let router = Router::standalone();
+    let in_use = "'routerctl addresses' shows those in use (router.address)";
+    router.fails(&["query", "address"], 1, in_use);
+    router.fails(&["read", "address", "orders"], 1, in_use);
+    router.fails(&["delete", "address", "orders"], 1, in_use);
+    let configured = "'address' (router.config.address)";
+    let told = router.fails(&["read", "router.address", "orders"], 1, configured);
+    assert!(told.contains("such as 'Morders'"), "{told}");
+    router.fails(&["create", "router.address", "orders"], 1, configured);
+    router.fails(&["delete", "router.address", "M$management"], 1, configured);
+    let told = router.fails(&["read", "listener", "orders"], 1, "there is no listener");
+    assert!(!told.contains("router.address"), "{told}");
+}
+
+#[test]
+fn an_entity_of_another_type_with_the_name_is_not_meant() {
+    let router = Router::with(|entities| entities.push(json!(["sslProfile", {"name": "p"}])));
+    for operation in ["read", "delete"] {
+        router.fails(
+            &[operation, "listener", "p"],
+            1,
+            "there is no listener with the name or identity 'p'",
+        );
+    }
+}
+
+#[test]
+fn a_query_that_finds_nothing_says_so() {
+    let router = Router::standalone();
+    router.fails(&["query", "connector"], 1, "there is no connector");
+    let two = ["--where", "name~n", "--where", "port=1"];
+    router.fails(
+        &[&["query", "listener"][..], &two].concat(),
+        1,
+        "there is no listener that meets all conditions",
+    );
+    let output = router.try_it(&["query", "connector", "--json"]);
+    assert_eq!(text(&output.stdout), "[]\n");
+    assert_eq!(output.status.code(), Some(1));
+    let watch = ["query", "connector", "--watch", "0.05", "--count", "2"];
+    let told = router.done(&watch);
+    assert_eq!(told, "there is no connector\n\nthere is no connector\n");
+    let told = router.done(&[&watch[..], &["--json"]].concat());
+    assert_eq!(told, "[]\n[]\n");
+}
+
+#[test]
+fn secrets_come_by_standard_input_a_line_each() {
+    let router = Router::standalone();
+    let bus = router.bus();
+    let create = [
+        "-b",
+        &bus,
+        "create",
+        "proxyProfile",
+        "p",
+        "host=h",
+        "port=1",
+        "username=u",
+        "password=@-",
+    ];
+    let output = routerctl(&create, "hunter2\nmore\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
 #[test]

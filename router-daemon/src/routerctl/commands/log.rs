@@ -4,19 +4,19 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::Context;
-use crate::client::{Rows, Subject};
+use crate::client::{Rows, Subject, module_of};
 use crate::failure::{Failure, Outcome};
 use crate::options::LogCommand;
 use crate::report::Report;
 use crate::value::{Row, text};
 
 pub(crate) async fn run(context: &mut Context, command: LogCommand) -> Outcome {
-    let rows = match command {
+    let found = match command {
         LogCommand::Show { limit } => return show(context, limit).await,
         LogCommand::Get { module } => get(context, module.as_deref()).await?,
         LogCommand::Set { module, level } => set(context, &module, &level).await?,
     };
-    let (output, found) = (&context.output, [rows]);
+    let output = &context.output;
     match output.json {
         true => output.document(&Report::Log.json(&found)),
         false => output.text(&Report::Log.text(&found, output.style)),
@@ -53,31 +53,30 @@ fn entry(entry: &Json) -> Json {
     })
 }
 
-async fn get(context: &mut Context, module: Option<&str>) -> Outcome<Rows> {
-    let mut found = context.client.query(&context.agent, "log", &[]).await?;
-    let Some(module) = module else {
-        return Ok(found);
-    };
-    let name = |row: &Row| row.get("module").map(text).unwrap_or_default();
-    let modules: Vec<String> = found.rows.iter().map(name).collect();
-    found
-        .rows
-        .retain(|row| name(row).eq_ignore_ascii_case(module));
-    if found.rows.is_empty() {
-        let modules = modules.join(", ");
-        return Err(Failure::Refused(format!(
-            "there is no module {module}; those of the router: {modules}"
-        )));
+/// The module, or all; and all, for what it follows.
+async fn get(context: &mut Context, module: Option<&str>) -> Outcome<[Rows; 2]> {
+    let all = context.client.query(&context.agent, "log", &[]).await?;
+    let mut found = all.clone();
+    if let Some(module) = module {
+        let wanted = module_of(module);
+        let name = |row: &Row| row.get("module").map(text).unwrap_or_default();
+        found.rows.retain(|row| name(row) == wanted);
+        if found.rows.is_empty() {
+            let modules: Vec<String> = all.rows.iter().map(name).collect();
+            let modules = modules.join(", ");
+            return Err(Failure::Refused(format!(
+                "there is no module {module}; those of the router: {modules}"
+            )));
+        }
     }
-    Ok(found)
+    Ok([found, all])
 }
 
-async fn set(context: &mut Context, module: &str, level: &str) -> Outcome<Rows> {
-    let mut found = get(context, Some(module)).await?;
-    let name = found.rows[0].get("identity").map(text).unwrap_or_default();
+async fn set(context: &mut Context, module: &str, level: &str) -> Outcome<[Rows; 2]> {
+    let [mut found, _] = get(context, Some(module)).await?;
     let subject = Subject {
         kind: "log",
-        name: &name,
+        name: module,
     };
     let levels = Row::from_iter([("enable".to_owned(), Json::from(level))]);
     let updated = context
@@ -85,5 +84,6 @@ async fn set(context: &mut Context, module: &str, level: &str) -> Outcome<Rows> 
         .update(&context.agent, subject, &levels)
         .await?;
     found.rows = vec![updated];
-    Ok(found)
+    let all = context.client.query(&context.agent, "log", &[]).await?;
+    Ok([found, all])
 }

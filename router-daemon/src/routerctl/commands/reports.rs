@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::Context;
-use crate::client::Rows;
+use crate::client::{Rows, hint_at_use};
 use crate::failure::{Failure, Outcome};
 use crate::options::{Query, Watch};
 use crate::report::{self, Report};
+use crate::table::wrap;
 use crate::value::Row;
 
 pub(crate) async fn show(context: &mut Context, report: Report, watch: &Watch) -> Outcome {
@@ -40,19 +41,38 @@ pub(crate) async fn query(context: &mut Context, query: &Query) -> Outcome {
         let json = || -> Json { found.rows.iter().map(|row| projected(row, names)).collect() };
         let keep_empty = !query.attributes.is_empty();
         let style = context.output.style;
-        let text = || report::of_query(names, &found.rows, keep_empty, style);
+        let nothing = nothing(query);
         if found.rows.is_empty() && query.watch.watch.is_none() {
             if context.output.json {
                 context.output.document(&json!([]))?;
             }
-            let text = format!("there is no such {}", query.kind);
-            return Err(Failure::Refused(text));
+            return Err(Failure::Refused(nothing));
         }
+        let text = || match found.rows.is_empty() {
+            true => wrap(&nothing, style.width.unwrap_or(usize::MAX)),
+            false => report::of_query(names, &found.rows, keep_empty, style),
+        };
         print(context, &query.watch, shown, json, text)?;
         shown += 1;
         if is_last(&query.watch, shown).await {
             return Ok(());
         }
+    }
+}
+
+/// That there are no rows.
+fn nothing(query: &Query) -> String {
+    let kind = &query.kind;
+    match query.filters.as_slice() {
+        [] => format!("there is no {kind}{}", hint_at_use(kind)),
+        [_] => format!(
+            "there is no {kind} that meets the condition{}",
+            hint_at_use(kind)
+        ),
+        _ => format!(
+            "there is no {kind} that meets all conditions{}",
+            hint_at_use(kind)
+        ),
     }
 }
 
