@@ -10,9 +10,10 @@ use clap::Args;
 use fe2o3_amqp::connection::{Connection, ConnectionHandle, OpenError};
 use fe2o3_amqp::session::{Session, SessionHandle};
 use fe2o3_amqp::transport;
+use fe2o3_amqp::types::sasl::SaslCode;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -20,7 +21,7 @@ use crate::ended::{Ended, describe};
 use crate::failure::{Failure, Outcome};
 use crate::files::first_line;
 use crate::sasl::{Greeted, Mechanism, User};
-use crate::tls::TlsOptions;
+use crate::tls::{self, TlsOptions};
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -117,7 +118,16 @@ impl ConnectionOptions {
         let bus = &self.bus;
         let Credentials { user, tls } = credentials;
         let candidates = self.candidates(user.is_some())?;
-        let stream = TcpStream::connect((bus.host.as_str(), bus.port)).await;
+        let addresses = lookup_host((bus.host.as_str(), bus.port)).await;
+        let addresses: Vec<_> = addresses
+            .map_err(|error| {
+                let host = &bus.host;
+                Failure::Connection(format!(
+                    "cannot find the host '{host}': {error} (-b names another one)"
+                ))
+            })?
+            .collect();
+        let stream = TcpStream::connect(&*addresses).await;
         let stream = stream.map_err(|error| {
             Failure::Connection(format!(
                 "cannot connect to {bus}: {error}; is the router running? (-b names another one)"
@@ -228,6 +238,10 @@ impl ConnectionOptions {
     fn explain(&self, error: &OpenError) -> Failure {
         let bus = &self.bus;
         Failure::Connection(match error {
+            OpenError::SaslError { code, .. } if *code != SaslCode::Auth => format!(
+                "{bus} cannot tell whether to let us in (SASL outcome {}): its log may say why",
+                code.clone() as u8
+            ),
             OpenError::SaslError { .. } => match &self.sasl_username {
                 Some(user) => format!(
                     "{bus} does not let '{user}' in: check the name, and the password in the \
@@ -254,6 +268,10 @@ impl ConnectionOptions {
             OpenError::Io(error) => self.explain_io(error),
             OpenError::RemoteClosed => self.cut_off(),
             OpenError::TransportError(transport::Error::Io(error)) => self.explain_io(error),
+            OpenError::DecodeError(what)
+            | OpenError::TransportError(transport::Error::DecodeError(what)) => {
+                format!("{bus} does not speak AMQP as we do: it sent what cannot be read ({what})")
+            }
             // Their texts are fit to be read.
             other => format!("cannot open a connection to {bus}: {other}"),
         })
@@ -263,15 +281,26 @@ impl ConnectionOptions {
         let bus = &self.bus;
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
         match tls {
-            Some(error @ rustls::Error::InvalidCertificate(_)) => format!(
-                "the certificate of {bus} is not trusted: {error}; --ssl-trustfile names the \
-                 authority, and the host of -b must be a name in the certificate"
+            Some(rustls::Error::InvalidCertificate(error)) => format!(
+                "the certificate of {bus} is not trusted: {}",
+                tls::distrust(error, &bus.host)
             ),
-            Some(error @ rustls::Error::AlertReceived(_)) => format!(
-                "{bus} refused the TLS handshake: {error}; it may want --ssl-certificate and \
-                 --ssl-key"
+            Some(rustls::Error::AlertReceived(alert)) => {
+                let alert = tls::alert(*alert);
+                let hint = match self.tls.ssl_certificate {
+                    Some(_) => "it may not trust the certificate of --ssl-certificate",
+                    None => "it may want --ssl-certificate and --ssl-key",
+                };
+                format!("{bus} refused the TLS handshake ({alert}): {hint}")
+            }
+            Some(rustls::Error::InvalidMessage(_)) => format!(
+                "TLS with {bus} failed: it answers with what is no TLS; the port may be one for \
+                 amqp://, without --ssl-… options"
             ),
-            Some(error) => format!("TLS with {bus} failed: {error}; does the port speak TLS?"),
+            Some(rustls::Error::PeerIncompatible(_)) => {
+                format!("TLS with {bus} failed: it has no version or cipher of TLS that we have")
+            }
+            Some(error) => format!("TLS with {bus} failed: {error}"),
             None if error.kind() == io::ErrorKind::UnexpectedEof => self.cut_off(),
             None => format!("cannot open a connection to {bus}: {error}"),
         }
@@ -327,6 +356,11 @@ impl FromStr for Bus {
                         --sasl-password-file"
                     .into(),
             );
+        }
+        if let Some((_, path)) = rest.split_once('/') {
+            return Err(format!(
+                "'/{path}' does not belong here: a router is HOST or HOST:PORT"
+            ));
         }
         let (host, port) = host_and_port(rest)?;
         let port = match port {
@@ -424,6 +458,10 @@ mod tests {
             ("http://router", "use amqp or amqps"),
             ("amqp://me:secret@router", "--sasl-password-file"),
             ("router:70000", "not a port"),
+            (
+                "amqp://router:5672/orders",
+                "'/orders' does not belong here",
+            ),
             ("[::1", "']' is missing"),
             (":5672", "no host"),
         ] {

@@ -153,10 +153,9 @@ impl From<connection::Error> for Ended {
             E::TransportError(error) => error.into(),
             E::RemoteClosed => Self::ByRouter(Layer::Connection, None),
             E::RemoteClosedWithError(error) => by_router(Layer::Connection, error),
-            E::NotImplemented(what) | E::NotFound(what) | E::NotAllowed(what) => {
-                Self::Lost(what.unwrap_or_else(|| UNEXPECTED.into()))
-            }
-            E::IllegalState => Self::Lost(UNEXPECTED.into()),
+            // The one thing that the library knows and does not do.
+            E::NotImplemented(_) => Self::Lost(BEGINS_SESSIONS.into()),
+            E::IllegalState | E::NotFound(_) | E::NotAllowed(_) => Self::Lost(UNEXPECTED.into()),
             E::JoinError(error) => Self::Lost(error.to_string()),
         }
     }
@@ -171,7 +170,7 @@ impl From<transport::Error> for Ended {
             transport::Error::Io(error) => error.to_string(),
             transport::Error::IdleTimeoutElapsed => "nothing was heard of it for too long".into(),
             transport::Error::DecodeError(what) => format!("it sent what is no AMQP: {what}"),
-            transport::Error::NotImplemented(what) => what.unwrap_or_else(|| UNEXPECTED.into()),
+            transport::Error::NotImplemented(_) => UNEXPECTED.into(),
             transport::Error::FramingError => "it sent what is no AMQP frame".into(),
         })
     }
@@ -285,7 +284,9 @@ impl From<ReceiverAttachError> for Ended {
 }
 
 const SILENT: &str = "it does not say why";
-const UNEXPECTED: &str = "the connection was in no state for that";
+const UNEXPECTED: &str = "it sent what does not belong there";
+const BEGINS_SESSIONS: &str = "it begins a session itself; the port may be for other routers (role \
+                               inter-router or edge)";
 
 #[cfg(test)]
 mod tests {

@@ -36,7 +36,7 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(written: &str) -> Result<Self, String> {
-        let wrong = || "write NAME=VALUE, NAME!=VALUE or NAME~SUBSTRING".to_owned();
+        let wrong = || "write ATTRIBUTE=VALUE, ATTRIBUTE!=VALUE or ATTRIBUTE~SUBSTRING".to_owned();
         let at = written.find(['=', '!', '~']).ok_or_else(wrong)?;
         let (name, rest) = written.split_at(at);
         let tests = [("!=", Test::IsNot), ("=", Test::Is), ("~", Test::Contains)];

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::client::Rows;
-use crate::table::{Cell, Style, Table, painted_title, wrap};
+use crate::table::{Cell, LEAST, Style, Table, painted_title, wrap};
 use crate::value::{Row, text};
 
 #[cfg(test)]
@@ -94,9 +94,10 @@ pub(crate) fn of_entity(row: &Row, style: Style) -> String {
 pub(crate) fn of_facts(facts: &[(&str, String)], style: Style) -> String {
     let widest = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let line = |(name, value): &(&str, String)| {
-        let value =
-            Cell::text(value).shown(style.width.map(|width| width.saturating_sub(widest + 2)));
-        format!("{name:widest$}  {value}\n")
+        let room = style
+            .width
+            .map(|width| width.saturating_sub(widest + 2).max(LEAST));
+        format!("{name:widest$}  {}\n", Cell::text(value).shown(room))
     };
     facts.iter().map(line).collect()
 }

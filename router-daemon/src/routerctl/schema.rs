@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::client::{is_secret, short_name};
+use crate::client::{full_name, is_secret};
 use crate::failure::{Failure, Outcome};
 use crate::files::first_line;
 use crate::value::{Row, text};
@@ -48,9 +48,9 @@ impl Schema {
 
     /// The type of that name, full or short.
     pub(crate) fn find(&self, kind: &str) -> Option<&EntityType> {
-        let full = crate::client::full_name(kind);
-        let short = short_name(&full);
-        self.types.iter().find(|kind| kind.name == short)
+        // A router may have the types that have aliases under these.
+        let full = full_name(kind);
+        self.types.iter().find(|kind| full_name(&kind.name) == full)
     }
 
     /// `NAME=VALUE` pairs as attributes of a type. What the schema does not know is guessed: the
@@ -164,7 +164,9 @@ fn split(pair: &str) -> Outcome<(&str, &str)> {
     match pair.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name, value)),
         // The text may be half of a secret, so it is not repeated.
-        _ => Err(Failure::Usage("attributes are written NAME=VALUE".into())),
+        _ => Err(Failure::Usage(
+            "attributes are written ATTRIBUTE=VALUE".into(),
+        )),
     }
 }
 
@@ -215,8 +217,8 @@ mod tests {
             ("cost=much", "'cost' must be an integer, not 'much'"),
             ("http=maybe", "'http' must be true or false"),
             ("openProperties=[]", "a JSON object"),
-            ("cost", "NAME=VALUE"),
-            ("=1", "NAME=VALUE"),
+            ("cost", "ATTRIBUTE=VALUE"),
+            ("=1", "ATTRIBUTE=VALUE"),
         ] {
             let error = parse(&[pair]).unwrap_err().text().unwrap();
             assert!(error.contains(hint), "{pair}: {error}");

@@ -224,7 +224,7 @@ fn painted(text: &str, paint: &str, colour: bool) -> String {
 const NOTHING: &str = "-";
 const GAP: &str = "  ";
 /// A text of less than this is not worth showing.
-const LEAST: usize = 10;
+pub(crate) const LEAST: usize = 10;
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[31m";
 const GREEN: &str = "\x1b[32m";

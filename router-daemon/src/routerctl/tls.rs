@@ -7,7 +7,7 @@ use clap::Args;
 use pkcs8::{Document, EncryptedPrivateKeyInfoRef};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use crate::failure::{Failure, Outcome};
@@ -54,7 +54,12 @@ impl TlsOptions {
                     .with_client_auth_cert(chain, key_of)
                     .map_err(|error| {
                         let (key, certificate) = (key.display(), certificate.display());
-                        Failure::Usage(format!("{key} is no key for {certificate}: {error}"))
+                        Failure::Usage(match error {
+                            rustls::Error::InconsistentKeys(_) => {
+                                format!("{key} is not the key of {certificate}")
+                            }
+                            error => format!("{key} is no key for {certificate}: {error}"),
+                        })
                     })?
             }
             _ => {
@@ -95,6 +100,45 @@ impl TlsOptions {
     }
 }
 
+/// Why the certificate of a host is not trusted, and what may be done about it.
+pub(crate) fn distrust(error: &CertificateError, host: &str) -> String {
+    use CertificateError as E;
+    match error {
+        E::UnknownIssuer => "none of the authorities that we trust has issued it; \
+                             --ssl-trustfile names others"
+            .into(),
+        E::NotValidForName | E::NotValidForNameContext { .. } => {
+            format!("it is not for the name '{host}'; the host of -b must be one that it is for")
+        }
+        E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
+        E::NotValidYet | E::NotValidYetContext { .. } => {
+            "it is not valid yet; is the clock right?".into()
+        }
+        E::Revoked => "it has been revoked".into(),
+        E::BadSignature => "its signature is wrong".into(),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for servers".into(),
+        E::Other(other) => other.to_string(),
+        _ => "it is not as it should be".into(),
+    }
+}
+
+/// The name of an alert, as the standard has it (RFC 8446, 6).
+pub(crate) fn alert(alert: AlertDescription) -> String {
+    let Some(name) = alert.as_str() else {
+        return format!("alert {}", u8::from(alert));
+    };
+    let mut written = String::new();
+    let mut was_upper = true;
+    for c in name.chars() {
+        if c.is_uppercase() && !was_upper {
+            written.push('_');
+        }
+        was_upper = c.is_uppercase();
+        written.extend(c.to_lowercase());
+    }
+    written
+}
+
 fn certificates(file: &Path) -> Outcome<Vec<CertificateDer<'static>>> {
     let text = text(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
@@ -119,4 +163,23 @@ fn decrypt(block: &str, password: &str) -> Result<PrivateKeyDer<'static>, String
         .decrypt(password)
         .map_err(|error| format!("the password does not open it ({error})"))?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_go_by_their_names() {
+        for (description, name) in [
+            (
+                AlertDescription::CertificateRequired,
+                "certificate_required",
+            ),
+            (AlertDescription::UnknownCA, "unknown_ca"),
+            (AlertDescription::Unknown(200), "alert 200"),
+        ] {
+            assert_eq!(alert(description), name);
+        }
+    }
 }

@@ -140,6 +140,45 @@ fn an_entity_of_another_type_with_the_name_is_not_meant() {
 }
 
 #[test]
+fn attributes_that_a_type_does_not_have_are_named() {
+    let router = Router::standalone();
+    for (more, name) in [
+        (&["-a", "colour"][..], "colour"),
+        (&["-a", "name", "--where", "colour=red"], "colour"),
+        (&["-a", "colour", "--where", "name=x"], "colour"),
+        (&["-a", "name", "-a", "size"], "size"),
+    ] {
+        let hint = format!("link has no attribute '{name}'; 'routerctl attributes link' lists");
+        router.fails(&[&["query", "link"], more].concat(), 2, &hint);
+    }
+    router.done(&["query", "listener", "-a", "name", "-a", "sslProfile"]);
+    router.fails(
+        &["query", "autoLink", "-a", "type", "--where", "name=x"],
+        1,
+        "no autoLink",
+    );
+}
+
+#[test]
+fn types_with_short_names_have_a_schema_too() {
+    let router = Router::standalone();
+    for kind in [
+        "address",
+        "router.config.address",
+        "io.skupper.router.router.config.address",
+    ] {
+        let attributes = router.done(&["attributes", kind]);
+        assert!(attributes.contains("distribution"), "{attributes}");
+    }
+    let told = router.fails(
+        &["create", "address", "x", "prefix=x", "priority=high"],
+        2,
+        "'priority' must be an integer, not 'high'",
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
 fn a_query_that_finds_nothing_says_so() {
     let router = Router::standalone();
     router.fails(&["query", "connector"], 1, "there is no connector");

@@ -25,6 +25,14 @@ fn usage_errors_are_2_and_no_connection_is_3() {
     let errors = text(&output.stderr);
     assert!(errors.contains("is the router running?"), "{errors}");
 
+    let output = routerctl(&["status", "-b", "no..host"], "");
+    assert_eq!(output.status.code(), Some(3));
+    let errors = text(&output.stderr);
+    assert!(
+        errors.contains("cannot find the host 'no..host'"),
+        "{errors}"
+    );
+
     for target in ["--router", "--edge"] {
         for arguments in [["send", "q", "x"], ["recv", "q", "--count=1"]] {
             let output = routerctl(&[&arguments[..], &[target, "A"]].concat(), "");
@@ -146,6 +154,40 @@ fn a_router_that_stops_is_3_and_says_why() {
             assert_eq!(errors, format!("routerctl: {why}\n"));
             assert_eq!(output.status.code(), Some(3), "{errors}");
         }
+    }
+}
+
+#[test]
+fn what_came_before_a_connection_broke_is_printed() {
+    let mut router = Router::standalone();
+    let receiver = router.start(&["recv", "q", "--count", "2", "--json", "--timeout", "60"]);
+    router.until(&["query", "router.address", "--where", "key=Mq"]);
+    router.done(&["send", "q", "one"]);
+    router.process.kill().expect("it runs");
+    let output = receiver.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let received: Json = serde_json::from_slice(&output.stdout).expect("a document");
+    assert_eq!(received[0]["body"], "one", "{received}");
+
+    let router = Router::standalone();
+    let output = router.try_it(&["send", "q", "one", "--timeout", "0.1", "--json"]);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    let sent: Json = serde_json::from_slice(&output.stdout).expect("a document");
+    assert_eq!(sent["sent"], 0, "{sent}");
+}
+
+#[test]
+fn a_port_for_other_routers_is_told_as_one() {
+    let router = Router::interior("A", None);
+    let bus = format!("127.0.0.1:{}", router.inter_router);
+    for arguments in [&["status", "-b", &bus][..], &["recv", "q", "-b", &bus]] {
+        let output = routerctl(arguments, "");
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{errors}");
+        assert!(
+            errors.contains("the port may be for other routers"),
+            "{errors}"
+        );
     }
 }
 

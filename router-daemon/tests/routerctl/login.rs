@@ -62,13 +62,87 @@ fn tls_and_users_are_checked_and_failures_explained() {
     assert_eq!(text(&received), "the body");
     for (more, hint) in [
         (&user(&wrong)[..], "does not let 'me' in"),
-        (&user(&right)[2..], "--ssl-trustfile names the authority"),
+        (&user(&right)[2..], "--ssl-trustfile names others"),
         (&user(&right)[..2], "give"),
     ] {
         let (code, told) = status(more);
         assert_eq!(code, Some(3), "{told}");
         assert!(told.contains(hint), "{told}");
         assert!(!told.contains("hunter"), "{told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_tls_is_told_in_words() {
+    let files = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| files.path().join(name).to_str().expect("a path").to_owned();
+    for name in ["server", "client"] {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        fs::write(file(name), made.cert.pem()).expect("a file");
+        let key = made.signing_key.serialize_pem();
+        fs::write(file(&format!("{name}.key")), key).expect("a file");
+    }
+    let port = free_port();
+    let router = Router::with(|entities| {
+        entities.push(json!(["sslProfile", {
+            "name": "tls", "certFile": file("server"), "privateKeyFile": file("server.key"),
+            "caCertFile": file("server"),
+        }]));
+        entities.push(json!(["listener", {
+            "name": "secure", "host": "127.0.0.1", "port": port.to_string(),
+            "sslProfile": "tls", "requireSsl": true, "authenticatePeer": true,
+            "saslMechanisms": "EXTERNAL",
+        }]));
+    });
+    let trust = format!("--ssl-trustfile={}", file("server"));
+    let certificate = format!("--ssl-certificate={}", file("client"));
+    let key = |name: &str| format!("--ssl-key={}", file(name));
+    let (right, wrong) = (key("client.key"), key("server.key"));
+    let secure = |host: &str| format!("amqps://{host}:{port}");
+    for (bus, options, code, hint) in [
+        (
+            secure("localhost"),
+            &[&certificate, &right][..],
+            3,
+            "the authorities that we trust",
+        ),
+        (
+            secure("127.0.0.1"),
+            &[&trust, &certificate, &right],
+            3,
+            "not for the name '127.0.0.1'",
+        ),
+        (
+            secure("localhost"),
+            &[&trust],
+            3,
+            "may want --ssl-certificate and --ssl-key",
+        ),
+        (
+            secure("localhost"),
+            &[&trust, &certificate, &right],
+            3,
+            "may not trust the certificate of --ssl-certificate",
+        ),
+        (
+            secure("localhost"),
+            &[&trust, &certificate, &wrong],
+            2,
+            "is not the key of",
+        ),
+        (router.bus(), &[&trust], 3, "what is no TLS"),
+    ] {
+        let options = options.iter().map(|option| option.as_str());
+        let arguments: Vec<&str> = ["status", "-b", &bus].into_iter().chain(options).collect();
+        let output = routerctl(&arguments, "");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(hint), "{arguments:?}: {told}");
+        let types = ["Issuer", "DnsName", "Certificate", "Invalid", "Mismatch"];
+        assert!(
+            !types.iter().any(|name| told.contains(name)),
+            "{arguments:?}: {told}"
+        );
     }
 }
 

@@ -36,6 +36,32 @@ pub(crate) async fn send(
 ) -> Outcome {
     let mut sender = attach_sender(connected, limit, send).await?;
     let mut told = Vec::new();
+    let sent = send_all(&mut sender, limit, output, send, bodies, &mut told).await;
+    if sent.is_ok() {
+        let _ = timeout(limit, sender.close()).await;
+    }
+    // What has been sent has been, whatever came then.
+    if output.json {
+        output.document(&summary(&told))?;
+    }
+    sent?;
+    match failures(&told) {
+        0 => Ok(()),
+        failed => Err(Failure::Refused(format!(
+            "{failed} of {} not accepted",
+            told.len()
+        ))),
+    }
+}
+
+async fn send_all(
+    sender: &mut Sender,
+    limit: Duration,
+    output: Output,
+    send: &Send,
+    bodies: &[Body<Value>],
+    told: &mut Vec<Json>,
+) -> Outcome {
     for body in (0..send.count).flat_map(|_| bodies) {
         let message = Message::builder().body(body.clone()).build();
         let outcome = timeout(limit, sender.send(message)).await.map_err(|_| {
@@ -53,18 +79,7 @@ pub(crate) async fn send(
         }
         told.push(outcome);
     }
-    let _ = timeout(limit, sender.close()).await;
-    let failed = failures(&told);
-    if output.json {
-        output.document(&summary(&told))?;
-    }
-    match failed {
-        0 => Ok(()),
-        failed => Err(Failure::Refused(format!(
-            "{failed} of {} not accepted",
-            told.len()
-        ))),
-    }
+    Ok(())
 }
 
 fn line_of(number: usize, outcome: &Json, colour: bool) -> String {
@@ -92,40 +107,49 @@ pub(crate) async fn receive(
     receive: &Receive,
 ) -> Outcome {
     let mut receiver = attach_receiver(connected, limit, receive).await?;
-    let mut received = Vec::new();
+    let mut kept = Vec::new();
+    let received = receive_all(&mut receiver, limit, output, receive, &mut kept).await;
+    if !matches!(received, Err(Failure::Connection(_) | Failure::Broken)) {
+        let _ = timeout(limit, receiver.close()).await;
+    }
+    // What has come is nowhere else now, whatever came then.
+    if output.json && receive.count > 0 {
+        output.document(&json!(kept))?;
+    }
+    received
+}
+
+/// Prints what comes, or keeps it for one document.
+async fn receive_all(
+    receiver: &mut Receiver,
+    limit: Duration,
+    output: Output,
+    receive: &Receive,
+    kept: &mut Vec<Json>,
+) -> Outcome {
     let mut number = 0;
-    let mut ended = Ok(());
     while receive.count == 0 || number < receive.count {
         let delivery = match receive.count {
             0 => receiver.recv().await,
-            _ => match timeout(limit, receiver.recv()).await {
-                Ok(delivery) => delivery,
-                Err(_) => {
-                    let (address, limit) = (&receive.address, limit.as_secs_f64());
-                    ended = Err(Failure::TimedOut(format!(
-                        "no message from '{address}' within {limit} s, after {number} of {}",
-                        receive.count
-                    )));
-                    break;
-                }
-            },
+            count => timeout(limit, receiver.recv()).await.map_err(|_| {
+                let (address, limit) = (&receive.address, limit.as_secs_f64());
+                Failure::TimedOut(format!(
+                    "no message from '{address}' within {limit} s, after {number} of {count}"
+                ))
+            })?,
         };
         let delivery: Delivery<Body<Value>> = delivery.map_err(lost)?;
         let message = delivery.message();
         match (output.json, receive.count) {
             (false, _) => output.octets(&written(message, receive.raw))?,
             (true, 0) => output.line(&shown(message))?,
-            (true, _) => received.push(shown(message)),
+            (true, _) => kept.push(shown(message)),
         }
         // Only what was printed is accepted: what is lost with us goes to somebody else.
         receiver.accept(&delivery).await.map_err(lost)?;
         number += 1;
     }
-    let _ = timeout(limit, receiver.close()).await;
-    if output.json && receive.count > 0 {
-        output.document(&json!(received))?;
-    }
-    ended
+    Ok(())
 }
 
 async fn attach_sender(connected: &mut Connected, limit: Duration, send: &Send) -> Outcome<Sender> {

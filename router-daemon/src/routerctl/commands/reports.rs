@@ -9,6 +9,7 @@ use crate::client::{Rows, hint_at_use};
 use crate::failure::{Failure, Outcome};
 use crate::options::{Query, Watch};
 use crate::report::{self, Report};
+use crate::schema::Schema;
 use crate::table::wrap;
 use crate::value::Row;
 
@@ -33,7 +34,7 @@ pub(crate) async fn show(context: &mut Context, report: Report, watch: &Watch) -
 pub(crate) async fn query(context: &mut Context, query: &Query) -> Outcome {
     let mut shown = 0;
     loop {
-        let found = filtered(context, query).await?;
+        let found = filtered(context, query, shown == 0).await?;
         let names = match query.attributes.is_empty() {
             true => &found.names,
             false => &query.attributes,
@@ -76,8 +77,9 @@ fn nothing(query: &Query) -> String {
     }
 }
 
-/// The rows that pass all filters, with the columns that these or the reader want.
-async fn filtered(context: &mut Context, query: &Query) -> Outcome<Rows> {
+/// The rows that pass all filters, with the columns that these or the reader want; at first it is
+/// looked at whether there are such columns.
+async fn filtered(context: &mut Context, query: &Query, first: bool) -> Outcome<Rows> {
     let mut names = query.attributes.clone();
     if !names.is_empty() {
         names.extend(query.filters.iter().map(|filter| filter.name.clone()));
@@ -88,16 +90,49 @@ async fn filtered(context: &mut Context, query: &Query) -> Outcome<Rows> {
         .client
         .query(&context.agent, &query.kind, &names)
         .await?;
-    let has = |name: &String| found.names.contains(name);
-    if let Some(filter) = query.filters.iter().find(|filter| !has(&filter.name)) {
-        let (kind, name) = (&query.kind, &filter.name);
-        return Err(Failure::Usage(format!(
-            "{kind} has no attribute '{name}'; 'routerctl attributes {kind}' lists what it has"
-        )));
+    if first {
+        let of_filters = query.filters.iter().map(|filter| &filter.name);
+        let asked = of_filters.chain(&query.attributes);
+        if let Some(name) = unknown(context, query, &found, asked).await? {
+            let kind = &query.kind;
+            return Err(Failure::Usage(format!(
+                "{kind} has no attribute '{name}'; 'routerctl attributes {kind}' lists what it has"
+            )));
+        }
     }
     let admitted = |row: &Row| query.filters.iter().all(|filter| filter.admits(row));
     found.rows.retain(admitted);
     Ok(found)
+}
+
+/// The first of the attributes that the type does not have. Routers give back a column for whatever
+/// is asked for, so one without values is looked up in the schema.
+async fn unknown<'a>(
+    context: &mut Context,
+    query: &Query,
+    found: &Rows,
+    names: impl Iterator<Item = &'a String>,
+) -> Outcome<Option<&'a String>> {
+    let is_silent = |name: &&String| {
+        if COMMON.contains(&name.as_str()) {
+            return false;
+        }
+        let mut values = found.rows.iter().filter_map(|row| row.get(*name));
+        values.all(|value| value.is_null())
+    };
+    let silent: Vec<&String> = names.filter(is_silent).collect();
+    if silent.is_empty() {
+        return Ok(None);
+    }
+    let schema = match context.client.schema(&context.agent).await {
+        Err(Failure::Refused(_)) => Schema::default(),
+        schema => schema?,
+    };
+    let is_unknown = |name: &&String| match schema.find(&query.kind) {
+        Some(kind) => kind.attributes.iter().all(|one| one.name != **name),
+        None => !found.names.contains(*name),
+    };
+    Ok(silent.into_iter().find(is_unknown))
 }
 
 fn projected(row: &Row, names: &[String]) -> Json {
@@ -136,5 +171,7 @@ async fn is_last(watch: &Watch, shown: u64) -> bool {
     false
 }
 
+/// What every entity has, whatever the schema says of its type.
+const COMMON: &[&str] = &["name", "identity", "type"];
 /// A router has better things to do than to be watched.
 const SHORTEST: Duration = Duration::from_millis(50);
