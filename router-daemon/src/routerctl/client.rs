@@ -31,6 +31,8 @@ pub(crate) struct Client {
     senders: HashMap<bool, Sender>,
     timeout: Duration,
     requests: u64,
+    /// Whether there is anybody who answers.
+    is_answered: bool,
 }
 
 /// Whose `$management` is asked.
@@ -71,13 +73,15 @@ impl Client {
                 senders: HashMap::new(),
                 timeout: options.timeout,
                 requests: 0,
+                is_answered: false,
             }),
             Err(failure) => Err(connected.close_after(failure).await),
         }
     }
 
-    pub(crate) fn into_connected(self) -> Connected {
-        self.connected
+    /// Closes the connection, and gives back what a command came to.
+    pub(crate) async fn close(self, outcome: Outcome) -> Outcome {
+        self.connected.close(outcome).await
     }
 
     /// All entities of a type, in pages. No `names` asks for all attributes.
@@ -264,19 +268,18 @@ impl Client {
     ) -> Outcome<Answer> {
         let limit = self.timeout;
         let exchange = self.exchange_in_time(agent, operation, properties, body);
-        match timeout(limit, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let limit = limit.as_secs_f64();
-                let text = format!("{agent} does not answer {operation} within {limit} s");
-                Err(Failure::TimedOut(match agent {
-                    Agent::Connected => {
-                        format!("{text}; {IS_IT_A_ROUTER} (--timeout waits longer)")
-                    }
-                    _ => format!("{text}; --timeout waits longer"),
-                }))
-            }
+        if let Ok(answer) = timeout(limit, exchange).await {
+            self.is_answered |= answer.is_ok();
+            return answer;
         }
+        let limit = limit.as_secs_f64();
+        let text = format!("{agent} does not answer {operation} within {limit} s");
+        Err(Failure::TimedOut(match agent {
+            Agent::Connected if !self.is_answered => {
+                format!("{text}; {IS_IT_A_ROUTER} (--timeout waits longer)")
+            }
+            _ => format!("{text}; --timeout waits longer"),
+        }))
     }
 
     async fn exchange_in_time(

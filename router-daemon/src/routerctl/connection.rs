@@ -316,13 +316,16 @@ impl ConnectionOptions {
 }
 
 impl Connected {
-    /// Ends the session and closes the connection. Whether the peer answers matters no more.
-    pub(crate) async fn close(mut self) {
-        let _ = timeout(FAREWELL, async {
-            let _ = self.session.end().await;
-            let _ = self.connection.close().await;
-        })
-        .await;
+    /// Closes the connection, and gives back what a command came to. Whether the peer answers
+    /// matters no more.
+    pub(crate) async fn close(self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Ok(()) => {
+                self.say_farewell().await;
+                Ok(())
+            }
+            Err(failure) => Err(self.close_after(failure).await),
+        }
     }
 
     /// Closes it after a failure, which learns why the connection broke if that was it.
@@ -330,10 +333,16 @@ impl Connected {
         match failure {
             Failure::Broken => broken(&mut self.connection).await,
             failure => {
-                self.close().await;
+                self.say_farewell().await;
                 failure
             }
         }
+    }
+
+    /// The session ends with the connection. Some skrouterds crash where a detach and the end of
+    /// the session come in one go.
+    async fn say_farewell(mut self) {
+        let _ = timeout(FAREWELL, self.connection.close()).await;
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) async fn receive(
     let mut receiver = attach_receiver(connected, limit, receive).await?;
     let mut kept = Vec::new();
     let received = receive_all(&mut receiver, limit, output, receive, &mut kept).await;
-    if !matches!(received, Err(Failure::Connection(_) | Failure::Broken)) {
+    if received.is_ok() {
         let _ = timeout(limit, receiver.close()).await;
     }
     // What has come is nowhere else now, whatever came then.

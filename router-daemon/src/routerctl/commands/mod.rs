@@ -13,7 +13,6 @@ mod top;
 use clap::CommandFactory;
 
 use crate::client::{Agent, Client};
-use crate::connection::Connected;
 use crate::failure::{Failure, Outcome};
 use crate::options::{Command, Options};
 use crate::output::Output;
@@ -47,12 +46,12 @@ pub(crate) async fn run(options: Options) -> Outcome {
             let bodies = messages::bodies(send)?;
             let mut connected = connection.connect(credentials).await?;
             let outcome = messages::send(&mut connected, limit, output, send, &bodies).await;
-            return closed(connected, outcome).await;
+            return connected.close(outcome).await;
         }
         Command::Recv(receive) => {
             let mut connected = connection.connect(credentials).await?;
             let outcome = messages::receive(&mut connected, limit, output, receive).await;
-            return closed(connected, outcome).await;
+            return connected.close(outcome).await;
         }
         _ => {}
     }
@@ -62,18 +61,7 @@ pub(crate) async fn run(options: Options) -> Outcome {
         output,
     };
     let outcome = perform(&mut context, command).await;
-    closed(context.client.into_connected(), outcome).await
-}
-
-/// Closes the connection, and gives back what a command came to.
-async fn closed(connected: Connected, outcome: Outcome) -> Outcome {
-    match outcome {
-        Ok(()) => {
-            connected.close().await;
-            Ok(())
-        }
-        Err(failure) => Err(connected.close_after(failure).await),
-    }
+    context.client.close(outcome).await
 }
 
 async fn perform(context: &mut Context, command: Command) -> Outcome {
