@@ -212,6 +212,12 @@ impl Manager<'_> {
                     entity.set("failoverUrls", state.failover_urls(scheme));
                 }
             }
+            "log" => {
+                let mut logs = self.logs().into_iter();
+                return logs
+                    .find(|log| log.identity() == entity.identity())
+                    .unwrap_or(entity);
+            }
             "policy" => self.service.fill_policy(&mut entity),
             "router.config.address" if entity.get("priority").is_null() => {
                 entity.set("priority", NO_PRIORITY);

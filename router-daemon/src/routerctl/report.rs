@@ -216,7 +216,7 @@ const POOLS: &[Column] = &[
 
 const LOG: &[Column] = &[
     ("module", |row| plain(row, "module")),
-    ("levels", |row| plain(row, "enable")),
+    ("levels", levels),
     ("time", |row| plain(row, "includeTimestamp")),
     ("source", |row| plain(row, "includeSource")),
     ("file", |row| plain(row, "outputFile")),
@@ -330,11 +330,23 @@ fn following(row: &Row, default: &Row) -> Row {
             .is_none_or(|own| own.is_null() || own == "default");
         let known = default.get(name).filter(|value| !value.is_null());
         if follows && known.is_some() {
-            let value = plain(default, name).into_text();
+            let value = match name {
+                "enable" => levels(default),
+                _ => plain(default, name),
+            };
+            let value = value.into_text();
             row.insert(name.to_owned(), format!("({value})").into());
         }
     }
     row
+}
+
+/// A list without levels lets nothing through.
+fn levels(row: &Row) -> Cell {
+    match row.get("enable").and_then(Json::as_str) {
+        Some("") => Cell::text("none"),
+        _ => plain(row, "enable"),
+    }
 }
 
 fn is_default_module(row: &Row) -> bool {

@@ -101,6 +101,11 @@ fn modules_of_the_log_go_by_the_names_that_are_shown() {
         assert!(told.contains("SERVER  (info+)  (yes)"), "{told}");
         assert!(told.contains("is what DEFAULT says"), "{told}");
     }
+    for module in ["SERVER", "DEFAULT"] {
+        router.done(&["update", "log", module, "enable=error"]);
+        let updated = router.json(&["update", "log", module, "enable=default"]);
+        assert_eq!(updated, router.json(&["read", "log", module]));
+    }
     router.done(&["log", "set", "DEFAULT", "error+"]);
     let told = router.done(&["log", "get"]);
     assert!(told.contains("(error+)"), "{told}");
@@ -152,6 +157,8 @@ fn attributes_that_a_type_does_not_have_are_named() {
         router.fails(&[&["query", "link"], more].concat(), 2, &hint);
     }
     router.done(&["query", "listener", "-a", "name", "-a", "sslProfile"]);
+    let twice = router.done(&["query", "listener", "-a", "name", "-a", "name"]);
+    assert_eq!(twice, "name\nnormal\n");
     router.fails(
         &["query", "autoLink", "-a", "type", "--where", "name=x"],
         1,

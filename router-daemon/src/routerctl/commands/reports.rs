@@ -1,5 +1,6 @@
 //! The reports and `query`, once or again and again.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -36,8 +37,8 @@ pub(crate) async fn query(context: &mut Context, query: &Query) -> Outcome {
     loop {
         let found = filtered(context, query, shown == 0).await?;
         let names = match query.attributes.is_empty() {
-            true => &found.names,
-            false => &query.attributes,
+            true => found.names.as_slice(),
+            false => &once_each(&query.attributes),
         };
         let json = || -> Json { found.rows.iter().map(|row| projected(row, names)).collect() };
         let keep_empty = !query.attributes.is_empty();
@@ -59,6 +60,12 @@ pub(crate) async fn query(context: &mut Context, query: &Query) -> Outcome {
             return Ok(());
         }
     }
+}
+
+fn once_each(names: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let names = names.iter().filter(|name| seen.insert(*name));
+    names.cloned().collect()
 }
 
 /// That there are no rows.
@@ -84,8 +91,7 @@ async fn filtered(context: &mut Context, query: &Query, first: bool) -> Outcome<
     if !names.is_empty() {
         names.extend(query.filters.iter().map(|filter| filter.name.clone()));
     }
-    let mut seen = std::collections::HashSet::new();
-    names.retain(|name| seen.insert(name.clone()));
+    let names = once_each(&names);
     let mut found = context
         .client
         .query(&context.agent, &query.kind, &names)
