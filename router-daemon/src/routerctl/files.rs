@@ -1,7 +1,7 @@
 //! The files that options name. `-` is standard input.
 
 use std::fs;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 
 use crate::failure::{Failure, Outcome};
@@ -10,6 +10,9 @@ use crate::failure::{Failure, Outcome};
 pub(crate) fn octets(file: &Path) -> Outcome<Vec<u8>> {
     if !is_standard_input(file) {
         return fs::read(file).map_err(|error| unreadable(file, &error));
+    }
+    if io::stdin().is_terminal() {
+        eprintln!("routerctl: reading standard input up to its end (Ctrl-D)");
     }
     let mut input = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut input);
@@ -23,10 +26,14 @@ pub(crate) fn text(file: &Path) -> Outcome<String> {
 }
 
 /// The first line of a file that holds a secret. Of standard input it is the next one, so that
-/// several can come by it.
+/// several can come by it; a terminal does not show it.
 pub(crate) fn first_line(file: &Path) -> Outcome<String> {
     if !is_standard_input(file) {
         return Ok(text(file)?.lines().next().unwrap_or_default().to_owned());
+    }
+    if io::stdin().is_terminal() {
+        let typed = rpassword::prompt_password("Password: ");
+        return typed.map_err(|error| unreadable(file, &error));
     }
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);
