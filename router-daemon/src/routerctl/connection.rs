@@ -108,14 +108,14 @@ impl ConnectionOptions {
             Err(_) => Err(Failure::TimedOut(format!(
                 "no answer from {} within {} s; is an AMQP router listening there? \
                  (-b names another one, --timeout waits longer)",
-                self.bus,
+                self.place(),
                 self.timeout.as_secs_f64()
             ))),
         }
     }
 
     async fn open(&self, credentials: Credentials) -> Outcome<Connected> {
-        let bus = &self.bus;
+        let bus = &self.place();
         let Credentials { user, tls } = credentials;
         let candidates = self.candidates(user.is_some())?;
         let addresses = lookup_host((bus.host.as_str(), bus.port)).await;
@@ -169,6 +169,14 @@ impl ConnectionOptions {
         }
     }
 
+    /// Where we connect to, and how we really do.
+    fn place(&self) -> Bus {
+        Bus {
+            tls: self.uses_tls(),
+            ..self.bus.clone()
+        }
+    }
+
     fn uses_tls(&self) -> bool {
         self.bus.tls || self.tls.any()
     }
@@ -194,7 +202,7 @@ impl ConnectionOptions {
             let ours: Vec<_> = candidates.iter().map(|one| one.name()).collect();
             return Err(Failure::Connection(format!(
                 "{} does not offer {} but {}: give other --sasl-… or --ssl-… options",
-                self.bus,
+                self.place(),
                 ours.join(", "),
                 offered.unwrap_or_default().join(", "),
             )));
@@ -236,7 +244,7 @@ impl ConnectionOptions {
     }
 
     fn explain(&self, error: &OpenError) -> Failure {
-        let bus = &self.bus;
+        let bus = &self.place();
         Failure::Connection(match error {
             OpenError::SaslError { code, .. } if *code != SaslCode::Auth => format!(
                 "{bus} cannot tell whether to let us in (SASL outcome {}): its log may say why",
@@ -278,7 +286,7 @@ impl ConnectionOptions {
     }
 
     fn explain_io(&self, error: &io::Error) -> String {
-        let bus = &self.bus;
+        let bus = &self.place();
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
         match tls {
             Some(rustls::Error::InvalidCertificate(error)) => format!(
@@ -311,7 +319,7 @@ impl ConnectionOptions {
             true => "the port may not speak TLS, or it wants a certificate (--ssl-certificate)",
             false => "the port may want TLS (amqps://…) or not speak AMQP",
         };
-        format!("{} hung up: {hint}", self.bus)
+        format!("{} hung up: {hint}", self.place())
     }
 }
 

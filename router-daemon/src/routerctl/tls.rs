@@ -52,14 +52,15 @@ impl TlsOptions {
                 let key_of = self.private_key(key)?;
                 builder
                     .with_client_auth_cert(chain, key_of)
-                    .map_err(|error| {
-                        let (key, certificate) = (key.display(), certificate.display());
-                        Failure::Usage(match error {
-                            rustls::Error::InconsistentKeys(_) => {
-                                format!("{key} is not the key of {certificate}")
-                            }
-                            error => format!("{key} is no key for {certificate}: {error}"),
-                        })
+                    .map_err(|error| match error {
+                        rustls::Error::InconsistentKeys(_) => {
+                            let name = certificate.display();
+                            unusable(key, &format!("it is not the key of {name}"))
+                        }
+                        rustls::Error::InvalidCertificate(_) => {
+                            unusable(certificate, NO_CERTIFICATE)
+                        }
+                        _ => unusable(key, "it is no private key for RSA, ECDSA or EdDSA"),
                     })?
             }
             _ => {
@@ -79,7 +80,7 @@ impl TlsOptions {
         };
         for certificate in certificates(file)? {
             let added = roots.add(certificate);
-            added.map_err(|error| unusable(file, &error.to_string()))?;
+            added.map_err(|_| unusable(file, NO_CERTIFICATE))?;
         }
         Ok(roots)
     }
@@ -88,7 +89,7 @@ impl TlsOptions {
         let text = text(file)?;
         let Some(block) = encrypted(&text) else {
             return PrivateKeyDer::from_pem_slice(text.as_bytes())
-                .map_err(|error| unusable(file, &format!("no PEM private key: {error}")));
+                .map_err(|_| unusable(file, "it has no PEM private key"));
         };
         let Some(password) = &self.ssl_password_file else {
             return Err(unusable(
@@ -145,7 +146,7 @@ fn certificates(file: &Path) -> Outcome<Vec<CertificateDer<'static>>> {
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(unusable(file, "it has no PEM certificate")),
-        Err(error) => Err(unusable(file, &error.to_string())),
+        Err(_) => Err(unusable(file, "what it has is no proper PEM")),
     }
 }
 
@@ -164,6 +165,8 @@ fn decrypt(block: &str, password: &str) -> Result<PrivateKeyDer<'static>, String
         .map_err(|error| format!("the password does not open it ({error})"))?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }
+
+const NO_CERTIFICATE: &str = "what it calls a certificate is none";
 
 #[cfg(test)]
 mod tests {

@@ -94,6 +94,9 @@ fn what_is_wrong_with_tls_is_told_in_words() {
             "saslMechanisms": "EXTERNAL",
         }]));
     });
+    let none = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    fs::write(file("none"), none).expect("a file");
+    let no_trust = format!("--ssl-trustfile={}", file("none"));
     let trust = format!("--ssl-trustfile={}", file("server"));
     let certificate = format!("--ssl-certificate={}", file("client"));
     let key = |name: &str| format!("--ssl-key={}", file(name));
@@ -130,6 +133,13 @@ fn what_is_wrong_with_tls_is_told_in_words() {
             2,
             "is not the key of",
         ),
+        (
+            secure("localhost"),
+            &[&no_trust],
+            2,
+            "what it calls a certificate is none",
+        ),
+        (router.bus(), &[&trust], 3, "TLS with amqps://127.0.0.1"),
         (router.bus(), &[&trust], 3, "what is no TLS"),
     ] {
         let options = options.iter().map(|option| option.as_str());
