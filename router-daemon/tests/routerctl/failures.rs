@@ -120,15 +120,13 @@ fn a_message_that_cannot_be_read_is_2_before_anybody_is_connected_to() {
 
 #[test]
 fn a_router_that_stops_is_3_and_says_why() {
+    // Of one that is killed the system says one thing or another.
     for (signal, why) in [
         (
             Signal::SIGTERM,
-            "the router closed the connection: amqp:connection:forced: the router is stopping",
+            "the router closed the connection: amqp:connection:forced: the router is stopping\n",
         ),
-        (
-            Signal::SIGKILL,
-            "the connection to the router was lost: it hung up",
-        ),
+        (Signal::SIGKILL, "the connection to the router was lost: "),
     ] {
         let router = Router::standalone();
         let mut watching = router.start(&["status", "--json", "--watch", "0.05"]);
@@ -151,7 +149,9 @@ fn a_router_that_stops_is_3_and_says_why() {
         for command in receiving.into_iter().chain([watching, sending]) {
             let output = command.wait_with_output().expect("it ends");
             let errors = text(&output.stderr);
-            assert_eq!(errors, format!("routerctl: {why}\n"));
+            let expected = format!("routerctl: {why}");
+            assert!(errors.starts_with(&expected), "{signal}: {errors}");
+            assert_eq!(errors.lines().count(), 1, "{signal}: {errors}");
             assert_eq!(output.status.code(), Some(3), "{errors}");
         }
     }
