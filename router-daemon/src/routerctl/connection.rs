@@ -140,6 +140,7 @@ impl ConnectionOptions {
                 let builder = Connection::builder()
                     .container_id(container_id())
                     .hostname(bus.host.as_str())
+                    .idle_time_out(IDLE_TIME_OUT)
                     .sasl_profile(external.profile(None))
                     .scheme("amqps")
                     .domain(bus.host.as_str())
@@ -210,6 +211,7 @@ impl ConnectionOptions {
         let builder = Connection::builder()
             .container_id(container_id())
             .hostname(self.bus.host.as_str())
+            .idle_time_out(IDLE_TIME_OUT)
             .sasl_profile(chosen.profile(user))
             .scheme("amqp");
         let opened = builder.open_with_stream(stream).await;
@@ -445,6 +447,8 @@ fn host_and_port(text: &str) -> Result<(&str, Option<&str>), String> {
     }
 }
 
+/// A router that is not heard for so many milliseconds is gone.
+const IDLE_TIME_OUT: u32 = 30_000;
 const FAREWELL: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 

@@ -91,7 +91,8 @@ pub(crate) enum Command {
     Update {
         #[command(flatten)]
         subject: Subject,
-        /// The attributes to change; a secret as ATTRIBUTE=@FILE (`@-`: a line of standard input)
+        /// The attributes to change, of those that `attributes` says can be; a secret as
+        /// ATTRIBUTE=@FILE (`@-`: a line of standard input)
         #[arg(value_name = "ATTRIBUTE=VALUE", required = true)]
         attributes: Vec<String>,
     },
@@ -191,7 +192,7 @@ pub(crate) struct Query {
 
 #[derive(Debug, Args)]
 pub(crate) struct Subject {
-    /// The type, as `types` lists it: listener, tcpListener, sslProfile, …
+    /// The type, as `types` lists it: tcpListener, sslProfile, vhost, …
     #[arg(value_name = "TYPE")]
     pub(crate) kind: String,
 

@@ -1,6 +1,8 @@
 //! Entities: made, read, changed, deleted.
 
 use std::fs;
+use std::io::Write;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
@@ -221,6 +223,25 @@ fn secrets_come_by_standard_input_a_line_each() {
         "password=@-",
     ];
     let output = routerctl(&create, "hunter2\nmore\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_secret_may_be_typed_slower_than_the_router_waits_to_hear_of_us() {
+    let router = Router::with(|entities| entities[1][1]["idleTimeoutSeconds"] = json!(1));
+    let mut create = router.start(&[
+        "create",
+        "proxyProfile",
+        "p",
+        "host=h",
+        "port=1",
+        "username=u",
+        "password=@-",
+    ]);
+    std::thread::sleep(Duration::from_secs(3));
+    let mut typed = create.stdin.take().expect("it is piped");
+    typed.write_all(b"hunter2\n").expect("it reads");
+    let output = create.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 

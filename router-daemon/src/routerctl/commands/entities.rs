@@ -2,6 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
+use tokio::task::spawn_blocking;
+
 use super::Context;
 use crate::client::{self, full_name};
 use crate::failure::{Failure, Outcome};
@@ -109,7 +111,10 @@ async fn parse(context: &mut Context, kind: &str, pairs: &[String]) -> Outcome<R
         Err(Failure::Refused(_)) => Schema::default(),
         schema => schema?,
     };
-    schema.attributes(kind, pairs)
+    // Whoever types a secret may take longer than the router waits to hear of us.
+    let (kind, pairs) = (kind.to_owned(), pairs.to_vec());
+    let parsed = spawn_blocking(move || schema.attributes(&kind, &pairs)).await;
+    parsed.expect("it does not panic, and nobody cancels it")
 }
 
 fn show(context: &Context, row: Row) -> Outcome {
