@@ -2,8 +2,9 @@
 
 #![allow(clippy::disallowed_methods)] // what a peer reads takes time
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use interop_tests::raw::{begin, opened};
@@ -52,8 +53,19 @@ fn who_does_not_answer_the_close_is_cut_off() {
     while !contains(&heard, &[0, 0x53, BEGIN]) {
         read_some(&mut peer, &mut heard);
     }
+    let hearing = thread::spawn(move || {
+        loop {
+            let mut buffer = [0; 4096];
+            match peer.read(&mut buffer) {
+                Ok(count @ 1..) => heard.extend_from_slice(&buffer[..count]),
+                end => return (heard, end.map_err(|error| error.kind())),
+            }
+        }
+    });
     assert_eq!(router.stop().code(), Some(0), "{}", router.log());
-    while read_some(&mut peer, &mut heard) {}
+    let (heard, end) = hearing.join().expect("it hears");
+    // A client that reads no more learns of that as soon as it writes.
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
     assert!(contains(&heard, &[0, 0x53, CLOSE]), "{heard:02x?}");
     assert!(contains(&heard, b"amqp:connection:forced"), "{heard:02x?}");
 }

@@ -7,7 +7,9 @@ use super::connection::{Connection, State, Step, Told};
 use super::error::ConnectionError;
 use super::event::Event;
 use super::timer::Timer;
-use crate::codec::{Close, Error, Fields, FrameKind, Open, Performative, Reader, Symbol, Value};
+use crate::codec::{
+    Close, Error, Fields, FrameKind, Open, Performative, Reader, Symbol, Value, condition,
+};
 
 impl Connection {
     /// Opens our side. A server does this in answer to `Event::Opened`; until then nothing that
@@ -151,10 +153,16 @@ impl Connection {
     }
 
     fn send_close(&mut self, error: Option<Error>, now: Instant) {
+        let forced = |error: &Error| error.condition == condition::CONNECTION_FORCED;
+        self.forced = error.as_ref().is_some_and(forced);
+        let limit = match self.forced {
+            true => FORCED_TIME_OUT,
+            false => CLOSE_TIME_OUT,
+        };
         self.write_close(error);
         self.state = State::Closing;
         self.timers.stop_all();
-        self.timers.set(Timer::Close, now + CLOSE_TIME_OUT);
+        self.timers.set(Timer::Close, now + limit);
         self.forget_all();
     }
 
@@ -196,3 +204,5 @@ fn decode_close(body: &[u8]) -> Option<Close> {
 const CLOSE: u64 = 0x18;
 /// How long the peer may take to answer our close.
 const CLOSE_TIME_OUT: Duration = Duration::from_secs(5);
+/// The same where it is no fault of the peer's: who wants to come back should not have to wait.
+const FORCED_TIME_OUT: Duration = Duration::from_secs(1);

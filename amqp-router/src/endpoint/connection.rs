@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     pub(super) open_sent: bool,
     /// The owner has been told that it is over.
     pub(super) told_closed: bool,
+    /// Our close says amqp:connection:forced.
+    pub(super) forced: bool,
     input: Input,
     pub(super) out: OutBuf,
     pub(super) timers: TimerTable,
@@ -130,6 +132,7 @@ impl Connection {
             state,
             open_sent: false,
             told_closed: false,
+            forced: false,
             input: Input::default(),
             out: OutBuf::default(),
             timers,
@@ -244,6 +247,11 @@ impl Connection {
     /// Nothing more will be read: once `out` has been written, the socket can be dropped.
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished)
+    }
+
+    /// Whether this end has closed the connection by force, as when the router stops.
+    pub(crate) fn is_forced(&self) -> bool {
+        self.forced
     }
 
     /// The close has been sent: whatever the peer says until it answers is thrown away.

@@ -6,7 +6,7 @@ use crate::adaptors::connections::{link_of, token_of};
 use crate::codec::Role;
 use crate::control::table::Direction;
 use crate::control::trunk::Purpose;
-use crate::endpoint::{Event, TransferEvent};
+use crate::endpoint::{ConnectionError, Event, TransferEvent};
 use crate::forwarding::Arrival;
 use crate::forwarding::wire::Terminal;
 use crate::worker::login::LoginStep;
@@ -187,6 +187,12 @@ impl Worker {
                 let octets = amqp.take_octets();
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
+                let late = local == Some(ConnectionError::CloseTimeOut);
+                if late && amqp.endpoint.is_forced() {
+                    // Proton's clients do not answer such a close, and read no more. When they
+                    // write next, a reset tells them to connect again; an end would not yet.
+                    amqp.is_cut_off = true;
+                }
                 let fault = local.as_ref().and_then(Fault::of);
                 let denial = local
                     .as_ref()
