@@ -26,7 +26,7 @@ use crate::tls::{self, TlsOptions};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionOptions {
-    /// The router to connect to: HOST, HOST:PORT, amqp://HOST[:PORT] or, by TLS, amqps://HOST[:PORT]
+    /// The router to connect to: HOST, HOST:PORT, amqp://HOST:PORT or, by TLS, amqps://HOST:PORT
     #[arg(
         short,
         long,
