@@ -154,9 +154,12 @@ impl Connection {
 
     fn send_close(&mut self, error: Option<Error>, now: Instant) {
         let forced = |error: &Error| error.condition == condition::CONNECTION_FORCED;
-        self.forced = error.as_ref().is_some_and(forced);
-        let limit = match self.forced {
-            true => FORCED_TIME_OUT,
+        let limit = match error.as_ref().is_some_and(forced) {
+            true => {
+                let quiet = now.saturating_duration_since(self.last_sent) >= QUIET;
+                self.resettable = quiet && self.out.is_empty();
+                FORCED_TIME_OUT
+            }
             false => CLOSE_TIME_OUT,
         };
         self.write_close(error);
@@ -206,3 +209,5 @@ const CLOSE: u64 = 0x18;
 const CLOSE_TIME_OUT: Duration = Duration::from_secs(5);
 /// The same where it is no fault of the peer's: who wants to come back should not have to wait.
 const FORCED_TIME_OUT: Duration = Duration::from_secs(1);
+/// Who has been sent nothing for so long has got what it was sent before.
+const QUIET: Duration = Duration::from_secs(1);

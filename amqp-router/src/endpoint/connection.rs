@@ -29,8 +29,8 @@ pub(crate) struct Connection {
     pub(super) open_sent: bool,
     /// The owner has been told that it is over.
     pub(super) told_closed: bool,
-    /// Our close says amqp:connection:forced.
-    pub(super) forced: bool,
+    /// The connection may be reset if the peer does not answer our close.
+    pub(super) resettable: bool,
     input: Input,
     pub(super) out: OutBuf,
     pub(super) timers: TimerTable,
@@ -132,7 +132,7 @@ impl Connection {
             state,
             open_sent: false,
             told_closed: false,
-            forced: false,
+            resettable: false,
             input: Input::default(),
             out: OutBuf::default(),
             timers,
@@ -249,9 +249,11 @@ impl Connection {
         matches!(self.state, State::Finished)
     }
 
-    /// Whether this end has closed the connection by force, as when the router stops.
-    pub(crate) fn is_forced(&self) -> bool {
-        self.forced
+    /// Whether a reset would tell the peer, if it does not answer our close, that it may connect
+    /// again, and would take nothing from it: this end has closed by force, as when the router
+    /// stops, and nothing is on its way.
+    pub(crate) fn is_resettable(&self) -> bool {
+        self.resettable
     }
 
     /// The close has been sent: whatever the peer says until it answers is thrown away.

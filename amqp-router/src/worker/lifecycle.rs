@@ -188,7 +188,7 @@ impl Worker {
                 let octets = octets.map(|octets| WorkerEvent::Octets { id, octets });
                 self.events.extend(octets);
                 let late = local == Some(ConnectionError::CloseTimeOut);
-                if late && amqp.endpoint.is_forced() {
+                if late && amqp.endpoint.is_resettable() {
                     // Proton's clients do not answer such a close, and read no more. When they
                     // write next, a reset tells them to connect again; an end would not yet.
                     amqp.is_cut_off = true;
