@@ -207,21 +207,22 @@ fn a_query_that_finds_nothing_says_so() {
     assert_eq!(told, "[]\n[]\n");
 }
 
+/// Creates what has a secret that comes by standard input.
+const CREATE_BY_INPUT: [&str; 7] = [
+    "create",
+    "proxyProfile",
+    "p",
+    "host=h",
+    "port=1",
+    "username=u",
+    "password=@-",
+];
+
 #[test]
 fn secrets_come_by_standard_input_a_line_each() {
     let router = Router::standalone();
     let bus = router.bus();
-    let create = [
-        "-b",
-        &bus,
-        "create",
-        "proxyProfile",
-        "p",
-        "host=h",
-        "port=1",
-        "username=u",
-        "password=@-",
-    ];
+    let create = [&["-b", &bus][..], &CREATE_BY_INPUT].concat();
     let output = routerctl(&create, "hunter2\nmore\n");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
@@ -229,15 +230,7 @@ fn secrets_come_by_standard_input_a_line_each() {
 #[test]
 fn a_secret_may_be_typed_slower_than_the_router_waits_to_hear_of_us() {
     let router = Router::with(|entities| entities[1][1]["idleTimeoutSeconds"] = json!(1));
-    let mut create = router.start(&[
-        "create",
-        "proxyProfile",
-        "p",
-        "host=h",
-        "port=1",
-        "username=u",
-        "password=@-",
-    ]);
+    let mut create = router.start(&CREATE_BY_INPUT);
     std::thread::sleep(Duration::from_secs(3));
     let mut typed = create.stdin.take().expect("it is piped");
     typed.write_all(b"hunter2\n").expect("it reads");
