@@ -381,7 +381,7 @@ impl Wire for Nowhere {
     fn abort(&mut self, _: Terminal) {}
     fn update_sent(&mut self, _: Terminal, _: u32, _: Option<&DeliveryState>, _: bool) {}
     fn forget_sent(&mut self, _: Terminal, _: u32) {}
-    fn open_stream(&mut self, _: Terminal) -> Option<Terminal> {
+    fn open_stream(&mut self, _: Terminal, _: bool) -> Option<Terminal> {
         None
     }
     fn dial(&mut self, _: ConnectorId, _: Option<String>) -> Terminal {

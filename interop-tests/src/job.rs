@@ -34,6 +34,11 @@ pub struct Job {
     /// The target's capabilities.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) target_capabilities: Vec<&'static str>,
+    /// What the client says in its open that it can do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) offered_capabilities: Vec<&'static str>,
+    /// Closes every link that the router attaches.
+    pub(crate) refuses_links: bool,
     /// The receiver answers delivery `i` with `outcomes[i % len]`.
     pub(crate) outcomes: Vec<Outcome>,
     /// Body sizes in bytes; message `i` has `sizes[i % len]`.
@@ -169,6 +174,15 @@ impl Job {
         Self::new("abort").addressed(address)
     }
 
+    /// Begins `count` messages as streams on links of their own, and finishes them in the reverse
+    /// order, each when the next one has been settled (Proton only).
+    pub fn interleave(address: &str) -> Self {
+        Self {
+            target_capabilities: vec!["qd.streaming-deliveries"],
+            ..Self::new("interleave").addressed(address)
+        }
+    }
+
     /// Writes header, open, begin and attach at once, then waits for the answers (Proton only).
     pub fn pipeline(address: &str) -> Self {
         Self::new("pipeline").addressed(address)
@@ -233,6 +247,22 @@ impl Job {
     pub fn resend_released(self) -> Self {
         Self {
             target_capabilities: vec!["qd.resend-released"],
+            ..self
+        }
+    }
+
+    /// Takes links for messages that are not complete (not fe2o3-amqp).
+    pub fn takes_streams(self) -> Self {
+        Self {
+            offered_capabilities: vec!["qd.streaming-links"],
+            ..self
+        }
+    }
+
+    /// Closes every link that the router attaches (Proton only).
+    pub fn refuses_links(self) -> Self {
+        Self {
+            refuses_links: true,
             ..self
         }
     }
@@ -372,6 +402,8 @@ impl Job {
             keeps_unsettled: false,
             snd_settle_mode: None,
             target_capabilities: Vec::new(),
+            offered_capabilities: Vec::new(),
+            refuses_links: false,
             outcomes: vec![Outcome::Accepted],
             sizes: Vec::new(),
             messages: Vec::new(),

@@ -10,7 +10,7 @@ use crate::adaptors::reading::Reading;
 use crate::adaptors::trunk::Trunk;
 use crate::codec::{Fields, Value};
 use crate::control::network::Opened;
-use crate::control::role::{PRODUCT, Role, peer_cost, trunking};
+use crate::control::role::{PRODUCT, ROUTERS, Role, peer_cost, streaming_links, trunking};
 use crate::control::table::{Direction, Slot, WorkerId};
 use crate::control::trunks::Group;
 use crate::endpoint::{self, Connection, Departure, LinkId};
@@ -292,6 +292,18 @@ impl AmqpConnection {
         let open = self.endpoint.remote();
         let product = open.and_then(|open| open.properties.get("product"));
         product.and_then(Value::as_str) != Some(PRODUCT)
+    }
+
+    /// Whether it takes links for messages that are not complete. A router that is a client cannot
+    /// tell where these go if annotations do not say.
+    pub(crate) fn takes_streams(&self) -> bool {
+        let Some(open) = self.endpoint.remote() else {
+            return false;
+        };
+        let product = open.properties.get("product").and_then(Value::as_str);
+        let is_router = product.is_some_and(|product| ROUTERS.contains(&product));
+        (self.annotated().outgoing || !is_router)
+            && open.offered_capabilities.contains(&streaming_links())
     }
 
     /// In which directions its messages have router annotations: in both if it has a router at

@@ -330,12 +330,12 @@ impl Wire for Connections {
         }
     }
 
-    fn open_stream(&mut self, beside: Terminal) -> Option<Terminal> {
+    fn open_stream(&mut self, beside: Terminal, presettled: bool) -> Option<Terminal> {
         let Peer::Amqp(amqp) = self.peer(beside) else {
             return None;
         };
         let trunk = amqp.trunk.as_mut()?;
-        let (session, link) = trunk.open_stream(&mut amqp.endpoint).ok()?;
+        let (session, link) = trunk.open_stream(&mut amqp.endpoint, presettled).ok()?;
         Some(Terminal {
             connection: beside.connection,
             session: session.0,

@@ -1,7 +1,8 @@
 //! The sessions and links that this router makes on a connection to another router
-//! (`reference/router/inter-router-protocol.md` §2), or to a container.
+//! (`reference/router/inter-router-protocol.md` §2), to a container, or to a client that takes
+//! links for messages that are not complete.
 
-use crate::codec::{Attach, Role, Source, Symbol, Target, TargetNode};
+use crate::codec::{Attach, Role, SenderSettleMode, Source, Symbol, Target, TargetNode};
 use crate::control::role::{control_capability, data_capability};
 use crate::control::topology::PRIORITIES;
 use crate::control::trunk::{Purpose, Ticket};
@@ -14,19 +15,47 @@ pub(crate) struct Trunk {
     beginning: Vec<(SessionId, Purpose)>,
     attaching: Vec<(LinkId, Purpose)>,
     /// Where links for incomplete messages are attached.
-    streams: Option<SessionId>,
+    streams: Session,
     /// What their termini can do.
     stream_capabilities: Vec<Symbol>,
     /// Where this router attaches links for itself, once the peer has begun it too.
-    proxies: Option<SessionId>,
-    /// It begins with the first of them.
-    begins_late: bool,
+    proxies: Session,
     /// Links that wait for that.
     waiting: Vec<(Ticket, Attach)>,
     /// This router's id, which tells its links' names from those that the neighbour gives: a name
     /// belongs to both ends (AMQP 2.6.1).
     container: String,
     names: u64,
+}
+
+/// A session for links of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Session {
+    #[default]
+    None,
+    /// It begins with the first of them, again if it has ended.
+    Late(Option<SessionId>),
+    Begun(SessionId),
+}
+
+impl Session {
+    fn get(&mut self, endpoint: &mut Connection) -> Result<SessionId, LimitReached> {
+        match self {
+            Self::None => Err(LimitReached::NoSession),
+            Self::Begun(session) | Self::Late(Some(session)) => Ok(*session),
+            Self::Late(late) => Ok(*late.insert(endpoint.begin()?)),
+        }
+    }
+
+    fn is(self, session: SessionId) -> bool {
+        self == Self::Begun(session) || self == Self::Late(Some(session))
+    }
+
+    fn ended(&mut self, session: SessionId) {
+        if let Self::Late(late) = self {
+            late.take_if(|late| *late == session);
+        }
+    }
 }
 
 impl Trunk {
@@ -44,7 +73,7 @@ impl Trunk {
                 trunk.beginning.push((endpoint.begin()?, purpose));
             }
         }
-        trunk.streams = Some(endpoint.begin()?);
+        trunk.streams = Session::Begun(endpoint.begin()?);
         Ok(trunk)
     }
 
@@ -53,8 +82,8 @@ impl Trunk {
         let session = endpoint.begin()?;
         Ok(Self {
             container: endpoint.config().container_id.clone(),
-            proxies: Some(session),
-            streams: Some(session),
+            proxies: Session::Begun(session),
+            streams: Session::Begun(session),
             ..Self::default()
         })
     }
@@ -65,19 +94,34 @@ impl Trunk {
         endpoint: &mut Connection,
         attaches: bool,
     ) -> Result<Self, LimitReached> {
+        let proxies = match attaches {
+            true => Session::Begun(endpoint.begin()?),
+            false => Session::None,
+        };
         Ok(Self {
             container: endpoint.config().container_id.clone(),
-            proxies: attaches.then(|| endpoint.begin()).transpose()?,
-            streams: Some(endpoint.begin()?),
+            proxies,
+            streams: Session::Begun(endpoint.begin()?),
             ..Self::default()
         })
     }
 
-    /// A connection to a container, where a session begins with the first link.
-    pub(crate) fn to_container(endpoint: &Connection) -> Self {
+    /// A connection to a container, where this router attaches links for itself on a session that
+    /// begins with the first of them, or to a client. Either may take links for incomplete messages,
+    /// but need not have a session to spare for them.
+    pub(crate) fn to_client(
+        endpoint: &mut Connection,
+        takes_streams: bool,
+        is_container: bool,
+    ) -> Self {
+        let streams = takes_streams.then(|| endpoint.begin().ok());
         Self {
             container: endpoint.config().container_id.clone(),
-            begins_late: true,
+            streams: streams.flatten().map_or(Session::None, Session::Begun),
+            proxies: match is_container {
+                true => Session::Late(None),
+                false => Session::None,
+            },
             ..Self::default()
         }
     }
@@ -93,10 +137,7 @@ impl Trunk {
         attach: Attach,
     ) -> Result<Option<(SessionId, Attach)>, LimitReached> {
         let attach = self.named(attach);
-        if self.proxies.is_none() && self.begins_late {
-            self.proxies = Some(endpoint.begin()?);
-        }
-        let session = self.proxies.ok_or(LimitReached::NoSession)?;
+        let session = self.proxies.get(endpoint)?;
         if endpoint.is_mapped(session) {
             return Ok(Some((session, attach)));
         }
@@ -107,15 +148,13 @@ impl Trunk {
     /// A session is gone, and its links before it; returns those that were to be attached there.
     pub(crate) fn ended(&mut self, session: SessionId) -> Vec<(Ticket, Attach)> {
         let waiting = self.take_waiting(session);
-        if self.begins_late {
-            self.proxies.take_if(|proxies| *proxies == session);
-        }
+        self.proxies.ended(session);
         waiting
     }
 
     /// The links that have waited for a session which has begun now.
     pub(crate) fn take_waiting(&mut self, session: SessionId) -> Vec<(Ticket, Attach)> {
-        match self.proxies == Some(session) {
+        match self.proxies.is(session) {
             true => std::mem::take(&mut self.waiting),
             false => Vec::new(),
         }
@@ -147,13 +186,22 @@ impl Trunk {
         self.attach_with(role, vec![capability])
     }
 
+    /// The peer takes no links for incomplete messages after all.
+    pub(crate) fn end_streams(&mut self) {
+        self.streams = Session::None;
+    }
+
     /// Attaches a link for an incomplete message.
     pub(crate) fn open_stream(
         &mut self,
         endpoint: &mut Connection,
+        presettled: bool,
     ) -> Result<(SessionId, LinkId), LimitReached> {
-        let session = self.streams.ok_or(LimitReached::NoSession)?;
-        let attach = self.attach_with(Role::Sender, self.stream_capabilities.clone());
+        let session = self.streams.get(endpoint)?;
+        let mut attach = self.attach_with(Role::Sender, self.stream_capabilities.clone());
+        if presettled {
+            attach.snd_settle_mode = SenderSettleMode::Settled;
+        }
         let link = endpoint.attach(session, attach)?;
         self.attaching(link, Purpose::Stream);
         Ok((session, link))

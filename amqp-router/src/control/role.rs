@@ -83,6 +83,15 @@ pub(crate) fn peer_cost(properties: &Fields) -> u32 {
 /// What routers of this make call themselves, as the property `product` of their `open`.
 pub(crate) const PRODUCT: &str = "amqp-router";
 
+/// What routers of all makes call themselves.
+pub(crate) const ROUTERS: [&str; 3] = [PRODUCT, "skupper-router", "qpid-dispatch-router"];
+
+/// The capability under which a router or a client takes messages that are not complete by links of
+/// their own.
+pub(crate) fn streaming_links() -> Symbol {
+    Symbol::from_static("qd.streaming-links")
+}
+
 /// The capability under which a router takes messages that take long by connections of their own.
 pub(crate) fn trunking() -> Symbol {
     Symbol::from_static("qd.connection_trunking")

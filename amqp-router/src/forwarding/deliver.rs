@@ -57,7 +57,7 @@ impl Forwarder {
             self.notify_lost(wire, &mut outbound, DeliveryState::Released);
             return None;
         };
-        if more && outgoing.to_router {
+        if more && outgoing.diverts {
             return Some(self.enqueue_unfinished(wire, link.index, outbound));
         }
         let stalled = outgoing.stalled;

@@ -115,7 +115,9 @@ pub(crate) struct Outgoing {
     /// Its messages leave with router annotations.
     pub(super) annotated: bool,
     pub(super) party: Party,
-    /// It is one of those that are there for messages that are not complete.
+    /// What is not complete goes by a link of its own.
+    pub(super) diverts: bool,
+    /// It is one of those links.
     pub(super) is_stream: bool,
     /// It is one of the free ones of those.
     pub(super) is_free: bool,
@@ -175,6 +177,8 @@ pub(crate) struct OutgoingTraits {
     pub(crate) to_router: bool,
     /// Its peer sees what routers tell each other, as if it were one.
     pub(crate) annotated: bool,
+    /// Its peer takes what is not complete by links of its own, as routers do.
+    pub(crate) diverts: bool,
     pub(crate) is_stream: bool,
     pub(crate) party: Party,
 }
@@ -327,6 +331,7 @@ impl Forwarder {
             to_router: traits.to_router,
             annotated: traits.annotated || traits.to_router,
             party: traits.party,
+            diverts: traits.diverts || traits.to_router,
             is_stream: traits.is_stream,
             is_free: false,
             held: Vec::new(),
@@ -372,11 +377,14 @@ impl Forwarder {
         let Some(outgoing) = self.outgoing.get_mut(slot) else {
             return;
         };
-        let queue = std::mem::take(&mut outgoing.queue);
+        let mut queue = std::mem::take(&mut outgoing.queue);
         let held = std::mem::take(&mut outgoing.held);
-        let terminal = outgoing.terminal;
+        let (terminal, to_router) = (outgoing.terminal, outgoing.to_router);
         if std::mem::take(&mut outgoing.is_stream) {
             self.streams.forget(terminal.connection, slot.index);
+            if !to_router {
+                queue.retain(|delivery| !self.leaves_from_home(*delivery));
+            }
         }
         for delivery in queue
             .into_iter()

@@ -1,4 +1,4 @@
-//! Links to routers for messages that are not complete.
+//! Links for messages that are not complete, to routers and to clients that take such links.
 //!
 //! A message keeps its link to itself until all of it has been sent (AMQP 2.6.14), so between
 //! routers, where a link serves everybody, one that is still arriving must not use it. It gets a
@@ -6,8 +6,12 @@
 //! (`reference/router/inter-router-protocol.md` §2). What is likely to be complete in a moment
 //! waits for that first, so that messages are not overtaken by their successors while a new link
 //! has no credit.
+//!
+//! A client that offers `qd.streaming-links` gets the same: a receiver has streams of several
+//! senders at once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::codec::DeliveryState;
@@ -15,7 +19,6 @@ use crate::control::table::{Direction, Slot};
 use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::Outbound;
 use crate::forwarding::links::OutgoingTraits;
-use crate::forwarding::stats::Party;
 use crate::forwarding::wire::Wire;
 
 /// The links of each connection that have nothing to do.
@@ -54,8 +57,9 @@ impl Streams {
         self.0.values_mut().flat_map(surplus).collect()
     }
 
-    fn is_empty(&self, connection: u32) -> bool {
-        self.0.get(&connection).is_none_or(Vec::is_empty)
+    fn has(&self, connection: u32, wanted: impl Fn(u32) -> bool) -> bool {
+        let free = self.0.get(&connection);
+        free.is_some_and(|free| free.iter().any(|&link| wanted(link)))
     }
 }
 
@@ -65,23 +69,23 @@ impl Forwarder {
         &mut self,
         wire: &mut W,
         link: u32,
-        outbound: Outbound,
+        mut outbound: Outbound,
     ) -> Slot {
-        let passage = outbound.envelope.passage.as_ref();
-        let streaming = passage.is_some_and(|passage| passage.is_streaming());
+        let streaming = outbound.envelope.is_stream;
         let home = self.outgoing.slot(link);
-        let outbound = Outbound {
-            home: Some(home),
-            ..outbound
-        };
-        let slot = self.outbound.insert(outbound);
         let outgoing = &self.outgoing[link];
-        let connection = outgoing.terminal.connection;
+        outbound.home = Some(home);
+        // It counts where it is for, whichever link it leaves by.
+        let load = &mut outbound.envelope.load;
+        load.get_or_insert_with(|| Arc::clone(&outgoing.load));
+        let slot = self.outbound.insert(outbound);
+        let (connection, presettle) = (outgoing.terminal.connection, outgoing.presettle);
         // What waits for the link that it is for must not be overtaken.
         let is_next = outgoing.queue.is_empty() && outgoing.held.is_empty();
         let ready = (is_next || streaming).then(|| {
             self.streams.take(connection, |link| {
-                wire.allowance(self.outgoing[link].terminal).credit > 0
+                let stream = &self.outgoing[link];
+                stream.presettle == presettle && wire.allowance(stream.terminal).credit > 0
             })
         });
         match ready.flatten() {
@@ -91,7 +95,8 @@ impl Forwarder {
             }
             None if streaming => self.stream(wire, link, slot.index),
             None => {
-                if self.streams.is_empty(connection)
+                let fits = |link| self.outgoing[link].presettle == presettle;
+                if !self.streams.has(connection, fits)
                     && let Some(stream) = self.open_stream(wire, link)
                 {
                     self.free_stream(stream);
@@ -166,6 +171,19 @@ impl Forwarder {
         }
     }
 
+    /// A delivery loses the link of its own that it was to have: it goes by the one that it was for,
+    /// if that is there. True if so.
+    pub(super) fn leaves_from_home(&mut self, delivery: u32) -> bool {
+        let outbound = &mut self.outbound[delivery];
+        let waits = outbound.number.is_none();
+        let home = outbound.home.take().filter(|_| waits);
+        let home = home.filter(|home| self.outgoing.get(*home).is_some());
+        if let Some(home) = home {
+            self.queue(home.index, delivery);
+        }
+        home.is_some()
+    }
+
     /// No longer holds a delivery.
     pub(super) fn let_go(&mut self, delivery: u32) {
         let outbound = &mut self.outbound[delivery];
@@ -182,16 +200,20 @@ impl Forwarder {
     }
 
     /// Sends a delivery on a link of its own if one can be had, else on the one that it was for; a
-    /// stream, which would keep that for as long as it likes, is given back.
+    /// stream, which would keep that from others for as long as it likes, is given back if there
+    /// are others.
     fn stream<W: Wire>(&mut self, wire: &mut W, link: u32, delivery: u32) {
-        let connection = self.outgoing[link].terminal.connection;
-        let stream = self.streams.take(connection, |_| true);
+        let outgoing = &self.outgoing[link];
+        let (connection, presettle) = (outgoing.terminal.connection, outgoing.presettle);
+        let is_shared = outgoing.to_router;
+        let fits = |link| self.outgoing[link].presettle == presettle;
+        let stream = self.streams.take(connection, fits);
         let stream = stream.or_else(|| self.open_stream(wire, link));
         if let Some(stream) = stream {
             self.outgoing[stream].is_free = false;
         }
         let envelope = &self.outbound[delivery].envelope;
-        if stream.is_none() && envelope.is_stream {
+        if stream.is_none() && is_shared && envelope.is_stream {
             let arrived = envelope.arrived;
             return self.give_up(wire, arrived, delivery, DeliveryState::Released);
         }
@@ -201,16 +223,16 @@ impl Forwarder {
     /// Attaches a link beside another.
     fn open_stream<W: Wire>(&mut self, wire: &mut W, beside: u32) -> Option<u32> {
         let outgoing = &self.outgoing[beside];
-        let capacity = outgoing.capacity;
-        let terminal = wire.open_stream(outgoing.terminal)?;
         let traits = OutgoingTraits {
-            capacity,
-            presettle: false,
-            to_router: true,
-            annotated: true,
+            capacity: outgoing.capacity,
+            presettle: outgoing.presettle,
+            to_router: outgoing.to_router,
+            annotated: outgoing.annotated,
+            diverts: false,
             is_stream: true,
-            party: Party::Any,
+            party: outgoing.party,
         };
+        let terminal = wire.open_stream(outgoing.terminal, traits.presettle)?;
         let (slot, _) = self.add_outgoing(terminal, traits);
         wire.bind(terminal, Direction::Outgoing, slot);
         Some(slot.index)

@@ -6,6 +6,7 @@ mod network;
 mod oddities;
 mod priority;
 mod resend;
+mod streams;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ struct Script {
     next: u32,
     /// Links opened for messages that are not complete.
     streams: u32,
+    /// There can be none.
+    refuses_streams: bool,
     /// Beside which link each of them was opened.
     beside: Vec<u32>,
     /// Bytes that the session's window lets through before it closes.
@@ -136,10 +139,14 @@ impl Wire for Script {
         self.say(format!("{}: abort", at.link));
     }
 
-    fn open_stream(&mut self, beside: Terminal) -> Option<Terminal> {
+    fn open_stream(&mut self, beside: Terminal, presettled: bool) -> Option<Terminal> {
+        if self.refuses_streams {
+            return None;
+        }
         self.streams += 1;
         let link = 100 + self.streams;
-        self.say(format!("{link}: open"));
+        let settled = if presettled { " settled" } else { "" };
+        self.say(format!("{link}: open{settled}"));
         self.beside.push(beside.link);
         Some(Terminal { link, ..beside })
     }

@@ -102,9 +102,9 @@ pub(crate) trait Wire {
     /// Forgets a delivery that was sent to a receiver without a word.
     fn forget_sent(&mut self, at: Terminal, delivery: u32);
 
-    /// Attaches a sending link for messages that are not complete, to the router that `beside`
-    /// leads to. None if that cannot be done.
-    fn open_stream(&mut self, beside: Terminal) -> Option<Terminal>;
+    /// Attaches a sending link for messages that are not complete, to the peer that `beside` leads
+    /// to, perhaps for settled ones alone. None if that cannot be done.
+    fn open_stream(&mut self, beside: Terminal, presettled: bool) -> Option<Terminal>;
 
     /// Makes a connection to a TCP service, or begins to; says where its receiving link ends.
     /// `trace` names the routers that the stream has passed; none if it comes from this one.

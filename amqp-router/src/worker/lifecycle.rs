@@ -156,10 +156,16 @@ impl Worker {
                 error,
             } => {
                 let asked = amqp.trunk.as_mut().and_then(|trunk| trunk.attached(link));
-                if let Some(Purpose::Proxy(ticket)) = asked {
-                    let error = error.clone();
-                    self.events
-                        .push_back(WorkerEvent::NotAttached { ticket, error });
+                match (asked, &mut amqp.trunk) {
+                    (Some(Purpose::Proxy(ticket)), _) => {
+                        let error = error.clone();
+                        self.events
+                            .push_back(WorkerEvent::NotAttached { ticket, error });
+                    }
+                    (Some(Purpose::Stream), Some(trunk)) if !amqp.role.is_annotated() => {
+                        trunk.end_streams();
+                    }
+                    _ => {}
                 }
                 let denial = error.as_ref().and_then(|why| Denial::of_size(amqp, why));
                 self.events.extend(denial);

@@ -60,6 +60,7 @@ impl Worker {
         let amqp = self.connections.amqp(terminal.connection);
         let annotated = amqp.as_ref().map(|amqp| amqp.annotated());
         let annotated = annotated.unwrap_or_default();
+        let diverts = amqp.as_ref().is_some_and(|amqp| amqp.takes_streams());
         let is_foreign = amqp.is_some_and(|amqp| amqp.is_foreign());
         let (slot, load) = match direction {
             Direction::Incoming => {
@@ -86,6 +87,7 @@ impl Worker {
                     },
                     presettle: attach.snd_settle_mode == SenderSettleMode::Settled,
                     to_router: role.is_annotated(),
+                    diverts,
                     is_stream: false,
                     party: party(role, connection),
                 };

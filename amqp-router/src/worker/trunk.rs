@@ -1,4 +1,4 @@
-//! Connections to other routers, and to containers that this router attaches links to.
+//! Connections to other routers, and to containers and clients that this router attaches links to.
 
 use std::time::Instant;
 
@@ -15,7 +15,8 @@ use crate::forwarding::links::Target;
 use crate::forwarding::wire::Terminal;
 
 impl Worker {
-    /// Makes a connection between routers that has just been opened what it is to be.
+    /// Makes a connection that has just been opened what it is to be, where this router attaches
+    /// links.
     pub(super) fn begin_trunk(&mut self, connection: ConnectionId, now: Instant) {
         let Some(amqp) = self.connections.amqp(connection.0) else {
             return;
@@ -26,8 +27,15 @@ impl Worker {
             ConnectionRole::InterRouterData => Trunk::begin_data(&mut amqp.endpoint),
             ConnectionRole::Edge => Trunk::begin_edge(&mut amqp.endpoint, connector),
             ConnectionRole::InterEdge => Trunk::begin_edge(&mut amqp.endpoint, true),
-            ConnectionRole::RouteContainer => Ok(Trunk::to_container(&amqp.endpoint)),
-            _ => return,
+            role => {
+                let is_container = role == ConnectionRole::RouteContainer;
+                let takes_streams = amqp.takes_streams();
+                if !is_container && !takes_streams {
+                    return;
+                }
+                let endpoint = &mut amqp.endpoint;
+                Ok(Trunk::to_client(endpoint, takes_streams, is_container))
+            }
         };
         match begun {
             Ok(trunk) => amqp.trunk = Some(Box::new(trunk)),

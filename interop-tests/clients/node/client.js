@@ -54,6 +54,7 @@ function connect() {
         if (job.sasl.mechanism === 'PLAIN') mechanisms.enable_plain(job.sasl.user, job.sasl.password);
         options.sasl_mechanisms = mechanisms;
     }
+    if (job.offered_capabilities) options.offered_capabilities = job.offered_capabilities;
     if (job.websocket) {
         const open = rhea.websocket_connect(require('ws'));
         const scheme = job.tls ? 'wss' : 'ws';
@@ -159,7 +160,8 @@ function listen(state, onFinished) {
     const check = () => {
         if (job.count && state.received >= job.count && state.pending === 0) onFinished();
     };
-    state.receiver.on('message', (context) => {
+    // Of links that the router attaches, too, if it may.
+    (job.offered_capabilities ? connection : state.receiver).on('message', (context) => {
         const { delivery, receiver } = context;
         emit('message', { settled: delivery.remote_settled, ...described(context.message) });
         if (state.onMessage) state.onMessage(context.message);

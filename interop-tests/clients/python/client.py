@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 
-from proton import (Array, Condition, Data, Delivery, Described, Link, Message, SSLDomain,
+from proton import (Array, Condition, Data, Delivery, Described, Endpoint, Link, Message, SSLDomain,
                     UNDESCRIBED, byte, char, decimal128, decimal32, decimal64, float32, int32,
                     short, symbol, timestamp, ubyte, uint, ulong, ushort)
 from proton import Connection, SASL, Transport
@@ -51,6 +51,8 @@ class Client(MessagingHandler):
                 options.update(user=sasl["user"], password=sasl["password"])
         else:
             options["sasl_enabled"] = False
+        if offered := self.job.get("offered_capabilities"):
+            options["offered_capabilities"] = [symbol(capability) for capability in offered]
         return options
 
     def opened(self, container):
@@ -202,6 +204,45 @@ class Send(Client):
             self.finish(sent=self.sent)
 
 
+class Interleave(Client):
+    """`interleave`: begins `count` messages on links of their own, one after the other, and finishes
+    them in the reverse order, each when the next one has been settled."""
+
+    def opened(self, container):
+        self.senders = [container.create_sender(self.connection, self.job["address"], name=f"stream-{number}",
+                                                options=[Attaching(self.job)])
+                        for number in range(self.job["count"])]
+        self.wholes = [encoded(self.job, number) for number in range(self.job["count"])]
+        self.begun = 0
+
+    def on_sendable(self, event):
+        if self.begun < len(self.senders) and all(sender.credit for sender in self.senders):
+            for number, sender in enumerate(self.senders):
+                sender.delivery(str(number))
+                sender.stream(self.wholes[number][:HALF])
+                self.begun += 1
+            event.reactor.schedule(0.3, self)
+
+    def on_timer_task(self, event):
+        self.finish_last()
+
+    def finish_last(self):
+        number = len(self.senders) - 1
+        self.senders[number].stream(self.wholes[number][HALF:])
+        self.senders[number].advance()
+
+    def on_settled(self, event):
+        emit("outcome", index=len(self.senders) - 1, **remote_outcome(event.delivery))
+        self.senders.pop()
+        if self.senders:
+            self.finish_last()
+        else:
+            self.finish(sent=self.begun)
+
+
+HALF = 500
+
+
 class Abort(Send):
     """`abort`: the first half of a message, then abort, then a whole message."""
 
@@ -230,7 +271,7 @@ class Receive(Client):
     def opened(self, container):
         self.count = self.job.get("count", 0)
         self.received = 0
-        self.partial = bytearray()
+        self.partial = {}
         self.pending = 0
         self.numbers = {}
         dynamic = bool(self.job.get("dynamic"))
@@ -238,7 +279,15 @@ class Receive(Client):
             self.connection, None if dynamic else self.job.get("address"), dynamic=dynamic,
             name=self.job.get("link"), options=[Attaching(self.job)])
 
+    def on_link_opening(self, event):
+        if self.job.get("refuses_links") and event.link != self.receiver:
+            event.link.open()
+            event.link.close()
+            emit("refused")
+
     def on_link_opened(self, event):
+        if event.link.state & Endpoint.LOCAL_CLOSED:
+            return
         if event.link.is_receiver and event.link.remote_source.type:
             event.link.flow(self.job.get("credit", 100))
             modes = {Link.SND_UNSETTLED: "unsettled", Link.SND_SETTLED: "settled", Link.SND_MIXED: "mixed"}
@@ -251,13 +300,14 @@ class Receive(Client):
             return
         if delivery.aborted:
             emit("aborted")
-            self.partial.clear()
+            self.partial.pop(delivery.link.name, None)
             delivery.settle()
             delivery.link.flow(1)
         elif delivery.readable:
-            self.partial += delivery.link.recv(delivery.pending) if delivery.pending else b""
+            partial = self.partial.setdefault(delivery.link.name, bytearray())
+            partial += delivery.link.recv(delivery.pending) if delivery.pending else b""
             if not delivery.partial:
-                encoded_message, self.partial = bytes(self.partial), bytearray()
+                encoded_message = bytes(self.partial.pop(delivery.link.name))
                 settled = delivery.settled
                 delivery.link.advance()
                 self.message(event, delivery, encoded_message, settled)
@@ -695,7 +745,7 @@ SASL_ANONYMOUS = b"AMQP\3\1\0\0" b"\0\0\0\x19\2\1\0\0" b"\0\x53\x41\xc0\x0c\1\xa
 SASL_OUTCOME = 0x44
 
 OPERATIONS = {"connect": Probe, "send": Send, "receive": Receive, "request": Request, "respond": Respond,
-              "drain": Drain, "reattach": Reattach, "abort": Abort}
+              "drain": Drain, "reattach": Reattach, "abort": Abort, "interleave": Interleave}
 
 
 def main():

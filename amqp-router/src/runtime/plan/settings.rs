@@ -7,7 +7,7 @@ use crate::adaptors::amqp::{Annotated, ConnectionSettings};
 use crate::adaptors::components::{self, Components};
 use crate::codec::{Fields, Symbol, Value};
 use crate::control::links::anonymous_relay;
-use crate::control::role::{PRODUCT, Role, trunking};
+use crate::control::role::{PRODUCT, Role, streaming_links, trunking};
 use crate::control::table::DEFAULT_LINK_CAPACITY;
 use crate::control::uplink::inter_edge_capability;
 use crate::endpoint::{self, SaslPolicy};
@@ -48,8 +48,7 @@ impl Planner<'_> {
         }
         let role = Role::of(entity.text("role"));
         let cost = number("cost").unwrap_or(1);
-        let streaming = Symbol::from_static("qd.streaming-links");
-        let mut capabilities = vec![anonymous_relay(), streaming];
+        let mut capabilities = vec![anonymous_relay(), streaming_links()];
         if role.is_annotated() {
             capabilities.push(trunking());
             if role == Role::InterEdge {
