@@ -238,8 +238,7 @@ impl Forwarding {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: None,
-            tenant: None,
+            ..Identity::default()
         };
         let forwarder = Forwarder::new(Settings {
             worker: WORKER,

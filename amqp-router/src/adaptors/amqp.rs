@@ -181,7 +181,7 @@ impl AmqpConnection {
     /// another and they have not been told yet.
     pub(crate) fn take_octets(&mut self) -> Option<[u64; 2]> {
         let octets = [self.endpoint.octets_written(), self.octets_read];
-        let counts = self.settings.role.is_annotated() && !self.peer.incoming;
+        let counts = self.settings.role.is_neighbour() && !self.peer.incoming;
         (counts && std::mem::replace(&mut self.told, octets) != octets).then_some(octets)
     }
 

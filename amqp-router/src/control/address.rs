@@ -98,11 +98,13 @@ impl Borrow<str> for AddressKey {
 }
 
 /// What a router must know of itself to tell its own addresses from others'.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
     pub(crate) id: String,
     pub(crate) edge: bool,
     pub(crate) network: Option<String>,
+    /// What the network was called until a moment ago: what is on its way has addresses of that name.
+    pub(crate) former: Option<String>,
     pub(crate) tenant: Option<String>,
 }
 
@@ -177,7 +179,9 @@ impl Identity {
     }
 
     fn is_foreign(&self, network: &str) -> bool {
-        network != "0" && self.network.as_deref().is_some_and(|mine| mine != network)
+        network != "0"
+            && self.network.as_deref().is_some_and(|mine| mine != network)
+            && self.former.as_deref() != Some(network)
     }
 
     fn foreign(&self, network: &str) -> AddressKey {
@@ -263,8 +267,7 @@ mod tests {
         Identity {
             id: "R1".into(),
             edge: false,
-            network: None,
-            tenant: None,
+            ..Identity::default()
         }
     }
 

@@ -184,7 +184,7 @@ impl Control {
             address: accepted.address,
             kind: accepted.kind,
             priority: accepted.priority,
-            prompt: request.role.is_annotated()
+            prompt: request.role.is_neighbour()
                 && self.knows_prompt()
                 && says_prompt(&request.attach),
         });

@@ -1,7 +1,9 @@
 //! Auto links: links that this router attaches to brokers and other containers, as `autoLink`
 //! entities ask for (`reference/router/config-and-management.md` §2).
 //!
-//! A connection with the role `route-container` is one to somebody who has addresses of their own.
+//! A connection with the role `route-container` is one to somebody who has addresses of their own,
+//! one with the role `inter-network` leads to a router of another network
+//! (`reference/router/inter-router-protocol.md` §8), which may take the same links.
 //! Where an auto link names its container, or the connector or listener that it came by, the router
 //! attaches a link there: a receiver for the direction `in`, whose messages enter the network here, or a
 //! sender for `out`, which is a receiver of its address to everyone else. One that is refused, or
@@ -296,7 +298,7 @@ impl Control {
 
     /// A connection has been opened, which may be to a container.
     pub(super) fn container_opened(&mut self, opened: &Opened) {
-        if opened.role != ConnectionRole::RouteContainer {
+        if !opened.role.is_container() {
             return;
         }
         let container = Container {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -59,6 +59,8 @@ pub(crate) struct Control {
     /// It knows nothing of prompt streams, like a skrouterd.
     #[cfg(test)]
     pub(crate) is_foreign: bool,
+    /// When to forget what the network was called before.
+    pub(super) former_until: Option<Instant>,
 }
 
 /// A link, as management shows it.
@@ -147,13 +149,28 @@ impl Control {
             next_ticket: 0,
             #[cfg(test)]
             is_foreign: false,
+            former_until: None,
         }
     }
 
-    /// The network that this router belongs to has this name from now on.
-    pub(crate) fn name_network(&mut self, name: Option<String>) {
+    /// The network that this router belongs to has this name from now on, and its last one for a
+    /// while.
+    pub(crate) fn name_network(&mut self, name: Option<String>, now: Instant) {
         let identity = Arc::make_mut(&mut self.identity);
-        identity.network = name;
+        identity.former = std::mem::replace(&mut identity.network, name);
+        self.former_until = identity.former.is_some().then(|| now + FORMER_FOR);
+        self.tell_identity();
+    }
+
+    /// To be called when it is time: forgets what the network was called before.
+    pub(super) fn forget_former_name(&mut self, now: Instant) {
+        if self.former_until.take_if(|until| *until <= now).is_some() {
+            Arc::make_mut(&mut self.identity).former = None;
+            self.tell_identity();
+        }
+    }
+
+    fn tell_identity(&mut self) {
         if let Some(network) = &mut self.network {
             network.identity = Arc::clone(&self.identity);
         }
@@ -319,7 +336,7 @@ impl Control {
                             outlet: Outlet::Link {
                                 worker: filed.link.worker,
                                 link: filed.link.slot,
-                                to_router: filed.role.is_annotated(),
+                                to_router: filed.role.is_neighbour(),
                             },
                             side: Side::of(filed.role, filed.connection, self.uplink.is_some())
                                 .within(self.edges.mesh_of(filed.connection)),
@@ -452,6 +469,10 @@ pub(super) struct Filed {
 pub(crate) fn anonymous_relay() -> Symbol {
     Symbol::from("ANONYMOUS-RELAY")
 }
+
+/// How long the name that a network had before is known: skrouterd takes up the new one as late as a
+/// second after it was told.
+const FORMER_FOR: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

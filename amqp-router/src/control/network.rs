@@ -522,11 +522,13 @@ impl Control {
         network
             .into_iter()
             .chain(self.auto_links.poll_timeout())
+            .chain(self.former_until)
             .min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.retry_auto_links(now);
+        self.forget_former_name(now);
         self.handle_uplink_timeout(now);
         if let Some(network) = &mut self.network {
             network.mesh.handle_timeout(now);

@@ -51,9 +51,20 @@ impl Role {
         }
     }
 
+    /// Whether the peer is a router of the same network.
+    pub(crate) fn is_neighbour(self) -> bool {
+        self != Self::Normal && !self.is_container()
+    }
+
     /// Whether messages carry router annotations.
     pub(crate) fn is_annotated(self) -> bool {
-        !matches!(self, Self::Normal | Self::RouteContainer)
+        self.is_neighbour() || self == Self::InterNetwork
+    }
+
+    /// Whether the peer is one that auto links are attached to: a container with addresses of its own,
+    /// or a router of another network.
+    pub(crate) fn is_container(self) -> bool {
+        matches!(self, Self::RouteContainer | Self::InterNetwork)
     }
 
     /// What the role becomes once the peer has said what the connection is to it.

@@ -172,8 +172,7 @@ mod tests {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: None,
-            tenant: None,
+            ..Identity::default()
         };
         Control::new(Arc::new(identity), Treatment::Balanced, [0; 32])
     }

@@ -10,6 +10,7 @@ use crate::forwarding::Forwarder;
 use crate::forwarding::delivery::{Origin, Outbound};
 use crate::forwarding::inspect;
 use crate::forwarding::mailbox::Envelope;
+use crate::forwarding::stats::Party;
 use crate::forwarding::stream::Body;
 use crate::forwarding::wire::{Allowance, Head, Wire};
 
@@ -352,7 +353,10 @@ impl Forwarder {
             settled: envelope.settled || outgoing.presettle,
             state: envelope.state.as_ref(),
             prefix: match &envelope.passage {
-                Some(passage) if outgoing.annotated => passage.section(),
+                Some(passage) if outgoing.annotated => match outgoing.party {
+                    Party::Network => passage.section_abroad(),
+                    _ => passage.section(),
+                },
                 _ => &[],
             },
             barred: envelope.barred.as_ref(),

@@ -1,6 +1,6 @@
 //! What a router writes ahead of a message that goes to another router.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,6 +14,8 @@ use crate::control::topology::{Ingress, Passed, Topology};
 #[derive(Debug)]
 pub(crate) struct Passage {
     section: Bytes,
+    /// The same for another network, once it has been asked for.
+    abroad: OnceLock<Bytes>,
     streaming: bool,
 }
 
@@ -42,12 +44,27 @@ impl Passage {
         annotations.encode(me, &mut section);
         Arc::new(Self {
             section: section.freeze(),
+            abroad: OnceLock::new(),
             streaming: annotations.flags & RouterAnnotations::STREAMING != 0,
         })
     }
 
     pub(super) fn section(&self) -> &[u8] {
         &self.section
+    }
+
+    /// What goes ahead of it into another network, where nobody knows the routers that it has passed.
+    #[cold]
+    pub(super) fn section_abroad(&self) -> &[u8] {
+        self.abroad.get_or_init(|| {
+            let Ok(mut annotations) = RouterAnnotations::decode(&self.section) else {
+                return self.section.clone();
+            };
+            (annotations.ingress, annotations.trace) = Default::default();
+            let mut section = BytesMut::new();
+            annotations.encode(None, &mut section);
+            section.freeze()
+        })
     }
 
     /// Its body comes for as long as its sender likes: it must not wait to be complete.
@@ -178,6 +195,18 @@ mod tests {
         let first = Passage::entering(Some("a"), &topology("0/A"), 0);
         let back = Course::read(first.section.clone(), &topology("0/A")).unwrap();
         assert!(back.circles);
+    }
+
+    #[test]
+    fn into_another_network_nobody_goes_by_name() {
+        let first = Passage::entering(Some("a"), &topology("0/A"), RouterAnnotations::STREAMING);
+        let abroad = RouterAnnotations::decode(first.section_abroad()).unwrap();
+        assert_eq!((abroad.to, abroad.ingress), (Some("a"), None));
+        assert_eq!(abroad.trace.iter().count(), 0);
+        assert_eq!(abroad.flags, RouterAnnotations::STREAMING);
+        let section = first.section_abroad().to_vec().into();
+        let course = Course::read(section, &topology("0/A")).unwrap();
+        assert!(!course.circles && course.ingress == Ingress::Here);
     }
 
     #[test]

@@ -78,9 +78,8 @@ mod tests {
         for tenant in [None, Some("acme".to_owned())] {
             let identity = Identity {
                 id: "R".into(),
-                edge: false,
-                network: None,
                 tenant,
+                ..Identity::default()
             };
             let replies = Replies::new([7; 16]);
             let address = replies.address(&identity, WorkerId(2), link);

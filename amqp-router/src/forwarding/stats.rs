@@ -125,6 +125,8 @@ pub(crate) enum Party {
     Any,
     /// A broker or another container with addresses of its own: a route container.
     Container,
+    /// A router of another network.
+    Network,
     /// A program in this process.
     Program,
 }
@@ -153,6 +155,7 @@ pub(crate) struct AddressCounts {
     /// Went on to other routers.
     pub(crate) transit: u64,
     pub(crate) containers: PartyCounts,
+    pub(crate) networks: PartyCounts,
     pub(crate) programs: PartyCounts,
 }
 
@@ -162,6 +165,7 @@ impl AddressCounts {
         self.egress += other.egress;
         self.transit += other.transit;
         self.containers.add(&other.containers);
+        self.networks.add(&other.networks);
         self.programs.add(&other.programs);
     }
 
@@ -185,6 +189,7 @@ impl AddressCounts {
         match party {
             Party::Any => None,
             Party::Container => Some(&mut self.containers),
+            Party::Network => Some(&mut self.networks),
             Party::Program => Some(&mut self.programs),
         }
     }
@@ -260,6 +265,7 @@ pub(crate) struct WorkerCounts {
     /// Deliveries that came back from a destination and went to another one.
     pub(crate) resent: u64,
     pub(crate) containers: PartyCounts,
+    pub(crate) networks: PartyCounts,
     pub(crate) programs: PartyCounts,
     pub(crate) waits: Waits,
 }
@@ -271,6 +277,7 @@ impl WorkerCounts {
         match from {
             Party::Any => {}
             Party::Container => self.containers.ingress += 1,
+            Party::Network => self.networks.ingress += 1,
             Party::Program => self.programs.ingress += 1,
         }
     }
@@ -281,6 +288,7 @@ impl WorkerCounts {
         match to {
             Party::Any => {}
             Party::Container => self.containers.egress += 1,
+            Party::Network => self.networks.egress += 1,
             Party::Program => self.programs.egress += 1,
         }
     }
@@ -293,6 +301,7 @@ impl WorkerCounts {
         self.transit += other.transit;
         self.resent += other.resent;
         self.containers.add(&other.containers);
+        self.networks.add(&other.networks);
         self.programs.add(&other.programs);
         self.waits.connect.add(&other.waits.connect);
         self.waits.first_octet.add(&other.waits.first_octet);

@@ -237,8 +237,7 @@ impl Scene {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: None,
-            tenant: None,
+            ..Identity::default()
         };
         let settings = Settings {
             worker: WORKER,

@@ -20,8 +20,6 @@ mod odd;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::unsupported;
-
 /// The configuration that a router starts with: the entities of a file, or what a program says.
 ///
 /// ```
@@ -274,19 +272,9 @@ impl Config {
     /// Reads a configuration file of skrouterd: JSON if its name ends in `.json`, else conf.
     ///
     /// # Errors
-    /// Every mistake in it, and every entity or attribute that this version does not support.
+    /// Every mistake in it.
     pub fn from_text(file: &str, text: &str) -> Result<Self, ConfigErrors> {
-        let config = Self::parse(file, text, discriminator)?;
-        let unsupported = config.unsupported();
-        if unsupported.is_empty() {
-            return Ok(config);
-        }
-        let error = |invalid: Invalid| ConfigError {
-            file: file.to_owned(),
-            line: None,
-            problem: invalid.to_string(),
-        };
-        Err(ConfigErrors(unsupported.into_iter().map(error).collect()))
+        Self::parse(file, text, discriminator)
     }
 
     /// Reads a configuration file, and remembers where it is so that it can be read again.
@@ -512,11 +500,6 @@ impl Config {
             .collect::<Vec<_>>()
         };
         self.entities.iter().flat_map(conflicts).collect()
-    }
-
-    /// What this version of the router cannot do yet.
-    pub(crate) fn unsupported(&self) -> Vec<Invalid> {
-        self.entities.iter().filter_map(unsupported).collect()
     }
 }
 

@@ -16,7 +16,6 @@ pub(crate) mod reload;
 mod schema;
 mod syntax;
 
-pub(crate) use config::unsupported;
 pub use config::{Config, ConfigError, ConfigErrors, Distribution};
 pub(crate) use entities::{Unique, special};
 pub(crate) use entity::{Entity, Invalid, closest};

@@ -11,7 +11,7 @@ use crate::control::uplink::{TRACKING, downlink_capability};
 /// and what passes by them is looked at message by message. `neighbor` is the id of the peer: what
 /// is for an edge router goes to no other.
 pub(super) fn is_of_routers(role: ConnectionRole, attach: &Attach, neighbor: Option<&str>) -> bool {
-    if !role.is_annotated() {
+    if !role.is_neighbour() {
         return false;
     }
     let source = attach.source.as_ref();

@@ -89,7 +89,7 @@ impl ConnectorState {
         }
         Self {
             name: plan.name.clone(),
-            for_routers: plan.settings.role.is_annotated(),
+            for_routers: plan.settings.role.is_neighbour(),
             number,
             reconnect: Mutex::new(reconnect),
             proxy: Mutex::new(proxy.cloned()),

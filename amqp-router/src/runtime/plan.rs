@@ -58,6 +58,7 @@ impl<'a> Planner<'a> {
             id: router.word("id").unwrap_or_default().to_owned(),
             edge: router.text("mode") == Some("edge"),
             network: network.word("networkId").map(str::to_owned),
+            former: None,
             tenant: self.tenant().map(str::to_owned),
         }
     }

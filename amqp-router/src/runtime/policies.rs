@@ -97,7 +97,7 @@ impl Governance {
         settings: &Arc<ConnectionSettings>,
         listens: bool,
     ) -> Arc<ConnectionSettings> {
-        let is_neighbour = settings.role.is_annotated();
+        let is_neighbour = settings.role.is_neighbour();
         let vhost = settings.policy_vhost.clone().filter(|_| self.enabled);
         let size = self.policies.largest_message().filter(|_| !is_neighbour);
         // Neighbours are governed where their listener says by which vhost.

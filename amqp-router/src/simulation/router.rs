@@ -72,8 +72,7 @@ impl Router {
         let identity = Arc::new(Identity {
             id: name(number),
             edge: is_edge,
-            network: None,
-            tenant: None,
+            ..Identity::default()
         });
         // Its names for dynamic nodes are others when it has been started again.
         let mut seed = [number as u8; 32];

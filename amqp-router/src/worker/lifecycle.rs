@@ -162,7 +162,7 @@ impl Worker {
                         self.events
                             .push_back(WorkerEvent::NotAttached { ticket, error });
                     }
-                    (Some(Purpose::Stream), Some(trunk)) if !amqp.role.is_annotated() => {
+                    (Some(Purpose::Stream), Some(trunk)) if !amqp.role.is_neighbour() => {
                         trunk.end_streams();
                     }
                     _ => {}

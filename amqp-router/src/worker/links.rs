@@ -68,7 +68,7 @@ impl Worker {
                     annotated: annotated.incoming,
                     capacity,
                     confirms: attach.rcv_settle_mode == ReceiverSettleMode::Second,
-                    from_router: role.is_annotated(),
+                    from_router: role.is_neighbour(),
                     settles_whole: role.is_annotated() && is_foreign,
                     side: Side::of(role, connection, self.forwarder.is_edge()),
                     flags: flags_of(attach),
@@ -86,7 +86,7 @@ impl Worker {
                         false => capacity,
                     },
                     presettle: attach.snd_settle_mode == SenderSettleMode::Settled,
-                    to_router: role.is_annotated(),
+                    to_router: role.is_neighbour(),
                     diverts,
                     is_stream: false,
                     party: party(role, connection),
@@ -276,6 +276,7 @@ fn target_has(attach: &Attach, capability: &str) -> bool {
 fn party(role: ConnectionRole, connection: u64) -> Party {
     match role {
         ConnectionRole::RouteContainer => Party::Container,
+        ConnectionRole::InterNetwork => Party::Network,
         _ if connection == 0 => Party::Program,
         _ => Party::Any,
     }

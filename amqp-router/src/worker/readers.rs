@@ -150,8 +150,7 @@ mod tests {
             identity: Arc::new(Identity {
                 id: "R".into(),
                 edge: false,
-                network: None,
-                tenant: None,
+                ..Identity::default()
             }),
             default_treatment: Treatment::Balanced,
             replies: Replies::new([7; 16]),

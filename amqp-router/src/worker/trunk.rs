@@ -28,7 +28,7 @@ impl Worker {
             ConnectionRole::Edge => Trunk::begin_edge(&mut amqp.endpoint, connector),
             ConnectionRole::InterEdge => Trunk::begin_edge(&mut amqp.endpoint, true),
             role => {
-                let is_container = role == ConnectionRole::RouteContainer;
+                let is_container = role.is_container();
                 let takes_streams = amqp.takes_streams();
                 if !is_container && !takes_streams {
                     return;

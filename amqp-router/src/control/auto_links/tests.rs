@@ -20,8 +20,7 @@ impl Scene {
         let identity = Identity {
             id: "R".into(),
             edge: false,
-            network: None,
-            tenant: None,
+            ..Identity::default()
         };
         Self {
             control: Control::new(Arc::new(identity), Treatment::Balanced, [7; 32]),
@@ -50,9 +49,24 @@ impl Scene {
     }
 
     fn open(&mut self, connection: u64, container: &str, connector: Option<&str>) {
+        self.open_as(
+            ConnectionRole::RouteContainer,
+            connection,
+            container,
+            connector,
+        );
+    }
+
+    fn open_as(
+        &mut self,
+        role: ConnectionRole,
+        connection: u64,
+        container: &str,
+        connector: Option<&str>,
+    ) {
         let opened = Opened {
             connection,
-            role: ConnectionRole::RouteContainer,
+            role,
             container: container.into(),
             connector: connector.map(str::to_owned),
             ..Opened::default()
@@ -337,4 +351,27 @@ fn what_is_for_another_router_is_not_sent_to_a_container() {
     let link = scene.accept();
     assert_eq!(scene.detached, [link]);
     assert_eq!(scene.state("out"), "failed");
+}
+
+/// What another network has for the dynamic addresses of this one comes by a link without an address
+/// here, and what this one has for those of the other leaves by the other's.
+#[test]
+fn links_to_another_network_come_with_its_router() {
+    let mut scene = Scene::new();
+    scene.control.name_network(Some("here".into()), scene.now);
+    let mut answers = rule("answers", Direction::Incoming, "");
+    answers.external = Some("_xtopo/here".into());
+    answers.peer = Peer::Connection("abroad".into());
+    scene.control.add_auto_link(answers);
+    scene.open_as(ConnectionRole::InterRouter, 1, "X", Some("abroad"));
+    assert!(scene.asked.is_empty(), "a router of this network");
+    scene.open_as(ConnectionRole::InterNetwork, 2, "X", Some("abroad"));
+    let (_, _, attach) = &scene.asked[0];
+    let source = attach.source.as_ref().expect("a source");
+    assert_eq!(source.address.as_deref(), Some("_xtopo/here"));
+    let link = scene.accept();
+    assert_eq!(scene.opened, [(link, LeadsTo::EachMessage)]);
+    assert_eq!(scene.state("answers"), "active");
+    scene.control.closed(2, scene.now);
+    assert_eq!(scene.state("answers"), "inactive");
 }

@@ -12,8 +12,7 @@ fn control() -> Control {
     let identity = Identity {
         id: "R".into(),
         edge: false,
-        network: None,
-        tenant: None,
+        ..Identity::default()
     };
     Control::new(Arc::new(identity), Treatment::Balanced, [0; 32])
 }
@@ -138,12 +137,14 @@ fn a_terminus_of_the_usual_kind_is_answered_as_it_is() {
 #[test]
 fn a_network_gets_and_changes_its_name_while_the_router_works() {
     let mut control = control();
+    #[allow(clippy::disallowed_methods)] // any instant will do
+    let now = Instant::now();
     for (name, foreign) in [
         (Some("here"), "Nthere"),
         (Some("there"), "Lx"),
         (None, "Lx"),
     ] {
-        control.name_network(name.map(str::to_owned));
+        control.name_network(name.map(str::to_owned), now);
         let told = control.poll_command();
         let Some((Recipient::Everyone, Command::Identity(told))) = told else {
             panic!("workers must know: {told:?}")
@@ -165,6 +166,23 @@ fn a_network_gets_and_changes_its_name_while_the_router_works() {
         assert!(address.starts_with(&expected), "{address}");
         assert_eq!(told.key("_xtopo/there/0/R/x").as_str(), foreign);
     }
+}
+
+/// Requests that are on their way, as the one that renames it, are to be answered.
+#[test]
+fn a_networks_former_name_is_known_for_a_while() {
+    let mut control = control();
+    #[allow(clippy::disallowed_methods)] // any instant will do
+    let now = Instant::now();
+    control.name_network(Some("here".into()), now);
+    assert_eq!(control.poll_timeout(), None);
+    control.name_network(Some("there".into()), now);
+    let key = |control: &Control| control.identity.key("_xtopo/here/0/R/x").to_string();
+    assert_eq!(key(&control), "Lx");
+    let until = control.poll_timeout().expect("it is to be forgotten");
+    control.handle_timeout(until);
+    assert_eq!(key(&control), "Nhere");
+    assert_eq!(control.poll_timeout(), None);
 }
 
 #[test]

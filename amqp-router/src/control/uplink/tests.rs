@@ -40,8 +40,7 @@ fn control(id: &str, edge: bool) -> Control {
     let identity = Identity {
         id: id.into(),
         edge,
-        network: None,
-        tenant: None,
+        ..Identity::default()
     };
     let mut control = Control::new(Arc::new(identity), Treatment::Balanced, seed);
     let rule = AddressRule {

@@ -16,6 +16,7 @@ use crate::control::topology::{
     Hop, NeighbourIndex, NeighbourRow, PRIORITIES, RouterIndex, RouterRow, RouterSet, Topology,
 };
 use crate::forwarding::limits::Limits;
+use crate::forwarding::stats::Party;
 use crate::policy::granted;
 
 /// Annotations in words: `to|ingress|trace `.
@@ -401,6 +402,32 @@ fn a_consumer_here_sees_no_annotations() {
     let ahead = annotated("7", "0/C", &["0/C"], 0);
     net.arrive(trunk, 1, &ahead, "x", false);
     assert_eq!(net.scene.turn(), ["2: release 1", "3: start x"]);
+}
+
+#[test]
+fn a_consumer_of_another_network_learns_where_it_goes_and_not_how() {
+    let mut net = Net::new(10);
+    let traits = OutgoingTraits {
+        capacity: 250,
+        annotated: true,
+        party: Party::Network,
+        ..OutgoingTraits::default()
+    };
+    net.scene.consumer_of(7, 10, traits);
+    let trunk = net.trunk();
+    let producer = net.producer();
+    net.scene.turn();
+    let ahead = annotated("7", "0/C", &["0/C"], 0);
+    net.arrive(trunk, 1, &ahead, "x", false);
+    assert_eq!(net.scene.turn(), ["3: release 1", "2: start 7|-| x"]);
+    net.scene.send(producer, 1, "y");
+    let said = net.scene.turn();
+    assert!(said.contains(&"2: start 7|-| y".into()), "{said:?}");
+    let counts = net.scene.forwarder.counts();
+    assert_eq!(
+        (counts.networks.egress, counts.egress, counts.transit),
+        (2, 2, 0)
+    );
 }
 
 #[test]

@@ -2,19 +2,8 @@
 //! (`reference/router/config-and-management.md` §2).
 
 use crate::management::config::{Config, hosts};
-use crate::management::entity::{Entity, Invalid, closest};
+use crate::management::entity::{Entity, closest};
 use crate::policy::Vhost;
-
-/// Refuses what this version cannot do yet, by entity and attribute.
-pub(crate) fn unsupported(entity: &Entity) -> Option<Invalid> {
-    let says = |problem: &str| Some(entity.invalid(problem.into()));
-    match entity.schema().name {
-        "listener" | "connector" if entity.text("role") == Some("inter-network") => says(
-            "the attribute 'role' must be normal, route-container, inter-router, edge or inter-edge: this version knows no others",
-        ),
-        _ => None,
-    }
-}
 
 /// What is wrong with one entity by itself.
 pub(super) fn alone(entity: &Entity) -> Result<(), String> {

@@ -29,7 +29,6 @@ fn the_built_in_configuration_listens_on_this_host_only() {
         (listener.text("host"), listener.text("port")),
         (Some("127.0.0.1"), Some("amqp"))
     );
-    assert!(config.unsupported().is_empty());
 }
 
 #[test]
@@ -132,21 +131,6 @@ fn names_are_unique_within_a_type() {
         errors,
         [
             "r.conf:4: listener 'a': duplicates unique attribute 'name' from existing 'listener/:amqp:a'"
-        ]
-    );
-}
-
-#[test]
-fn what_is_not_supported_yet_is_said_so() {
-    let config = parse(
-        "router {\n mode: edge\n id: A\n}\nconnector {\n name: c\n host: h\n role: inter-network\n}\n",
-    );
-    let problems = config.expect("valid").unsupported();
-    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        problems,
-        [
-            "connector 'c': the attribute 'role' must be normal, route-container, inter-router, edge or inter-edge: this version knows no others",
         ]
     );
 }

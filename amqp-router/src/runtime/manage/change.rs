@@ -9,8 +9,8 @@ use super::Manager;
 use super::rows::show_closing;
 use crate::codec::{Error, Value};
 use crate::control::links::Scope;
+use crate::management::Entity;
 use crate::management::agent::Refusal;
-use crate::management::{Entity, unsupported};
 use crate::runtime::log::Log;
 use crate::runtime::plan::{
     Listening, address_rule, auto_link, log_settings, profile_source, proxy,
@@ -22,9 +22,6 @@ impl Manager<'_> {
     /// # Errors
     /// It may not be, or cannot work; then nothing has changed.
     pub(super) fn add(&mut self, mut entity: Entity) -> Result<Entity, Refusal> {
-        if let Some(invalid) = unsupported(&entity) {
-            return Err(invalid.into());
-        }
         self.config.admits(&entity)?;
         self.config.accepts(&entity)?;
         entity.identify(self.config.next_serial(entity.schema().name));
@@ -101,7 +98,7 @@ impl Manager<'_> {
             }
             "network" => {
                 let name = updated.word("networkId").map(str::to_owned);
-                self.service.control.name_network(name);
+                self.service.control.name_network(name, Instant::now());
                 self.config.replace(updated.clone());
             }
             "policy" => {

@@ -197,6 +197,7 @@ impl Manager<'_> {
         entity.set("priority", entry.priority.map_or(-1, i64::from));
         // What programs send and receive is counted apart.
         let (programs, containers) = (counts.programs, counts.containers);
+        let networks = counts.networks;
         let (ingress, egress) = (counts.ingress, counts.egress);
         for (attribute, count) in [
             ("deliveriesIngress", ingress - programs.ingress),
@@ -205,6 +206,8 @@ impl Manager<'_> {
             ("deliveriesToContainer", programs.egress),
             ("deliveriesIngressRouteContainer", containers.ingress),
             ("deliveriesEgressRouteContainer", containers.egress),
+            ("deliveriesIngressInterNetwork", networks.ingress),
+            ("deliveriesEgressInterNetwork", networks.egress),
         ] {
             entity.set(attribute, integer(count));
         }
@@ -216,13 +219,7 @@ impl Manager<'_> {
         let remotes: Vec<Value> = remotes.map(Value::from).collect();
         entity.set("remoteCount", remotes.len() as i64);
         entity.set("remoteHostRouters", Value::List(remotes));
-        for attribute in [
-            "containerCount",
-            "deliveriesIngressInterNetwork",
-            "deliveriesEgressInterNetwork",
-        ] {
-            entity.set(attribute, 0i64);
-        }
+        entity.set("containerCount", 0i64);
         let outstanding = match entry.treatment {
             Treatment::Balanced => self.service.control.outstanding(entry),
             _ => Vec::new(),
@@ -307,6 +304,8 @@ impl Manager<'_> {
         for (attribute, count) in [
             ("deliveriesIngressRouteContainer", counts.containers.ingress),
             ("deliveriesEgressRouteContainer", counts.containers.egress),
+            ("deliveriesIngressInterNetwork", counts.networks.ingress),
+            ("deliveriesEgressInterNetwork", counts.networks.egress),
         ] {
             entity.set(attribute, integer(count));
         }
@@ -333,12 +332,6 @@ impl Manager<'_> {
         if let Some(memory) = Memory::now() {
             entity.set("memoryUsage", integer(memory.virtual_size));
             entity.set("residentMemoryUsage", integer(memory.resident));
-        }
-        for attribute in [
-            "deliveriesIngressInterNetwork",
-            "deliveriesEgressInterNetwork",
-        ] {
-            entity.set(attribute, 0i64);
         }
         entity
     }

@@ -49,7 +49,7 @@ impl Planner<'_> {
         let role = Role::of(entity.text("role"));
         let cost = number("cost").unwrap_or(1);
         let mut capabilities = vec![anonymous_relay(), streaming_links()];
-        if role.is_annotated() {
+        if role.is_neighbour() {
             capabilities.push(trunking());
             if role == Role::InterEdge {
                 capabilities.push(inter_edge_capability());
