@@ -198,7 +198,10 @@ impl Wire for Connections {
         settled: bool,
     ) {
         match self.peer(at) {
-            Peer::Amqp(amqp) => amqp.endpoint.update(incoming(at, delivery), state, settled),
+            Peer::Amqp(amqp) => {
+                let state = amqp.endpoint.known_to_source(link(at), state);
+                amqp.endpoint.update(incoming(at, delivery), state, settled);
+            }
             Peer::Local(local) => local.update(at.link, delivery, state, settled),
             Peer::Tcp(tcp) => tcp.update(state, settled),
         }

@@ -91,6 +91,9 @@ pub(super) struct ReceiverCredit {
     /// Deliveries the sender may still start; more than `link_credit` after a reduction that
     /// it may not have seen yet.
     allowed: u32,
+    /// Deliveries beyond all credit that are put up with until more is granted, and how many of them
+    /// are left.
+    overdraft: [u32; 2],
     drain: bool,
     /// What the sender said it has waiting.
     pub(super) available: u32,
@@ -103,9 +106,15 @@ impl ReceiverCredit {
             delivery_count: Serial(initial_delivery_count),
             link_credit: 0,
             allowed: 0,
+            overdraft: [0, 0],
             drain: false,
             available: 0,
         }
+    }
+
+    /// Puts up with so many deliveries beyond the credit granted.
+    pub(super) fn allow_overdraft(&mut self, deliveries: u32) {
+        self.overdraft = [deliveries, deliveries];
     }
 
     pub(super) fn link_credit(&self) -> u32 {
@@ -132,6 +141,7 @@ impl ReceiverCredit {
         }
         self.link_credit = link_credit;
         self.allowed = self.allowed.max(link_credit);
+        self.overdraft[1] = self.overdraft[0];
         self.drain = false;
         true
     }
@@ -144,10 +154,11 @@ impl ReceiverCredit {
     /// Counts a delivery that arrives; false when it is beyond all credit ever granted.
     #[inline]
     pub(super) fn receive(&mut self) -> bool {
-        if self.allowed == 0 {
-            return false;
+        match (self.allowed, self.overdraft[1]) {
+            (0, 0) => return false,
+            (0, _) => self.overdraft[1] -= 1,
+            _ => self.allowed -= 1,
         }
-        self.allowed -= 1;
         self.link_credit = self.link_credit.saturating_sub(1);
         self.delivery_count = self.delivery_count.plus(1);
         true
@@ -233,6 +244,19 @@ mod tests {
         assert!(credit.receive() && credit.receive() && credit.receive());
         assert!(!credit.receive());
         assert_eq!((credit.link_credit(), credit.delivery_count()), (0, 2));
+    }
+
+    #[test]
+    fn an_overdraft_ends_and_comes_back_with_credit() {
+        let mut credit = ReceiverCredit::new(0);
+        credit.allow_overdraft(2);
+        credit.grant(1);
+        assert!(credit.receive() && credit.receive() && credit.receive());
+        assert!(!credit.receive());
+        assert_eq!((credit.link_credit(), credit.delivery_count()), (0, 3));
+        credit.grant(1);
+        assert!(credit.receive() && credit.receive() && credit.receive());
+        assert!(!credit.receive());
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub(super) struct Receiver {
     pub(super) delivery: Option<Incoming>,
     /// Bytes; 0 is no limit.
     pub(super) max_message_size: u64,
+    /// Its source says which outcomes it knows (`outcomes`, AMQP 3.5.3), of which RELEASED is one and
+    /// MODIFIED is none.
+    pub(super) knows_no_modified: bool,
 }
 
 /// A delivery that is arriving.
@@ -202,8 +205,18 @@ impl LinkEnd {
                 credit: ReceiverCredit::new(initial_delivery_count),
                 delivery: None,
                 max_message_size,
+                knows_no_modified: false,
             }),
         }
+    }
+}
+
+impl Receiver {
+    /// The peer's attach says what its source is.
+    pub(super) fn set_source(&mut self, source: Option<&Source>) {
+        let outcomes = source.map_or(&[][..], |source| &source.outcomes);
+        let knows = |outcome: &str| outcomes.iter().any(|known| known.as_str() == outcome);
+        self.knows_no_modified = knows("amqp:released:list") && !knows("amqp:modified:list");
     }
 }
 

@@ -203,6 +203,7 @@ impl Connection {
             receiver
                 .credit
                 .set_initial(attach.initial_delivery_count.unwrap_or(0));
+            receiver.set_source(attach.source.as_ref());
             owed = receiver.credit.link_credit() > 0;
         }
         if owed {
@@ -342,11 +343,14 @@ impl Connection {
         let session = self.sessions.get_mut(session_index)?;
         let handle = session.handles.assign(index)?;
         let name: std::sync::Arc<str> = attach.name.as_str().into();
-        let end = LinkEnd::new(
+        let mut end = LinkEnd::new(
             ours,
             attach.initial_delivery_count.unwrap_or(0),
             attach.max_message_size.unwrap_or(0),
         );
+        if let LinkEnd::Receiver(receiver) = &mut end {
+            receiver.set_source(attach.source.as_ref());
+        }
         self.names(ours).insert(name.clone(), index);
         self.links.insert(Link {
             session: session_index,

@@ -29,12 +29,37 @@ impl Connection {
         }
     }
 
+    /// Puts up with so many deliveries beyond the credit granted, from a sender that is known to
+    /// count its credit late.
+    pub(crate) fn allow_overdraft(&mut self, link: LinkId, deliveries: u32) {
+        let link = self.links.index(link).and_then(|at| self.links.get_mut(at));
+        if let Some(receiver) = link.and_then(|link| link.receiver_mut()) {
+            receiver.credit.allow_overdraft(deliveries);
+        }
+    }
+
     /// The link-credit that is left on a receiving link.
     #[inline]
     pub(crate) fn credit(&self, link: LinkId) -> u32 {
         let link = self.links.find(link);
         let receiver = link.and_then(|link| link.receiver());
         receiver.map_or(0, |receiver| receiver.credit.link_credit())
+    }
+
+    /// What is to be said of a delivery whose source does not know MODIFIED: that it is released.
+    pub(crate) fn known_to_source<'a>(
+        &self,
+        link: LinkId,
+        state: Option<&'a DeliveryState>,
+    ) -> Option<&'a DeliveryState> {
+        if !matches!(state, Some(DeliveryState::Modified(_))) {
+            return state;
+        }
+        let receiver = self.links.find(link).and_then(|link| link.receiver());
+        match receiver.is_some_and(|receiver| receiver.knows_no_modified) {
+            true => Some(&DeliveryState::Released),
+            false => state,
+        }
     }
 
     /// What the sender of a receiving link last said it has waiting.

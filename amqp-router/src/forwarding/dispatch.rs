@@ -14,6 +14,7 @@ use crate::forwarding::delivery::{Copied, Multicast, Origin};
 use crate::forwarding::links::{OutgoingTraits, Target};
 use crate::forwarding::mailbox::{Branch, Envelope, Mail};
 use crate::forwarding::resend::Resend;
+use crate::forwarding::stats::Party;
 use crate::forwarding::treatment::{Journey, Tried};
 use crate::forwarding::window::Places;
 use crate::forwarding::wire::Wire;
@@ -87,8 +88,12 @@ impl Forwarder {
         match &mut *chosen {
             [] => {
                 let incoming = &self.incoming[fresh.link];
-                if incoming.target != Target::Anonymous && !from_router {
-                    wire.drain(incoming.terminal);
+                match incoming.party {
+                    _ if incoming.target == Target::Anonymous || from_router => {}
+                    // A broker need not answer for what it keeps. (RabbitMQ 3.10 fails when it is to
+                    // drain a classic queue.)
+                    Party::Container => wire.set_credit(incoming.terminal, 0),
+                    _ => wire.drain(incoming.terminal),
                 }
                 self.refuse(wire, &fresh, DeliveryState::Released);
             }

@@ -510,7 +510,11 @@ impl Forwarder {
             } else {
                 0
             };
-            if worth_granting(have, want, incoming.capacity) {
+            let worth = match incoming.party {
+                Party::Container => worth_granting_a_broker(have, want, incoming.capacity),
+                _ => worth_granting(have, want, incoming.capacity),
+            };
+            if worth {
                 wire.set_credit(incoming.terminal, want);
             }
             let dry = wire.credit(incoming.terminal) == 0;
@@ -638,6 +642,12 @@ fn worth_granting(have: u32, want: u32, capacity: u32) -> bool {
     want > have && (have < capacity / 2 || want - have >= capacity.div_ceil(4))
 }
 
+/// The same for a broker, which may not have counted yet what is on its way: RabbitMQ, to version 3,
+/// then sends so much more for each flow.
+fn worth_granting_a_broker(have: u32, want: u32, capacity: u32) -> bool {
+    want > have && (have == 0 || want - have >= capacity.div_ceil(2))
+}
+
 /// Ticks between looks at links that are of no use any more.
 const CLOSE_STREAMS_EVERY: u32 = 30;
 
@@ -655,6 +665,10 @@ mod tests {
         assert!(worth_granting(124, 125, 250));
         assert!(!worth_granting(240, 250, 250));
         assert!(worth_granting(187, 250, 250));
+        assert!(worth_granting_a_broker(0, 1, 250));
+        assert!(worth_granting_a_broker(125, 250, 250));
+        assert!(!worth_granting_a_broker(1, 120, 250));
+        assert!(!worth_granting_a_broker(187, 250, 250));
         assert!(!worth_granting(250, 250, 250));
         assert!(!worth_granting(250, 10, 250));
     }

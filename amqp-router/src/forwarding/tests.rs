@@ -24,6 +24,7 @@ use crate::control::table::{
 };
 use crate::forwarding::links::{IncomingTraits, OutgoingTraits, Target};
 use crate::forwarding::replies::Replies;
+use crate::forwarding::stats::Party;
 use crate::forwarding::window::Places;
 
 /// What links were told, in order, in words.
@@ -450,6 +451,31 @@ fn without_a_consumer_a_delivery_is_released_and_the_link_drained() {
         ["1: drain", "1: 1 released settled", "1: release 1"]
     );
     assert!(scene.is_at_rest());
+}
+
+/// RabbitMQ 3.10 fails when it is to drain a queue.
+#[test]
+fn a_brokers_credit_is_taken_back_without_draining() {
+    let mut scene = Scene::new(Treatment::Balanced);
+    let terminal = scene.terminal();
+    let traits = IncomingTraits {
+        capacity: 250,
+        party: Party::Container,
+        ..IncomingTraits::default()
+    };
+    let broker = scene.forwarder.add_incoming(terminal, traits);
+    scene.publish(AddressId(7));
+    let target = Target::Address(AddressId(7));
+    scene.forwarder.open_incoming(broker, target, None);
+    scene.script.credit.insert(terminal.link, 249);
+    scene.send(broker, 1, "x");
+    let said = scene.turn();
+    assert_eq!(
+        said,
+        ["1: credit 0", "1: 1 released settled", "1: release 1"]
+    );
+    scene.consumer(7, 10);
+    assert_eq!(scene.turn(), ["1: credit 250"]);
 }
 
 #[test]

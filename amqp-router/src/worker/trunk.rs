@@ -157,6 +157,11 @@ impl Worker {
             }
         };
         trunk.attaching(id, purpose);
+        if kind == ConnectionRole::RouteContainer && role == Role::Receiver {
+            // RabbitMQ, to version 3, gives its queues what credit there is without what is on its way
+            // from them.
+            amqp.endpoint.allow_overdraft(id, capacity);
+        }
         let terminal = Terminal {
             connection: connection.0,
             session: session.0,

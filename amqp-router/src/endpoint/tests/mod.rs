@@ -9,6 +9,7 @@ mod framing;
 mod headers;
 mod links;
 mod memory;
+mod outcomes;
 mod pair;
 mod random;
 mod raw;

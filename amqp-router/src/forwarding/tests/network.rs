@@ -16,7 +16,6 @@ use crate::control::topology::{
     Hop, NeighbourIndex, NeighbourRow, PRIORITIES, RouterIndex, RouterRow, RouterSet, Topology,
 };
 use crate::forwarding::limits::Limits;
-use crate::forwarding::stats::Party;
 use crate::policy::granted;
 
 /// Annotations in words: `to|ingress|trace `.
