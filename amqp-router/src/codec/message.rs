@@ -170,8 +170,9 @@ impl Message {
         let mut body: Option<Body> = None;
         let mut last = 0;
         while !reader.is_empty() {
+            let at_start = reader.position() == 0;
             let code = view::section(&mut reader)?;
-            if code == view::ROUTER_ANNOTATIONS && last == 0 {
+            if code == view::ROUTER_ANNOTATIONS && at_start {
                 reader.skip()?;
                 continue;
             }

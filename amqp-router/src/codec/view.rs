@@ -299,9 +299,13 @@ mod tests {
         ];
         message.extend_from_slice(MESSAGE);
         assert_eq!(parse(&message).router_annotations(), Some(0..11));
-        let mut late = MESSAGE[..11].to_vec();
-        late.extend_from_slice(&message);
-        assert_eq!(MessageView::parse_annotations(&late), Progress::Malformed);
+        assert!(crate::codec::Message::decode(&message).is_ok());
+        let late = [&MESSAGE[..11], &message].concat();
+        let twice = [&message[..11], &message].concat();
+        for wrong in [late, twice] {
+            assert_eq!(MessageView::parse_annotations(&wrong), Progress::Malformed);
+            assert!(crate::codec::Message::decode(&wrong).is_err());
+        }
     }
 
     #[test]

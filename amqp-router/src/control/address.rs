@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// The longest address that a link or a message may name, in bytes.
 pub(crate) const MAX_ADDRESS_LEN: usize = 2048;
 
+/// Octets of the longest id that a router may have.
+pub(crate) const MAX_ROUTER_ID_LEN: usize = 255;
+
 /// The area that every router is in; the protocol has room for more, the network has one.
 const AREA: &str = "0";
 

@@ -38,7 +38,7 @@ pub struct Config {
     pub(crate) source: Option<Source>,
     /// Housekeeping periods are short.
     pub(crate) hurried: bool,
-    /// What the file says and only the router can say: entities and attributes, in words.
+    /// What the file says and has no effect, in words.
     pub(crate) ignored: Vec<String>,
 }
 
@@ -176,7 +176,11 @@ impl Config {
         {
             match Schema::find(&kind).filter(|schema| schema.is_configurable()) {
                 Some(schema) => {
-                    ignored.extend(ignore(schema, &mut attributes));
+                    ignored.extend(ignore(schema, &mut attributes).into_iter().map(|what| {
+                        format!(
+                            "{what} is the router's to say: what the file says of it has no effect"
+                        )
+                    }));
                     match Entity::create(schema, attributes) {
                         Ok(entity) => entities.push((line, entity)),
                         Err(invalid) => {
@@ -198,6 +202,11 @@ impl Config {
         for (line, entity) in entities {
             match config.admits(&entity) {
                 Ok(()) => config.add(entity),
+                // skrouterd says so, and starts.
+                Err(invalid) if config.has_such_an_address(&entity) => {
+                    let problem = format!("{invalid}, and holds: this one has no effect");
+                    ignored.push(fail(line, problem).to_string());
+                }
                 Err(invalid) => errors.push(fail(line, invalid.to_string())),
             }
         }
@@ -430,6 +439,18 @@ impl Config {
             };
         }
         Ok(())
+    }
+
+    /// Whether there is an address of this prefix or pattern, which is all that is wrong with this
+    /// one.
+    fn has_such_an_address(&self, entity: &Entity) -> bool {
+        let kind = entity.schema().name;
+        let named = |name| self.entities.find(kind, Unique::Name, name).is_some();
+        kind == "router.config.address"
+            && check::alone(entity).is_ok()
+            && !entity.word("name").is_some_and(named)
+            && special(entity)
+                .is_some_and(|value| self.entities.find(kind, Unique::Special, &value).is_some())
     }
 
     /// Whether an entity may be what an update has made of it.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 
 use crate::codec::{Body, Header, Message as AmqpMessage, Properties, Symbol, Value};
+use crate::control::address::MAX_ROUTER_ID_LEN;
 
 /// A message of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,7 +307,7 @@ struct Reading<'a>(&'a Value);
 impl Reading<'_> {
     fn text(&self, key: &'static str) -> Result<String, Unreadable> {
         let text = self.0.get(key).and_then(Value::as_str);
-        let text = text.filter(|text| !text.is_empty() && text.len() <= MAX_ID_LEN);
+        let text = text.filter(|text| !text.is_empty() && text.len() <= MAX_ROUTER_ID_LEN);
         text.map(str::to_owned).ok_or(Unreadable::Malformed(key))
     }
 
@@ -336,7 +337,7 @@ impl Reading<'_> {
         let cost = |(id, cost): &(Value, Value)| {
             let id = id
                 .as_str()
-                .filter(|id| !id.is_empty() && id.len() <= MAX_ID_LEN)?;
+                .filter(|id| !id.is_empty() && id.len() <= MAX_ROUTER_ID_LEN)?;
             let cost = cost.as_i64().filter(|cost| *cost > 0)?;
             let cost = u32::try_from(cost).unwrap_or(MAX_COST).min(MAX_COST);
             Some((id.to_owned(), cost))
@@ -389,8 +390,6 @@ const AREA: &str = "0";
 /// The field with the keys of addresses that are prompt.
 const PROMPT: &str = "prompt";
 
-/// Octets of the longest id that a router may have.
-const MAX_ID_LEN: usize = 127;
 /// Neighbours that one router may claim.
 const MAX_PEERS: usize = 4096;
 /// What the way to a neighbour costs, at most: so that no path can cost more than a number holds.
@@ -509,6 +508,16 @@ mod tests {
         let newer = decode("HELLO", &[id, seen, ("pv", Value::Int(2))]);
         let id = "A".to_owned();
         assert_eq!(newer, Err(Unreadable::Version { id, version: 2 }));
+    }
+
+    #[test]
+    fn an_id_may_be_as_long_as_a_hosts_name() {
+        let hello = |octets: usize| {
+            let id = ("id", Value::from("x".repeat(octets)));
+            decode("HELLO", &[id, ("seen", Value::List(vec![]))])
+        };
+        assert!(hello(MAX_ROUTER_ID_LEN).is_ok());
+        assert!(hello(MAX_ROUTER_ID_LEN + 1).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What entities must be, by themselves and beside others, beyond the kinds of their attributes
 //! (`reference/router/config-and-management.md` §2).
 
+use crate::control::address::MAX_ROUTER_ID_LEN;
 use crate::management::config::{Config, hosts};
 use crate::management::entity::{Entity, closest};
 use crate::policy::Vhost;
@@ -74,6 +75,12 @@ fn router(entity: &Entity) -> Result<(), String> {
     if id.contains(['|', '$']) {
         return Err(format!(
             "Router ID \"{id}\" containes at least one illegal character (\"|$\"): {hint}"
+        ));
+    }
+    if id.len() > MAX_ROUTER_ID_LEN {
+        let octets = id.len();
+        return Err(format!(
+            "the attribute 'id' has {octets} octets, but must have at most {MAX_ROUTER_ID_LEN}"
         ));
     }
     within(entity, "maxMemoryMegabytes", 0, MAX)?;

@@ -7,9 +7,7 @@ use crate::management::entity::Entity;
 impl Config {
     /// Everything that is odd, each in a sentence that names the entity and the attribute.
     pub(crate) fn oddities(&self) -> Vec<String> {
-        let ignored = self.ignored.iter().map(|ignored| {
-            format!("{ignored} is the router's to say: what the file says of it has no effect")
-        });
+        let ignored = self.ignored.iter().cloned();
         let entities = self.entities.iter();
         ignored
             .chain(self.former_name())

@@ -137,6 +137,7 @@ fn names_are_unique_within_a_type() {
 
 #[test]
 fn every_rule_has_its_words() {
+    let long_id = format!(" id: {}", "x".repeat(256));
     let cases = [
         (
             "router",
@@ -157,6 +158,11 @@ fn every_rule_has_its_words() {
             "router",
             " mode: interor",
             "router: the attribute 'mode' is 'interor', but must be one of standalone, interior, edge",
+        ),
+        (
+            "router",
+            &*long_id,
+            "router: the attribute 'id' has 256 octets, but must have at most 255",
         ),
         (
             "router",
@@ -381,15 +387,34 @@ fn two_of_the_same_are_refused() {
             "r.conf:4: router: there can be only one",
         ),
         (
-            "address {\n prefix: a.b\n}\n",
-            "r.conf:4: address: Already exists: address '0' has the same prefix or pattern",
+            "address {\n name: x\n prefix: a.b\n}\n",
+            "r.conf:5: address 'x': Name conflicts with an existing entity",
         ),
     ];
     for (text, error) in cases {
         assert_eq!(parse(&text.repeat(2)).expect_err(text), [error]);
     }
-    let text = "address {\n prefix: a\n}\naddress {\n pattern: a/#\n}\n";
-    assert!(parse(text).is_err());
+}
+
+/// skrouterd leaves it out and starts, so files may have it.
+#[test]
+fn of_two_addresses_for_the_same_the_first_holds() {
+    for second in ["prefix: a", "pattern: a/#"] {
+        let text = format!("address {{\n prefix: a\n priority: 3\n}}\naddress {{\n {second}\n}}\n");
+        let config = parse(&text).expect("it starts");
+        let addresses: Vec<_> = config.of("router.config.address").collect();
+        assert_eq!(addresses.len(), 1);
+        assert_eq!(addresses[0].integer("priority"), Some(3));
+        assert_eq!(
+            config.oddities(),
+            [
+                "r.conf:5: address: Already exists: address '0' has the same prefix or pattern, \
+                 and holds: this one has no effect"
+            ]
+        );
+    }
+    let wrong = "address {\n prefix: a\n}\naddress {\n prefix: a\n priority: 11\n}\n";
+    assert!(parse(wrong).is_err());
 }
 
 #[test]
@@ -572,11 +597,14 @@ fn what_only_the_router_can_say_has_no_effect_in_a_file() {
     let text = "router {\n id: R\n mode: interior\n area: A\n}\n\
                 connector {\n name: c\n role: inter-router\n connection-status: up\n}\n";
     let config = Config::parse("r.conf", text, String::new).expect("skrouterd takes it");
+    let told = |what: &str| {
+        format!("{what} is the router's to say: what the file says of it has no effect")
+    };
     assert_eq!(
-        config.ignored,
+        config.oddities(),
         [
-            "router: the attribute 'area'",
-            "connector 'c': the attribute 'connectionStatus'"
+            told("router: the attribute 'area'"),
+            told("connector 'c': the attribute 'connectionStatus'")
         ]
     );
     assert!(config.singleton("router").get("area").is_null());
