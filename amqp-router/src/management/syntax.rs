@@ -279,11 +279,25 @@ fn attributes(lines: &mut Lines<'_>, depth: usize) -> Result<Vec<(String, Value)
                 let inner = inner.into_iter().map(|(key, value)| (key.into(), value));
                 Value::Map(inner.collect())
             }
-            (_, text) => Value::from(text),
+            (_, text) => written(text, &key, number)?,
         };
         attributes.push((key, value));
     }
     Err(format!("line {opened}: '{{' is never closed"))
+}
+
+/// A value, which skrouterd reads as what stands between the marks of a JSON string.
+fn written(text: &str, key: &str, number: usize) -> Result<Value, String> {
+    if !text.contains(['\\', '"']) {
+        return Ok(Value::from(text));
+    }
+    let read = serde_json::from_str::<String>(&format!("\"{text}\""));
+    read.map(Value::from).map_err(|_| {
+        format!(
+            "line {number}: the value of '{key}' must have no quotation marks around it, and within \
+             it \\\" for one and \\\\ for a backslash"
+        )
+    })
 }
 
 /// A line as a message may show it.
@@ -354,6 +368,27 @@ mod tests {
             pairs(&sections[0]),
             [("port", &Value::Long(5672)), ("http", &Value::Bool(true))]
         );
+    }
+
+    #[test]
+    fn values_are_read_as_the_inside_of_strings() {
+        let read = |value: &str| {
+            let sections = conf(&format!("router {{\n\n metadata: {value}\n}}\n"))?;
+            Ok(pairs(&sections[0])[0].1.as_str().map(str::to_owned))
+        };
+        for (value, expected) in [
+            (r"a b", "a b"),
+            (r"C:\\x", r"C:\x"),
+            (r#"say \"hi\""#, r#"say "hi""#),
+            (r"\u00e4\t.", "\u{e4}\t."),
+        ] {
+            assert_eq!(read(value), Ok(Some(expected.to_owned())), "{value}");
+        }
+        for wrong in [r#""a""#, r"C:\x", r#"a"b"#, r"a\"] {
+            let error: Result<_, String> = read(wrong);
+            let expected = r#"line 3: the value of 'metadata' must have no quotation marks around it, and within it \" for one and \\ for a backslash"#;
+            assert_eq!(error, Err(expected.to_owned()), "{wrong}");
+        }
     }
 
     #[test]
