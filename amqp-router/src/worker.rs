@@ -286,6 +286,7 @@ impl Worker {
     pub(crate) fn command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Table(update) => self.forwarder.update_table(update),
+            Command::Fence => self.forwarder.fence(),
             Command::Identity(identity) => self.forwarder.set_identity(identity),
             Command::Rule { pattern, treatment } => self.forwarder.set_rule(&pattern, treatment),
             Command::Accept {
@@ -305,7 +306,7 @@ impl Worker {
                 address,
             } => self.open_proxy(link, leads_to, address.as_deref()),
             Command::Detach { link } => self.detach_proxy(link),
-            Command::Finish { link } => self.finish_link(link, now),
+            Command::Finish { link } => self.finish_link(link),
             Command::GiveBack { link } => {
                 self.forwarder
                     .give_back(&mut self.connections, now, link.slot);
@@ -348,6 +349,10 @@ impl Worker {
                 slot,
             };
             self.events.push_back(WorkerEvent::Answered { link });
+        }
+        if self.forwarder.poll_fenced() {
+            let workers = self.forwarder.workers();
+            self.events.push_back(WorkerEvent::Fenced { workers });
         }
         self.tell_refused();
         let mut more = false;

@@ -24,10 +24,10 @@ impl Control {
             (None, Direction::Outgoing) => self.attach_receiver(request),
         };
         let refusal = decision.as_ref().err().cloned();
-        let mut follow = None;
+        let (mut follow, mut succeeds) = (None, false);
         let command = match decision {
             Ok(accepted) => {
-                self.add_link(request, &accepted);
+                succeeds = self.add_link(request, &accepted);
                 follow = accepted.address;
                 Command::Accept {
                     link,
@@ -48,6 +48,8 @@ impl Control {
         let command = (Recipient::Worker(link.worker), command);
         match follow.filter(|id| self.must_wait(link, *id)) {
             Some(id) => self.hold_attach(id, command, now),
+            // Whoever hears that it is there gives up the older one.
+            None if succeeds => self.when_all_know(command.0, command.1),
             None => self.commands.push_back(command),
         }
         if let Some(id) = follow {
@@ -173,7 +175,8 @@ impl Control {
         }
     }
 
-    fn add_link(&mut self, request: &AttachRequest, accepted: &Accepted) {
+    /// Files a link. True if nothing new goes by an older one any more.
+    fn add_link(&mut self, request: &AttachRequest, accepted: &Accepted) -> bool {
         self.file(Filed {
             link: request.link,
             connection: request.connection,
@@ -187,7 +190,7 @@ impl Control {
             prompt: request.role.is_neighbour()
                 && self.knows_prompt()
                 && says_prompt(&request.attach),
-        });
+        })
     }
 
     fn discriminator(&mut self) -> String {

@@ -44,6 +44,8 @@ pub(crate) enum Recipient {
 pub(crate) enum Command {
     /// Replace a row of the forwarding table.
     Table(TableUpdate),
+    /// Tell all other workers that nothing more comes of an older table, and say when all have.
+    Fence,
     /// What the router must know of itself has changed.
     Identity(Arc<Identity>),
     /// Addresses of this pattern are treated so from now on, or as all others.

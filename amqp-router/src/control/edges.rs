@@ -259,11 +259,11 @@ impl Control {
 
     /// An edge router receives from an address: nothing new is sent to it by older links of its
     /// own, which it is about to leave. So it gets nothing twice, and nothing waits for a link that
-    /// goes. The caller publishes the address, with the newer link.
-    pub(super) fn leave_older(&mut self, connection: u64, id: AddressId) {
+    /// goes. The caller publishes the address, with the newer link. True if there was one.
+    pub(super) fn leave_older(&mut self, connection: u64, id: AddressId) -> bool {
         let parties = &self.edges.parties;
         let Some(party) = parties.get(&connection) else {
-            return;
+            return false;
         };
         let is_older = |link: &Link| {
             link.connection <= connection && parties.get(&link.connection) == Some(party)
@@ -272,7 +272,7 @@ impl Control {
         let links = &self.links;
         let older = |consumer: &u64| links.get(consumer).is_some_and(is_older);
         let Some(at) = address.consumers.iter().position(older) else {
-            return;
+            return false;
         };
         let link = address.consumers.remove(at);
         let entry = Arc::make_mut(&mut address.entry);
@@ -285,6 +285,7 @@ impl Control {
             };
             self.edges.left.insert(link, left);
         }
+        true
     }
 
     /// A connection of another edge router is lost: what was sent by it is sent by an older one

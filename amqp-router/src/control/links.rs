@@ -16,6 +16,7 @@ pub(crate) use crate::control::commands::{
     AttachRequest, Command, LeadsTo, Loss, Recipient, Termini,
 };
 use crate::control::edges::Edges;
+use crate::control::fence::Fence;
 use crate::control::network::Network;
 use crate::control::pattern::PatternTree;
 use crate::control::role::Role as ConnectionRole;
@@ -47,6 +48,8 @@ pub(crate) struct Control {
     next_link: u64,
     pub(super) random: StdRng,
     pub(super) commands: VecDeque<(Recipient, Command)>,
+    /// Commands that wait until every worker knows what came before them.
+    pub(super) fence: Fence,
     /// The network that this router is in, unless it stands alone.
     pub(super) network: Option<Box<Network>>,
     pub(super) services: Services,
@@ -141,6 +144,7 @@ impl Control {
             next_link: 1,
             random: StdRng::from_seed(seed),
             commands: VecDeque::new(),
+            fence: Fence::default(),
             network: None,
             services: Services::default(),
             edges: Edges::default(),
@@ -317,9 +321,11 @@ impl Control {
         id
     }
 
-    /// Files a link, as a sender or a receiver of its address.
-    pub(super) fn file(&mut self, filed: Filed) {
+    /// Files a link, as a sender or a receiver of its address. True if it is a receiver in place of
+    /// an older one.
+    pub(super) fn file(&mut self, filed: Filed) -> bool {
         let id = self.take_link_number();
+        let mut succeeds = false;
         let mut priority = filed.priority;
         if let Some(address_id) = filed.address {
             let address = &mut self.addresses[address_id.index()];
@@ -327,7 +333,7 @@ impl Control {
             match filed.load {
                 None => address.producers += 1,
                 Some(load) => {
-                    self.leave_older(filed.connection, address_id);
+                    succeeds = self.leave_older(filed.connection, address_id);
                     let address = &mut self.addresses[address_id.index()];
                     address.consumers.push(id);
                     Arc::make_mut(&mut address.entry)
@@ -362,6 +368,7 @@ impl Control {
             // What is told of it looks at all its links.
             self.advertise(address);
         }
+        succeeds
     }
 
     /// Files a link that this router has attached to a neighbour.

@@ -14,6 +14,7 @@ pub(crate) mod auto_links;
 mod commands;
 pub(crate) mod edge_mesh;
 mod edges;
+mod fence;
 pub(crate) mod guard;
 pub(crate) mod links;
 pub(crate) mod network;

@@ -188,7 +188,8 @@ impl Forwarder {
             let terminal = outgoing.terminal;
             let allowance = wire.allowance(terminal);
             let Some(&delivery) = outgoing.queue.front() else {
-                if allowance.drain {
+                // What is held goes by it when it is complete.
+                if allowance.drain && outgoing.held.is_empty() {
                     wire.drained(terminal);
                 }
                 return Pause::Idle;

@@ -3,9 +3,8 @@
 //! A link that another takes the place of, while neither sender nor receiver has changed, is not
 //! simply detached: that would give its unsettled deliveries an outcome that nobody has decided on
 //! (AMQP 2.6.13). An incoming one lets its sender send all that waits there and spend what credit
-//! is left (2.6.7); then both kinds wait until everything is settled.
-
-use std::time::{Duration, Instant};
+//! is left (2.6.7); then both kinds wait until everything is settled, as long as their connection
+//! lasts.
 
 use crate::control::table::{Direction, Slot};
 use crate::forwarding::Forwarder;
@@ -16,47 +15,32 @@ use crate::forwarding::wire::{Terminal, Wire};
 pub(super) struct Finishing {
     direction: Direction,
     slot: Slot,
-    /// When it goes whatever is on its way.
-    until: Instant,
 }
 
 impl Forwarder {
-    /// Has a link go as soon as nothing is on its way by it. Nobody must be sending by it any more.
-    pub(crate) fn finish<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        direction: Direction,
-        slot: Slot,
-        now: Instant,
-    ) {
+    /// Has a link go when nothing is on its way by it. Nobody may give it anything any more.
+    pub(crate) fn finish<W: Wire>(&mut self, wire: &mut W, direction: Direction, slot: Slot) {
         if direction == Direction::Incoming
             && let Some(incoming) = self.incoming.get_mut(slot)
         {
             incoming.ending = Some(false);
-            // More than can wait for it at a router of this capacity.
-            let all = incoming.capacity.saturating_mul(4);
-            wire.set_credit(incoming.terminal, all);
+            wire.set_credit(incoming.terminal, ALL);
             wire.drain(incoming.terminal);
         }
-        self.finishing.push(Finishing {
-            direction,
-            slot,
-            until: now + FINISH_MAX,
-        });
+        self.finishing.push(Finishing { direction, slot });
     }
 
-    /// Closes those links by which nothing is on its way any more.
-    pub(super) fn close_finished<W: Wire>(&mut self, wire: &mut W, now: Instant) {
+    /// Closes those links by which nothing is on its way any more. To be called now and then.
+    pub(super) fn close_finished<W: Wire>(&mut self, wire: &mut W) {
         let mut finishing = std::mem::take(&mut self.finishing);
         finishing.retain(|link| {
             let Some((terminal, idle)) = self.progress(link) else {
                 return false;
             };
-            let over = idle || link.until <= now;
-            if over {
+            if idle {
                 wire.close(terminal);
             }
-            !over
+            !idle
         });
         self.finishing = finishing;
     }
@@ -83,5 +67,5 @@ impl Forwarder {
     }
 }
 
-/// How long a link is waited for.
-const FINISH_MAX: Duration = Duration::from_secs(60);
+/// Credit for all that can wait for a link at another router.
+const ALL: u32 = 1 << 20;

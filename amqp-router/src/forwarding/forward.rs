@@ -73,6 +73,8 @@ pub(crate) struct Forwarder {
     pub(super) kept: usize,
     /// Links that are to go.
     pub(super) finishing: Vec<Finishing>,
+    /// Workers that have put up the fence that is going up, with this one.
+    pub(super) fenced: u16,
     /// It knows nothing of prompt streams, like a skrouterd.
     #[cfg(test)]
     pub(crate) is_foreign: bool,
@@ -82,6 +84,8 @@ pub(crate) struct Forwarder {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) worker: WorkerId,
+    /// How many there are.
+    pub(crate) workers: u16,
     pub(crate) identity: Arc<Identity>,
     /// How addresses that nobody has attached to are treated.
     pub(crate) default_treatment: Treatment,
@@ -121,6 +125,7 @@ impl Forwarder {
             failing: Vec::new(),
             kept: 0,
             finishing: Vec::new(),
+            fenced: 0,
             #[cfg(test)]
             is_foreign: false,
         }
@@ -188,9 +193,6 @@ impl Forwarder {
         self.latest = Some(now);
         self.serve(wire, now);
         self.grant_credit(wire, now);
-        if !self.finishing.is_empty() {
-            self.close_finished(wire, now);
-        }
     }
 }
 

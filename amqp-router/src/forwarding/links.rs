@@ -610,6 +610,7 @@ impl Forwarder {
         }
         self.clear_jams(wire, now);
         self.let_go_of_late(wire, now);
+        self.close_finished(wire);
         self.failing.retain(|(until, load)| {
             let lasts = *until > now;
             if !lasts {

@@ -98,6 +98,8 @@ pub(crate) enum Mail {
     Through { branch: Branch, octets: usize },
     /// All of a presettled delivery has left, or will never leave.
     Done { branch: Branch },
+    /// Nothing more comes of an older table than the control plane's last.
+    Fence,
 }
 
 impl Forwarder {
@@ -126,6 +128,32 @@ impl Forwarder {
 
     pub(super) fn post(&mut self, worker: WorkerId, mail: Mail) {
         self.mail.push_back((worker, mail));
+    }
+
+    /// Tells all other workers that they have been given all that is on its way by an older table
+    /// than this worker has now.
+    pub(crate) fn fence(&mut self) {
+        self.fenced += 1;
+        let me = self.settings.worker;
+        for other in (0..self.settings.workers).map(WorkerId) {
+            if other != me {
+                self.post(other, Mail::Fence);
+            }
+        }
+    }
+
+    /// Whether all workers have told each other so, this one among them: once for each time.
+    pub(crate) fn poll_fenced(&mut self) -> bool {
+        let all = self.fenced >= self.settings.workers && self.fenced > 0;
+        if all {
+            self.fenced = 0;
+        }
+        all
+    }
+
+    /// How many workers the router has.
+    pub(crate) fn workers(&self) -> u16 {
+        self.settings.workers
     }
 
     /// The next message for another worker.
@@ -190,6 +218,7 @@ impl Forwarder {
             }
             Mail::Through { branch, octets } => self.frame_through(wire, branch, octets),
             Mail::Done { branch } => self.branch_done(wire, branch),
+            Mail::Fence => self.fenced += 1,
         }
     }
 

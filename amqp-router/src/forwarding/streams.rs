@@ -188,8 +188,10 @@ impl Forwarder {
     pub(super) fn let_go(&mut self, delivery: u32) {
         let outbound = &mut self.outbound[delivery];
         outbound.held = false;
-        let held = &mut self.outgoing[outbound.link].held;
-        held.retain(|&other| other != delivery);
+        let (link, priority) = (outbound.link, outbound.envelope.priority);
+        self.outgoing[link].held.retain(|&other| other != delivery);
+        // Its peer may wait to hear that there is nothing more.
+        self.mark_ready(link, priority);
     }
 
     /// Closes links that nothing has used for a while. To be called now and then.

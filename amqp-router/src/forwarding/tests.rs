@@ -242,6 +242,7 @@ impl Scene {
         };
         let settings = Settings {
             worker: WORKER,
+            workers: 1,
             identity: Arc::new(identity),
             default_treatment: Treatment::Balanced,
             replies: Replies::new([0; 16]),

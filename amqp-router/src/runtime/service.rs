@@ -142,6 +142,7 @@ impl Service {
                 }
                 WorkerEvent::Heard { link, message } => self.control.heard(link, &message, now),
                 WorkerEvent::Answered { link } => self.control.announced(link),
+                WorkerEvent::Fenced { workers } => self.control.fenced(workers),
                 WorkerEvent::Detached { link, loss, closed } => {
                     self.log_detached(link, &loss, closed, now);
                     self.governance.detached(link);

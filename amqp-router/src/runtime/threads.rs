@@ -66,6 +66,7 @@ pub(crate) fn start_workers(
         });
         let settings = Settings {
             worker: id,
+            workers: count,
             identity: Arc::clone(identity),
             default_treatment,
             replies: replies.clone(),

@@ -302,16 +302,6 @@ fn finish(client: &mut Client, scope: &mut Scope<'_>) -> bool {
     busy
 }
 
-/// Sends the rest of every message that has been started, as far as there is room.
-pub(super) fn complete(client: &mut Client, scope: &mut Scope<'_>) {
-    for token in client.attached_links(Role::Sender) {
-        let (_, id, sender, endpoint) = client.sending(token);
-        for _ in 0..100 {
-            sender.proceed(scope, id, endpoint);
-        }
-    }
-}
-
 fn detach_all(client: &mut Client, scope: &mut Scope<'_>) {
     for role in [Role::Sender, Role::Receiver] {
         for token in client.attached_links(role) {

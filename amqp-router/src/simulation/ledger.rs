@@ -342,7 +342,7 @@ impl Ledger {
         let Some(&copy) = message.copies.last() else {
             let explained = match state {
                 DeliveryState::Accepted => address.presettling,
-                DeliveryState::Released => unstable || self.renewing,
+                DeliveryState::Released => unstable,
                 DeliveryState::Rejected(Some(error)) => {
                     address.treatment == Treatment::Unavailable
                         && error.condition.as_str() == "amqp:not-found"
@@ -661,7 +661,6 @@ impl Ledger {
             )
             || message.mortal
             || self.turmoil.is_some()
-            || self.renewing
         {
             return;
         }
@@ -687,7 +686,6 @@ impl Ledger {
             || message.phase != Phase::Complete
             || unsure
             || self.is_in_turmoil(message)
-            || self.renewing
         {
             return;
         }

@@ -94,6 +94,7 @@ impl Router {
         let hub = |worker: usize| {
             let settings = Settings {
                 worker: WorkerId(worker as u16),
+                workers: build.workers as u16,
                 identity: Arc::clone(&identity),
                 default_treatment: Treatment::Balanced,
                 replies: Replies::new([number as u8; 16]),
@@ -246,6 +247,7 @@ impl Router {
             WorkerEvent::Detached { link, loss, .. } => control.detached(link, &loss, now),
             WorkerEvent::Heard { link, message } => control.heard(link, &message, now),
             WorkerEvent::Answered { link } => control.announced(link),
+            WorkerEvent::Fenced { workers } => control.fenced(workers),
             // Only the log tells of it.
             WorkerEvent::SessionFailed { .. }
             | WorkerEvent::Malformed { .. }

@@ -72,6 +72,8 @@ pub(crate) enum WorkerEvent {
     Heard { link: LinkRef, message: Bytes },
     /// What was announced by a link has been taken note of.
     Answered { link: LinkRef },
+    /// Nothing comes from any of so many workers that knew an older table than this one does.
+    Fenced { workers: u16 },
     /// A TCP service is to be connected to.
     Dial(Dial),
     /// A stream was rejected that was no TCP stream.

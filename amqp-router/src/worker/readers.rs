@@ -147,6 +147,7 @@ mod tests {
     fn worker(now: Instant) -> (Worker, ConnectionId) {
         let settings = Settings {
             worker: WorkerId(0),
+            workers: 1,
             identity: Arc::new(Identity {
                 id: "R".into(),
                 edge: false,

@@ -99,11 +99,11 @@ impl Worker {
     }
 
     /// Detaches a link into the network when what is on its way by it has arrived.
-    pub(super) fn finish_link(&mut self, link: LinkRef, now: Instant) {
+    pub(super) fn finish_link(&mut self, link: LinkRef) {
         if let Some(terminal) = self.terminal(link) {
             let connections = &mut self.connections;
             self.forwarder
-                .finish(connections, link.direction, link.slot, now);
+                .finish(connections, link.direction, link.slot);
             self.connections.touch(terminal.connection);
         }
     }

@@ -199,6 +199,7 @@ impl Net {
                     ticket,
                     attach,
                 } => self.asked.push_back((router, connection, ticket, *attach)),
+                Command::Fence => self.routers[router].fenced(1),
                 Command::Detach { link } => self.detach(router, link),
                 Command::Finish { link } => {
                     self.finished += 1;

@@ -8,7 +8,9 @@ use crate::control::address::{AddressKey, UPLINK};
 use crate::control::edge_mesh::{DISCOVERY, NEGOTIATION};
 use crate::control::edges::{Tracked, say_prompt};
 use crate::control::links::{Command, Control, LeadsTo, Recipient};
-use crate::control::table::{AddressId, Destination, LinkRef, Outlet, Side, Treatment, WorkerId};
+use crate::control::table::{
+    AddressId, Destination, Direction, LinkRef, Outlet, Side, Treatment, WorkerId,
+};
 use crate::control::trunk::{Purpose, RouterLink, Ticket};
 use std::sync::Arc;
 use std::time::Instant;
@@ -289,12 +291,17 @@ impl Control {
             }
             return;
         };
-        let command = match gently {
-            true => Command::Finish { link },
-            false => Command::Detach { link },
-        };
-        self.commands
-            .push_back((Recipient::Worker(link.worker), command));
+        let recipient = Recipient::Worker(link.worker);
+        match (gently, link.direction) {
+            // A worker may be about to give it something.
+            (true, Direction::Outgoing) => self.when_all_know(recipient, Command::Finish { link }),
+            (true, _) => self
+                .commands
+                .push_back((recipient, Command::Finish { link })),
+            (false, _) => self
+                .commands
+                .push_back((recipient, Command::Detach { link })),
+        }
     }
 
     /// Has a link given up when the peer has accepted it.

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::codec::Role;
 use crate::mesh::simulation::shape;
-use crate::simulation::actions::{act_as_receiver, act_as_sender, complete, pick};
+use crate::simulation::actions::{act_as_receiver, act_as_sender, pick};
 use crate::simulation::client::Client;
 use crate::simulation::ledger::Tally;
 use crate::simulation::router::Place;
@@ -189,7 +189,7 @@ impl World {
         self.trunks.stall(way, until);
     }
 
-    fn renew(&mut self, way: usize) {
+    pub(super) fn renew(&mut self, way: usize) {
         self.ledger.say(|| format!("way {way} is made anew"));
         self.ledger.tally.renewals += 1;
         let now = self.now();
@@ -214,11 +214,6 @@ impl World {
                     self.renew(way);
                 }
                 self.act_calmly();
-                for line in 0..self.lines.len() {
-                    if self.lines[line].client.is_some() {
-                        self.with(line, complete);
-                    }
-                }
                 self.pass_some();
             }
             self.come_to_rest();

@@ -216,3 +216,69 @@ fn a_silent_router_keeps_no_sender_waiting() {
     world.settle(receiver, DeliveryState::Accepted);
     assert_eq!(world.outcome(next), Some(&DeliveryState::Accepted));
 }
+
+/// An edge router, R1, that is connected to R0, and the number of its connector.
+fn edge(climate: &Climate) -> (World, usize) {
+    let mut world = World::network(1, 1, climate, StdRng::seed_from_u64(0));
+    let way = world.join(Plan::new(1, 0, Manner::CALM));
+    world.find_peace();
+    (world, way)
+}
+
+/// A receiver at one router, and a sender at another.
+fn between(world: &mut World, from: usize, to: usize, address: &str) -> [At; 2] {
+    let consumer = world.connect_calmly_to(to, 0);
+    let receiver = world.receiver(consumer, address, 1000);
+    let producer = world.connect_calmly_to(from, 0);
+    let sender = world.sender(producer, address);
+    world.find_peace();
+    [sender, receiver]
+}
+
+/// What waits for its end goes by the connection that it was for, up or down, though that has
+/// meanwhile been succeeded and has nothing else to do.
+#[test]
+fn a_message_that_is_arriving_while_an_edge_router_connects_anew_arrives() {
+    for [from, to] in [[1, 0], [0, 1]] {
+        for address in ["balanced/a", "multicast"] {
+            for pause in [0, 100, 5000, 30_000] {
+                let (mut world, way) = edge(&Climate::calm());
+                let [sender, receiver] = between(&mut world, from, to, address);
+                let message = world
+                    .start(sender, address, 2000, 3)
+                    .expect("there is credit");
+                world.renew(way);
+                world.pass(Duration::from_millis(pause));
+                world.proceed(sender);
+                world.pass(Duration::from_millis(pause));
+                world.proceed(sender);
+                world.pass(Duration::from_secs(1));
+                let told = format!("{address} from R{from} after {pause} ms");
+                assert_eq!(world.copies(message), (1, 1, 0), "{told}");
+                world.settle(receiver, DeliveryState::Accepted);
+                let accepted = Some(&DeliveryState::Accepted);
+                assert_eq!(world.outcome(message), accepted, "{told}");
+                world.all_is_well();
+            }
+        }
+    }
+}
+
+/// Whoever takes long to say what becomes of a message is waited for, however old the connection
+/// is by which it came.
+#[test]
+fn a_receiver_may_take_its_time_while_an_edge_router_connects_anew() {
+    for [from, to] in [[1, 0], [0, 1]] {
+        let (mut world, way) = edge(&Climate::calm());
+        let [sender, receiver] = between(&mut world, from, to, "balanced/a");
+        let message = world.send(sender, "balanced/a");
+        world.renew(way);
+        world.pass(Duration::from_secs(600));
+        assert_eq!(world.outcome(message), None, "from R{from}");
+        world.settle(receiver, DeliveryState::Accepted);
+        world.pass(Duration::from_secs(1));
+        let accepted = Some(&DeliveryState::Accepted);
+        assert_eq!(world.outcome(message), accepted, "from R{from}");
+        world.all_is_well();
+    }
+}
