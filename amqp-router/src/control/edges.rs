@@ -19,7 +19,7 @@ use crate::control::links::{
 use crate::control::network::Opened;
 use crate::control::role::Role;
 use crate::control::table::{
-    AddressEntry, AddressId, Destination, Direction, LinkRef, Side, Treatment,
+    AddressEntry, AddressId, Destination, Direction, LinkLoad, LinkRef, Side, Treatment,
 };
 use crate::control::trunks::Party;
 use crate::control::uplink::{TRACKING, UplinkNotice, downlink_capability, inter_edge_capability};
@@ -260,7 +260,7 @@ impl Control {
     /// An edge router receives from an address: nothing new is sent to it by older links of its
     /// own, which it is about to leave. So it gets nothing twice, and nothing waits for a link that
     /// goes. The caller publishes the address, with the newer link. True if there was one.
-    pub(super) fn leave_older(&mut self, connection: u64, id: AddressId) -> bool {
+    pub(super) fn leave_older(&mut self, connection: u64, id: AddressId, newer: &LinkLoad) -> bool {
         let parties = &self.edges.parties;
         let Some(party) = parties.get(&connection) else {
             return false;
@@ -277,6 +277,7 @@ impl Control {
         let link = address.consumers.remove(at);
         let entry = Arc::make_mut(&mut address.entry);
         let destination = entry.destinations.remove(at);
+        newer.succeed(&destination.load, link);
         if let Some(connection) = links.get(&link).map(|link| link.connection) {
             let left = Left {
                 connection,

@@ -333,7 +333,7 @@ impl Control {
             match filed.load {
                 None => address.producers += 1,
                 Some(load) => {
-                    succeeds = self.leave_older(filed.connection, address_id);
+                    succeeds = self.leave_older(filed.connection, address_id, &load);
                     let address = &mut self.addresses[address_id.index()];
                     address.consumers.push(id);
                     Arc::make_mut(&mut address.entry)

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::control::address::AddressKey;
 use crate::control::edge_mesh::MeshId;
@@ -110,6 +110,8 @@ pub(crate) struct LinkLoad {
     annotated: bool,
     /// How often a service could not be connected to since it last was.
     strikes: AtomicU32,
+    /// What links have in common that took each other's place; 0 is none.
+    line: AtomicU64,
 }
 
 impl LinkLoad {
@@ -141,6 +143,27 @@ impl LinkLoad {
     /// it.
     pub(crate) fn retire(&self) {
         self.outstanding.fetch_add(u32::MAX / 2, Ordering::Relaxed);
+    }
+
+    /// Whether it is a link that is gone.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.get() >= u32::MAX / 2
+    }
+
+    /// The link takes the place of another, whose number is given: who is behind it is the same.
+    pub(crate) fn succeed(&self, old: &Self, number: u64) {
+        let line = match old.line.load(Ordering::Relaxed) {
+            0 => number,
+            line => line,
+        };
+        old.line.store(line, Ordering::Relaxed);
+        self.line.store(line, Ordering::Relaxed);
+    }
+
+    /// Whether one of two links has taken the other's place, at once or by way of others.
+    pub(crate) fn is_in_line_with(&self, other: &Self) -> bool {
+        let line = self.line.load(Ordering::Relaxed);
+        line != 0 && line == other.line.load(Ordering::Relaxed)
     }
 
     /// Whether others are preferred to it, as it has failed lately.

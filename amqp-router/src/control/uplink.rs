@@ -8,8 +8,9 @@
 //! receiver of its own.
 //!
 //! One connection to an interior router is used at a time. Others that are open take over when it
-//! is lost; one that was made with newer credentials (a higher ordinal) takes over at once, link by
-//! link, and what is on its way by the old ones still arrives.
+//! is lost; one to the same router that was made with newer credentials (a higher ordinal) takes over
+//! at once, link by link, and what is on its way by the old ones still arrives. One to another router
+//! does so only when that has been waited for in vain.
 //!
 //! A connection carries nothing of an address before the interior router knows which mesh of edge
 //! routers this one is in.
@@ -48,6 +49,8 @@ pub(super) struct Uplink {
     open: Vec<Interior>,
     /// Of these, the one in use.
     active: Option<u64>,
+    /// When newer credentials are followed to another interior router, as the one in use has none.
+    moves: Option<Instant>,
     /// Connections by which this router has attached links: the one in use, those that it has
     /// succeeded, and those to other edge routers.
     ways: BTreeMap<u64, Way>,
@@ -60,12 +63,14 @@ pub(super) struct Uplink {
 }
 
 /// A connection to an interior router.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Interior {
     connection: u64,
     worker: WorkerId,
     /// Of the credentials that it was made with.
     ordinal: u64,
+    /// Which router it is to.
+    container: String,
 }
 
 /// An answer to somebody who wants to send to a multicast address.
@@ -138,6 +143,7 @@ impl Uplink {
         let held = self.held.iter().map(|held| held.until);
         let ways = self.ways.values();
         held.chain(ways.flat_map(|way| [way.until, way.waits]).flatten())
+            .chain(self.moves)
             .min()
     }
 
@@ -151,10 +157,33 @@ impl Uplink {
         self.ready.extend(released.map(|held| held.answer));
     }
 
-    /// The connection that is to be in use: of those with the newest credentials the oldest.
-    fn foremost(&self) -> Option<Interior> {
-        let newest_last = self.open.iter().rev();
-        newest_last.max_by_key(|one| one.ordinal).copied()
+    /// The connection that is to be in use when there is none: of those with the newest credentials
+    /// the oldest.
+    fn foremost(&self) -> Option<&Interior> {
+        self.foremost_of(|_| true)
+    }
+
+    fn foremost_of(&self, which: impl Fn(&Interior) -> bool) -> Option<&Interior> {
+        let newest_last = self.open.iter().rev().filter(|one| which(one));
+        newest_last.max_by_key(|one| one.ordinal)
+    }
+
+    /// The connection in use, as it was opened.
+    fn in_use(&self) -> Option<&Interior> {
+        let active = self.active?;
+        self.open.iter().find(|one| one.connection == active)
+    }
+
+    /// A connection to the router of the one in use, made with newer credentials.
+    fn successor(&self) -> Option<&Interior> {
+        let old = self.in_use()?;
+        self.foremost_of(|one| one.container == old.container && one.ordinal > old.ordinal)
+    }
+
+    /// A connection to whatever router, made with newer credentials than the one in use.
+    fn newer(&self) -> Option<&Interior> {
+        let old = self.in_use()?;
+        self.foremost().filter(|one| one.ordinal > old.ordinal)
     }
 }
 
@@ -164,6 +193,7 @@ impl Control {
         self.uplink = Some(Box::new(Uplink {
             open: Vec::new(),
             active: None,
+            moves: None,
             ways: BTreeMap::new(),
             peers: Peers::new(started, &mut self.random),
             notices: VecDeque::new(),
@@ -253,9 +283,12 @@ impl Control {
         let ways = uplink.ways.iter();
         let late = ways.filter(|(_, way)| way.waits.is_some_and(|until| until <= now));
         let late: Vec<_> = late.map(|(&id, _)| id).collect();
+        let moves = uplink.moves.take_if(|due| *due <= now);
+        let next = moves.and_then(|_| uplink.newer().cloned());
         for connection in over {
             self.leave(connection);
         }
+        self.enter(next, now);
         for connection in late {
             self.attach_addresses(connection);
         }
@@ -275,10 +308,23 @@ impl Control {
             connection: opened.connection,
             worker: opened.worker,
             ordinal: opened.ordinal,
+            container: opened.container.clone(),
         });
-        let foremost = uplink.foremost().map(|one| one.connection);
-        if uplink.active.is_none() || foremost == Some(opened.connection) {
-            self.enter(now);
+        let next = match uplink.active {
+            None => uplink.foremost(),
+            Some(_) => uplink.successor(),
+        };
+        let next = next.cloned();
+        self.enter(next, now);
+        self.plan_move(now);
+    }
+
+    /// Newer credentials that only another interior router has been shown are followed there if the
+    /// one in use is not shown them soon: the older may be cut off, and then the way there is lost.
+    fn plan_move(&mut self, now: Instant) {
+        if let Some(uplink) = &mut self.uplink {
+            let since = uplink.moves.unwrap_or(now + STAY);
+            uplink.moves = uplink.newer().map(|_| since);
         }
     }
 
@@ -292,17 +338,16 @@ impl Control {
         if uplink.active.take_if(|one| *one == connection).is_some() {
             uplink.release(|_| true);
             uplink.notices.push_back(UplinkNotice::Lost(connection));
-            self.enter(now);
+            let next = uplink.foremost().cloned();
+            self.enter(next, now);
         }
+        self.plan_move(now);
         self.peer_closed(connection);
     }
 
-    /// Makes the foremost connection the way into the network, in place of the one in use.
-    fn enter(&mut self, now: Instant) {
-        let uplink = self.uplink.as_mut();
-        let Some(next) = uplink.and_then(|uplink| uplink.foremost()) else {
-            return;
-        };
+    /// Makes a connection the way into the network, in place of the one in use.
+    fn enter(&mut self, next: Option<Interior>, now: Instant) {
+        let Some(next) = next else { return };
         let new = next.connection;
         // It may have been succeeded by one that is lost now.
         self.leave(new);
@@ -451,6 +496,10 @@ pub(crate) fn inter_edge_capability() -> Symbol {
 
 /// How long a sender, or a new connection, waits for what the network has to say.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long an edge router waits for a connection with newer credentials to the interior router that
+/// it is connected to, while it has one to another: longer than a connector waits that has failed.
+const STAY: Duration = Duration::from_secs(10);
 
 /// How long a connection that has been succeeded keeps links that the new one has not got.
 const HANDOVER: Duration = Duration::from_secs(10);

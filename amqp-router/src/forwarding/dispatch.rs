@@ -43,10 +43,12 @@ impl Forwarder {
             tried: match resends {
                 true => Some(Tried {
                     loads: &[],
+                    refusals: &[],
                     thorough: true,
                 }),
                 false => incoming.tried.as_deref().map(|loads| Tried {
                     loads,
+                    refusals: &[],
                     thorough: false,
                 }),
             },

@@ -380,6 +380,7 @@ impl Forwarder {
         let mut queue = std::mem::take(&mut outgoing.queue);
         let held = std::mem::take(&mut outgoing.held);
         let (terminal, to_router) = (outgoing.terminal, outgoing.to_router);
+        outgoing.load.retire();
         if std::mem::take(&mut outgoing.is_stream) {
             self.streams.forget(terminal.connection, slot.index);
             if !to_router {
@@ -403,7 +404,7 @@ impl Forwarder {
             };
             self.give_up(wire, now, delivery, outcome);
         }
-        self.outgoing.remove(slot.index).load.retire();
+        drop(self.outgoing.remove(slot.index));
     }
 
     /// The router at the other end of a link is not heard any more, and may not come back: what was

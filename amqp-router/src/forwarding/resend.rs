@@ -41,6 +41,8 @@ pub(super) struct Resend {
     octets: usize,
     /// Where it has been.
     tried: Vec<Arc<LinkLoad>>,
+    /// Who has given it back, and was not lost with it.
+    refusals: Vec<Arc<LinkLoad>>,
     /// It stays where it is, and counts for what waits there a second time.
     stays: bool,
 }
@@ -85,6 +87,7 @@ impl Forwarder {
             frames: Vec::new(),
             octets: 0,
             tried: load.into_iter().collect(),
+            refusals: Vec::new(),
             stays: false,
         }))
     }
@@ -140,6 +143,8 @@ impl Forwarder {
         let Some(mut resend) = self.inbound[delivery].resend.take() else {
             return false;
         };
+        let refusal = resend.tried.last().filter(|load| !load.is_retired());
+        resend.refusals.extend(refusal.cloned());
         let link = self.inbound[delivery].link;
         let course = resend.section.clone();
         let course = course.and_then(|section| Course::read(section, &self.topology).ok());
@@ -219,6 +224,7 @@ impl Forwarder {
             prompt: false,
             tried: Some(Tried {
                 loads: &resend.tried,
+                refusals: &resend.refusals,
                 thorough: true,
             }),
         };

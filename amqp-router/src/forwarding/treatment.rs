@@ -37,6 +37,8 @@ pub(super) struct Journey<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tried<'a> {
     pub(super) loads: &'a [Arc<LinkLoad>],
+    /// Those of them that have given it back themselves: so would who takes their place.
+    pub(super) refusals: &'a [Arc<LinkLoad>],
     /// A router gives it back only when it knows of nobody else: there is no sense in trying others
     /// behind it.
     pub(super) thorough: bool,
@@ -230,18 +232,32 @@ pub(super) fn branches(entry: &AddressEntry, journey: &Journey<'_>) -> Vec<Neigh
     branches
 }
 
-impl Journey<'_> {
-    /// Whether one of this router's destinations is out of the question.
-    pub(super) fn excludes(&self, destination: &Destination) -> bool {
+impl Tried<'_> {
+    /// Whether a destination is not to be tried again.
+    fn excludes(&self, destination: &Destination) -> bool {
         // Each attempt by way of the network is an attempt at another of its destinations.
-        let thorough = self.tried.is_none_or(|tried| tried.thorough);
-        let attempts = match destination.side.is_network() && !thorough {
+        let attempts = match destination.side.is_network() && !self.thorough {
             true => NETWORK_ATTEMPTS,
             false => 1,
         };
+        let load = &destination.load;
+        let mut refusals = self.refusals.iter();
+        self.attempts(load) >= attempts || refusals.any(|one| one.is_in_line_with(load))
+    }
+
+    /// How often a destination has failed.
+    fn attempts(&self, load: &Arc<LinkLoad>) -> usize {
+        let tried = self.loads.iter();
+        tried.filter(|one| Arc::ptr_eq(one, load)).count()
+    }
+}
+
+impl Journey<'_> {
+    /// Whether one of this router's destinations is out of the question.
+    pub(super) fn excludes(&self, destination: &Destination) -> bool {
         !destination.side.takes(self.side)
             || self.prompt && !destination.prompt
-            || self.attempts(&destination.load) >= attempts
+            || self.tried.is_some_and(|tried| tried.excludes(destination))
     }
 
     /// Whether a router is out of the question, as it, or the way there, has failed this delivery.
@@ -249,7 +265,7 @@ impl Journey<'_> {
         let Some(tried) = self.tried else {
             return false;
         };
-        let has_failed = |one: &Remote| self.attempts(&one.load) > 0;
+        let has_failed = |one: &Remote| tried.attempts(&one.load) > 0;
         let leads_there = |one: &Remote| {
             let way = self.hop(one.router);
             way.is_some_and(|way| way.neighbour == hop.neighbour)
@@ -261,12 +277,6 @@ impl Journey<'_> {
                 .any(|one| has_failed(one) && leads_there(one)),
             false => has_failed(remote),
         }
-    }
-
-    /// How often a destination has failed this delivery.
-    fn attempts(&self, load: &Arc<LinkLoad>) -> usize {
-        let tried = self.tried.map_or(&[][..], |tried| tried.loads).iter();
-        tried.filter(|one| Arc::ptr_eq(one, load)).count()
     }
 
     /// The routers that have consumers elsewhere than where the message came from.
@@ -495,6 +505,7 @@ mod tests {
             let journey = Journey {
                 tried: Some(Tried {
                     loads: tried,
+                    refusals: &[],
                     thorough: false,
                 }),
                 ..journey(&net)
@@ -520,6 +531,7 @@ mod tests {
             let journey = Journey {
                 tried: Some(Tried {
                     loads: tried,
+                    refusals: &[],
                     thorough,
                 }),
                 ..journey(&net)

@@ -25,8 +25,7 @@ pub(super) struct Ledger {
     /// The last moment when connections between routers came and went, or what they knew was not
     /// true; none where there is one router.
     pub(super) turmoil: Option<u64>,
-    /// Connections succeed each other: messages may overtake others, be given back with a link that
-    /// goes, and then not reach everybody.
+    /// Connections succeed each other: messages may overtake others.
     pub(super) renewing: bool,
     pub(super) tally: Tally,
     pub(super) tracing: bool,

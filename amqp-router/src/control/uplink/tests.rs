@@ -27,9 +27,13 @@ struct Net {
     far: HashMap<LinkRef, (usize, LinkRef)>,
     /// Attaches that the other router has not yet been shown.
     asked: VecDeque<(usize, u64, Ticket, Attach)>,
+    /// Links that have yet to be accepted, by their other end, and whose they are.
+    attaching: HashMap<LinkRef, (usize, RouterLink)>,
     accepted: Vec<LinkRef>,
     /// Links that were given up gently.
     finished: usize,
+    /// A router whose workers do not answer.
+    slow: Option<usize>,
     next: u32,
     now: Instant,
 }
@@ -75,8 +79,10 @@ impl Net {
             connections: HashMap::new(),
             far: HashMap::new(),
             asked: VecDeque::new(),
+            attaching: HashMap::new(),
             accepted: Vec::new(),
             finished: 0,
+            slow: None,
             next: 0,
             now: Instant::now(),
         }
@@ -166,8 +172,6 @@ impl Net {
             self.far.insert(near, (other, far));
             self.far.insert(far, (router, near));
             let (now, load) = (self.now, Arc::new(LinkLoad::default()));
-            let request = request(far, connection, self.role(connection), attach);
-            self.routers[other].attach(&request, now);
             let link = RouterLink {
                 link: near,
                 connection,
@@ -176,7 +180,9 @@ impl Net {
                 capacity: 250,
                 load: (near.direction == Direction::Outgoing).then_some(load),
             };
-            self.routers[router].attached(&link, now);
+            self.attaching.insert(far, (router, link));
+            let request = request(far, connection, self.role(connection), attach);
+            self.routers[other].attach(&request, now);
         }
     }
 
@@ -199,13 +205,19 @@ impl Net {
                     ticket,
                     attach,
                 } => self.asked.push_back((router, connection, ticket, *attach)),
+                Command::Fence if self.slow == Some(router) => {}
                 Command::Fence => self.routers[router].fenced(1),
                 Command::Detach { link } => self.detach(router, link),
                 Command::Finish { link } => {
                     self.finished += 1;
                     self.detach(router, link);
                 }
-                Command::Accept { link, .. } => self.accepted.push(link),
+                Command::Accept { link, .. } => {
+                    self.accepted.push(link);
+                    if let Some((router, near)) = self.attaching.remove(&link) {
+                        self.routers[router].attached(&near, self.now);
+                    }
+                }
                 Command::Refuse { error, .. } => panic!("refused: {error:?}"),
                 _ => {}
             }
@@ -550,6 +562,125 @@ fn older_credentials_serve_when_there_are_no_others() {
         "whose links were given up"
     );
     assert_eq!(net.ways_out(0, "b"), 1);
+}
+
+#[test]
+fn newer_credentials_do_not_move_an_edge_router_whose_connection_has_a_successor() {
+    let mut net = Net::new(2);
+    net.client(0, Outgoing, "a");
+    net.settle();
+    let elsewhere = net.connect(0, 2, 5);
+    net.settle();
+    assert_eq!(net.routers[0].active_uplink(), Some(1));
+    assert!(!net.routers[2].by_key.contains_key("Ma"));
+    let successor = net.connect(0, 1, 5);
+    net.settle();
+    assert_eq!(net.routers[0].active_uplink(), Some(successor));
+    drive(&mut net, STAY);
+    assert_eq!(net.routers[0].active_uplink(), Some(successor));
+    assert_eq!(net.routers[0].poll_timeout(), None);
+    assert!(!net.routers[2].by_key.contains_key("Ma"));
+    // When the way there is lost, the other is there.
+    net.lose(successor);
+    net.settle();
+    assert_eq!(net.routers[0].active_uplink(), Some(elsewhere));
+}
+
+#[test]
+fn newer_credentials_move_an_edge_router_whose_connection_has_no_successor() {
+    let mut net = Net::new(2);
+    net.client(0, Outgoing, "a");
+    net.settle();
+    let elsewhere = net.connect(0, 2, 5);
+    // One more of them does not change when that is.
+    drive(&mut net, STAY / 2);
+    net.connect(0, 2, 5);
+    net.settle();
+    assert_eq!(net.routers[0].active_uplink(), Some(1));
+    drive(&mut net, STAY / 2);
+    assert_eq!(net.routers[0].active_uplink(), Some(elsewhere));
+    assert!(net.routers[2].by_key.contains_key("Ma"));
+    // Those that are lost meanwhile are not followed.
+    let mut net = Net::new(2);
+    let elsewhere = net.connect(0, 2, 5);
+    net.lose(elsewhere);
+    net.settle();
+    drive(&mut net, STAY);
+    assert_eq!(net.routers[0].active_uplink(), Some(1));
+}
+
+/// Those of a destination that is there before and after.
+fn load_of(net: &Net, router: usize, address: &str) -> Arc<LinkLoad> {
+    let id = net.routers[router].by_key[&*format!("M{address}")];
+    let address = net.routers[router].address(id).expect("it is there");
+    let [one] = &address.entry.destinations[..] else {
+        panic!("{:?}", address.entry.destinations);
+    };
+    Arc::clone(&one.load)
+}
+
+#[test]
+fn links_that_take_each_others_place_know_each_other_at_both_ends() {
+    for is_peer in [false, true] {
+        let mut net = Net::of(2, 1);
+        let (from, to) = (0, if is_peer { 1 } else { 2 });
+        net.connect(from, to, 0);
+        net.client(from, Outgoing, "a");
+        net.client(from, Incoming, "b");
+        net.client(to, Incoming, "a");
+        net.client(to, Outgoing, "b");
+        net.settle();
+        let loads = |net: &Net| [load_of(net, to, "a"), load_of(net, from, "b")];
+        let first = loads(&net);
+        for ordinal in [5, 6] {
+            net.connect(from, to, ordinal);
+            net.settle();
+            for (load, first) in loads(&net).iter().zip(&first) {
+                assert!(!Arc::ptr_eq(load, first));
+                assert!(load.is_in_line_with(first), "to a peer: {is_peer}");
+            }
+        }
+        assert!(!first[0].is_in_line_with(&first[1]));
+    }
+}
+
+/// What workers have yet to hear of is given to the older link, which goes after that.
+#[test]
+fn an_older_link_stays_until_all_workers_know_the_newer_one() {
+    for slow in [0, 1] {
+        let mut net = Net::new(1);
+        net.client(0, Incoming, "a");
+        net.client(1, Outgoing, "a");
+        net.client(0, Outgoing, "b");
+        net.client(1, Incoming, "b");
+        net.settle();
+        let of_old = |net: &Net, router: usize| {
+            let known = |name: &str| {
+                net.routers[router]
+                    .by_key
+                    .get(&*format!("M{name}"))
+                    .copied()
+            };
+            let (a, b) = (known("a"), known("b"));
+            let links = net.routers[router].links();
+            let links = links.filter(|link| link.connection == 1 && link.address.is_some());
+            links
+                .filter(|link| link.address == a || link.address == b)
+                .count()
+        };
+        let before = [net.finished, of_old(&net, 1)];
+        net.slow = Some(slow);
+        net.connect(0, 1, 5);
+        net.settle();
+        assert_eq!(net.ways_out(0, "a"), 1, "slow: {slow}");
+        // One of the two addresses' links has gone: what the slow router does not send by.
+        assert_eq!(of_old(&net, 1), before[1] - 1, "slow: {slow}");
+        net.slow = None;
+        net.routers[slow].fenced(1);
+        net.settle();
+        assert_eq!(of_old(&net, 1), 0, "slow: {slow}");
+        assert!(net.finished > before[0]);
+    }
 }
 
 /// Two edge routers that are connected to each other and, both, to an interior router.

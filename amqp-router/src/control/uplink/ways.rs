@@ -472,9 +472,13 @@ impl Control {
             },
             prompt,
             capacity,
-            load,
+            load: Arc::clone(&load),
         };
         for old in self.superseded(connection, kind) {
+            let old_link = self.proxy_mut(old).and_then(|proxy| proxy.link.as_ref());
+            if let Some(old_load) = old_link.and_then(|link| link.load.as_ref()) {
+                load.succeed(old_load, consumer);
+            }
             self.take_destination(old);
         }
         let address = &mut self.addresses[id.index()];

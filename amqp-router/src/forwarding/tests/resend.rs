@@ -39,6 +39,12 @@ impl Scene {
         self.forwarder.remove_outgoing(wire, now, link);
     }
 
+    /// One consumer's link takes the place of another's.
+    fn succeed(&self, old: usize, newer: usize) {
+        let load = |at: usize| &self.consumers[at].1.load;
+        load(newer).succeed(load(old), 1);
+    }
+
     /// A state that is not the last word.
     fn state(&mut self, delivery: u32, state: DeliveryState) {
         let (wire, now) = (&mut self.script, self.now);
@@ -74,6 +80,35 @@ fn what_is_released_goes_to_each_destination_once() {
         assert_eq!(scene.kept(producer), 0);
         assert_eq!(scene.forwarder.counts().resent, 2);
     }
+}
+
+/// A neighbour that has connected anew is not asked again for what it has given back.
+#[test]
+fn a_link_that_takes_anothers_place_is_not_tried_after_it() {
+    let (mut scene, producer) = scene(Treatment::Balanced, 2);
+    scene.send(producer, 40, "x");
+    assert_eq!(scene.said(), ["2: start x"]);
+    scene.succeed(0, 1);
+    scene.outcome(0, DeliveryState::Released);
+    assert_eq!(scene.said(), ["1: 40 released settled"]);
+    assert!(scene.is_at_rest());
+}
+
+/// What was lost with its connection has not been given back by anybody.
+#[test]
+fn a_link_that_takes_anothers_place_gets_what_that_could_not_send() {
+    let (mut scene, producer) = scene(Treatment::Balanced, 2);
+    scene.script.credit.insert(2, 0);
+    scene.send(producer, 40, "x");
+    assert!(scene.said().is_empty());
+    scene.succeed(0, 1);
+    let gone = scene.consumers.remove(0);
+    scene.publish(AddressId(7));
+    scene.lose(&gone.1);
+    assert_eq!(scene.said(), ["3: start x"]);
+    scene.outcome(0, DeliveryState::Accepted);
+    assert_eq!(scene.said(), ["1: 40 accepted settled"]);
+    assert!(scene.is_at_rest());
 }
 
 #[test]

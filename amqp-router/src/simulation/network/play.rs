@@ -196,22 +196,24 @@ impl World {
         self.trunks.renew(&mut self.routers, way, now);
     }
 
-    /// Edge routers connect anew with newer credentials, and at last what is older is cut off.
-    /// Nothing that is accepted is lost, and nothing comes twice; but for the order of messages, and
-    /// what is given back with a link that goes, the laws are those of calm weather.
+    /// Edge routers connect anew with newer credentials, and at last what is older is cut off. But
+    /// for the order of messages, the laws are those of calm weather: nothing is lost, given back,
+    /// or comes twice, not even what is arriving meanwhile in several pieces.
     fn renew_calmly(&mut self) {
         let ways = 0..self.trunks.ways();
-        let of_edges: Vec<usize> = ways.filter(|&way| self.renews_quietly(way)).collect();
+        let is_edges = |&way: &usize| self.routers[self.trunks.plan(way).from].is_edge();
+        let of_edges: Vec<usize> = ways.filter(is_edges).collect();
         if of_edges.is_empty() {
             return;
         }
+        self.find_peace();
         self.ledger.say(|| "credentials are renewed".to_owned());
         self.ledger.renewing = true;
         for retired in [false, true] {
             for step in 0..CALM_STEPS {
                 let way = pick(&mut self.rng, &of_edges);
                 if let Some(way) = way.filter(|_| !retired && step % 20 == 0) {
-                    self.renew(way);
+                    self.renew_profile(way, &of_edges);
                 }
                 self.act_calmly();
                 self.pass_some();
@@ -223,14 +225,24 @@ impl World {
         }
     }
 
-    /// Whether an edge router stays where it is when it makes a connection anew: one of two to
-    /// interior routers may take the other's place, of which the network is yet to hear.
-    fn renews_quietly(&self, way: usize) -> bool {
-        let is_edge = |router: usize| self.routers[router].is_edge();
-        let Plan { from, to, .. } = *self.trunks.plan(way);
-        let plans = (0..self.trunks.ways()).map(|way| self.trunks.plan(way));
-        let up = plans.filter(|plan| plan.from == from && !is_edge(plan.to));
-        is_edge(from) && (is_edge(to) || up.count() == 1)
+    /// A connector makes its connections anew, and those of its router to interior routers that have
+    /// the same credentials do at about the same time.
+    fn renew_profile(&mut self, first: usize, of_edges: &[usize]) {
+        self.renew(first);
+        let leads_up = |world: &Self, way: usize| {
+            let Plan { from, to, .. } = *world.trunks.plan(way);
+            (!world.routers[to].is_edge()).then_some(from)
+        };
+        let Some(edge) = leads_up(self, first) else {
+            return;
+        };
+        for &way in of_edges {
+            if way != first && leads_up(self, way) == Some(edge) {
+                let later = self.rng.random_range(0..100);
+                self.pass(Duration::from_millis(later));
+                self.renew(way);
+            }
+        }
     }
 
     /// A router stops without a word and starts again, with nobody connected.

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 
 use crate::codec::DeliveryState;
 use crate::endpoint::Config;
+use crate::simulation::client::LinkWish;
 use crate::simulation::router::name;
 use crate::simulation::stories::At;
 use crate::simulation::trunks::Plan;
@@ -280,5 +281,58 @@ fn a_receiver_may_take_its_time_while_an_edge_router_connects_anew() {
         let accepted = Some(&DeliveryState::Accepted);
         assert_eq!(world.outcome(message), accepted, "from R{from}");
         world.all_is_well();
+    }
+}
+
+/// A message that its receiver has given back is not offered to it again by the newer connection.
+#[test]
+fn what_was_given_back_by_an_older_connection_is_not_sent_by_the_newer_one() {
+    for [from, to] in [[1, 0], [0, 1]] {
+        let (mut world, way) = edge(&Climate::calm());
+        let consumer = world.connect_calmly_to(to, 0);
+        let receiver = world.receiver(consumer, "balanced/a", 1000);
+        let producer = world.connect_calmly_to(from, 0);
+        let address = world.ledger.find_address("balanced/a");
+        let wish = LinkWish {
+            resends: true,
+            ..LinkWish::sender(Some(address))
+        };
+        let sender = world.attach(producer, &wish);
+        world.find_peace();
+        let message = world.send(sender, "balanced/a");
+        world.renew(way);
+        world.pass(Duration::from_secs(20));
+        world.settle(receiver, DeliveryState::Released);
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.copies(message), (1, 1, 0), "from R{from}");
+        let released = Some(&DeliveryState::Released);
+        assert_eq!(world.outcome(message), released, "from R{from}");
+        world.all_is_well();
+    }
+}
+
+/// Whichever of its connections is made anew first.
+#[test]
+fn an_edge_router_that_renews_two_connections_stays_where_it_is() {
+    for order in [[0, 1], [1, 0]] {
+        let mut world = World::network(2, 1, &Climate::calm(), StdRng::seed_from_u64(0));
+        world.join(Plan::new(0, 1, Manner::CALM));
+        let ways = [0, 1].map(|to| world.join(Plan::new(2, to, Manner::CALM)));
+        world.find_peace();
+        let way_of = |world: &World| {
+            let active = world.routers[2].control.active_uplink();
+            let active = active.expect("it is in the network");
+            (active, world.trunks.other_end(2, active))
+        };
+        let before = way_of(&world);
+        for at in order {
+            world.renew(ways[at]);
+            world.pass(Duration::from_secs(2));
+        }
+        let after = way_of(&world);
+        assert_ne!(after.0, before.0, "its own connection has a successor");
+        assert_eq!(after.1, before.1);
+        world.pass(Duration::from_secs(60));
+        assert_eq!(way_of(&world), after);
     }
 }
