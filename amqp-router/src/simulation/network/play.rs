@@ -168,7 +168,7 @@ impl World {
                 let until = self.at + Duration::from_millis(self.rng.random_range(10..30_000));
                 self.freeze(way, until);
             }
-            5 => self.renew(way),
+            5 => self.renew_all(way),
             6 => self.trunks.retire(way, &mut self.rng),
             _ => {
                 let router = self.rng.random_range(0..self.routers.len());
@@ -196,6 +196,25 @@ impl World {
         self.trunks.renew(&mut self.routers, way, now);
     }
 
+    /// The same, and those connectors of an edge router to interior routers that have the same
+    /// credentials do so at about the same time.
+    fn renew_all(&mut self, first: usize) {
+        self.renew(first);
+        let leads_up = |world: &Self, way: usize| {
+            let Plan { from, to, .. } = *world.trunks.plan(way);
+            let is_edge = |router: usize| world.routers[router].is_edge();
+            (is_edge(from) && !is_edge(to)).then_some(from)
+        };
+        let edge = leads_up(self, first);
+        for way in 0..self.trunks.ways() {
+            if edge.is_some() && way != first && leads_up(self, way) == edge {
+                let later = self.rng.random_range(0..100);
+                self.pass(Duration::from_millis(later));
+                self.renew(way);
+            }
+        }
+    }
+
     /// Edge routers connect anew with newer credentials, and at last what is older is cut off. But
     /// for the order of messages, the laws are those of calm weather: nothing is lost, given back,
     /// or comes twice, not even what is arriving meanwhile in several pieces.
@@ -213,7 +232,7 @@ impl World {
             for step in 0..CALM_STEPS {
                 let way = pick(&mut self.rng, &of_edges);
                 if let Some(way) = way.filter(|_| !retired && step % 20 == 0) {
-                    self.renew_profile(way, &of_edges);
+                    self.renew_all(way);
                 }
                 self.act_calmly();
                 self.pass_some();
@@ -221,26 +240,6 @@ impl World {
             self.come_to_rest();
             for &way in &of_edges {
                 self.trunks.retire(way, &mut self.rng);
-            }
-        }
-    }
-
-    /// A connector makes its connections anew, and those of its router to interior routers that have
-    /// the same credentials do at about the same time.
-    fn renew_profile(&mut self, first: usize, of_edges: &[usize]) {
-        self.renew(first);
-        let leads_up = |world: &Self, way: usize| {
-            let Plan { from, to, .. } = *world.trunks.plan(way);
-            (!world.routers[to].is_edge()).then_some(from)
-        };
-        let Some(edge) = leads_up(self, first) else {
-            return;
-        };
-        for &way in of_edges {
-            if way != first && leads_up(self, way) == Some(edge) {
-                let later = self.rng.random_range(0..100);
-                self.pass(Duration::from_millis(later));
-                self.renew(way);
             }
         }
     }
