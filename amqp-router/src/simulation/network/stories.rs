@@ -336,3 +336,37 @@ fn an_edge_router_that_renews_two_connections_stays_where_it_is() {
         assert_eq!(way_of(&world), after);
     }
 }
+
+/// However much waits for the older connection, which is late to hear that it is to go.
+#[test]
+fn all_that_waits_for_a_connection_arrives_when_it_is_made_anew() {
+    let (mut world, way) = edge(&Climate::calm());
+    let consumer = world.connect_calmly_to(1, 0);
+    let receiver = world.receiver(consumer, "balanced/a", 10_000);
+    let senders: Vec<At> = (0..8)
+        .map(|_| {
+            let producer = world.connect_calmly_to(0, 0);
+            world.sender(producer, "balanced/a")
+        })
+        .collect();
+    world.find_peace();
+    let until = world.at + Duration::from_secs(5);
+    world.trunks.stall(way, until);
+    let mut sent = Vec::new();
+    for sender in senders {
+        while let Some(message) = world.start(sender, "balanced/a", 10, 1) {
+            sent.push(message);
+        }
+    }
+    // More than links between routers have credit for, several times.
+    assert_eq!(sent.len(), 2000);
+    world.renew(way);
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.got(receiver), sent.len());
+    world.come_to_rest();
+    let accepted = Some(&DeliveryState::Accepted);
+    assert!(
+        sent.iter()
+            .all(|message| world.outcome(*message) == accepted)
+    );
+}
