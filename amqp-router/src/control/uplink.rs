@@ -286,7 +286,7 @@ impl Control {
         let moves = uplink.moves.take_if(|due| *due <= now);
         let next = moves.and_then(|_| uplink.newer().cloned());
         for connection in over {
-            self.leave(connection);
+            self.leave_in_time(connection, now);
         }
         self.enter(next, now);
         for connection in late {
@@ -411,6 +411,25 @@ impl Control {
         }
     }
 
+    /// Gives up the links of a connection that has been succeeded for long enough, if the peer has
+    /// answered for all that are to take their place, and for all of theirs.
+    fn leave_in_time(&mut self, connection: u64, now: Instant) {
+        let Some(uplink) = &mut self.uplink else {
+            return;
+        };
+        let Some(old) = uplink.ways.get(&connection) else {
+            return;
+        };
+        let ways = uplink.ways.values();
+        let mut newer = ways.filter(|way| way.until.is_none() && way.is_beside(old));
+        if !old.awaits_late() && !newer.any(Way::awaits_links) {
+            return self.leave(connection);
+        }
+        if let Some(way) = self.way_mut(connection) {
+            way.until = Some(now + HANDOVER);
+        }
+    }
+
     /// Sees to it that every address has the links by a connection that it needs.
     fn review_all(&mut self, connection: u64) {
         for id in self.addresses().map(|one| one.entry.id).collect::<Vec<_>>() {
@@ -501,7 +520,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// it is connected to, while it has one to another: longer than a connector waits that has failed.
 const STAY: Duration = Duration::from_secs(10);
 
-/// How long a connection that has been succeeded keeps links that the new one has not got.
+/// How long a connection that has been succeeded keeps links that the new one has not got, at least.
 const HANDOVER: Duration = Duration::from_secs(10);
 
 /// The node where an edge router learns which addresses somebody receives from.

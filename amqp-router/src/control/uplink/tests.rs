@@ -644,6 +644,34 @@ fn links_that_take_each_others_place_know_each_other_at_both_ends() {
     }
 }
 
+/// However long the other router takes to accept the newer ones.
+#[test]
+fn older_links_stay_until_the_newer_ones_are_accepted() {
+    let mut net = Net::new(1);
+    net.client(0, Outgoing, "a");
+    net.settle();
+    let of_old = |net: &Net| {
+        let links = net.routers[0].links();
+        links.filter(|link| link.connection == 1).count()
+    };
+    net.slow = Some(1);
+    let newer = net.connect(0, 1, 5);
+    net.settle();
+    let before = of_old(&net);
+    assert!(before > 0);
+    for _ in 0..3 {
+        drive(&mut net, HANDOVER);
+    }
+    assert_eq!(of_old(&net), before);
+    net.slow = None;
+    net.routers[1].fenced(1);
+    net.settle();
+    drive(&mut net, HANDOVER);
+    assert_eq!(of_old(&net), 0);
+    assert_eq!(net.routers[0].active_uplink(), Some(newer));
+    assert_eq!(net.routers[0].poll_timeout(), None);
+}
+
 /// What workers have yet to hear of is given to the older link, which goes after that.
 #[test]
 fn an_older_link_stays_until_all_workers_know_the_newer_one() {

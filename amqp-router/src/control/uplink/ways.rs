@@ -102,6 +102,21 @@ impl Way {
         self.links.keys().copied().collect()
     }
 
+    /// Whether both lead to the same edge router, or both into the network.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        self.peer == other.peer
+    }
+
+    /// Whether the peer has yet to accept a link, or all of them.
+    pub(super) fn awaits_links(&self) -> bool {
+        self.waits.is_some() || self.links.values().any(|proxy| proxy.link.is_none())
+    }
+
+    /// Whether the peer may yet accept a link that has been given up.
+    pub(super) fn awaits_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
     /// What a link is for.
     pub(super) fn kind_of(&self, link: LinkRef) -> Option<Kind> {
         let ticket = self.by_link.get(&link)?;

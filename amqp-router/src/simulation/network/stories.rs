@@ -370,3 +370,38 @@ fn all_that_waits_for_a_connection_arrives_when_it_is_made_anew() {
             .all(|message| world.outcome(*message) == accepted)
     );
 }
+
+/// The older connection serves until the newer one does, though its router takes long to say so.
+#[test]
+fn nothing_is_lost_while_a_newer_connection_is_slow() {
+    for [from, to] in [[1, 0], [0, 1]] {
+        for address in ["balanced/a", "multicast"] {
+            let mut world = World::network(1, 1, &Climate::calm(), StdRng::seed_from_u64(0));
+            let slow = Manner {
+                latency: Duration::from_millis(50),
+                ..Manner::CALM
+            };
+            let way = world.join(Plan::new(1, 0, slow));
+            world.find_peace();
+            let [sender, receiver] = between(&mut world, from, to, address);
+            let before = world.routers[1].control.active_uplink();
+            world.renew(way);
+            while world.routers[1].control.active_uplink() == before {
+                world.pass(Duration::from_millis(1));
+            }
+            let until = world.at + Duration::from_secs(12);
+            world.trunks.stall(way, until);
+            let accepted = Some(&DeliveryState::Accepted);
+            for second in 0..40 {
+                let message = world.send(sender, address);
+                world.pass(Duration::from_secs(1));
+                let told = format!("{address} from R{from} after {second} s");
+                assert_eq!(world.copies(message), (1, 1, 0), "{told}");
+                world.settle(receiver, DeliveryState::Accepted);
+                world.pass(Duration::from_millis(100));
+                assert_eq!(world.outcome(message), accepted, "{told}");
+            }
+            world.all_is_well();
+        }
+    }
+}
