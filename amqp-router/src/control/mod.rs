@@ -6,7 +6,7 @@
 //!
 //! [`network`] and [`trunks`] are its part in a network of interior routers, [`edges`] what it does
 //! for edge routers, [`uplink`] what it does as one, [`edge_mesh`] what such routers agree on.
-//! [`auto_links`] are its links to brokers.
+//! [`auto_links`] are its links to brokers. `fence` has commands wait until all workers know the table.
 
 pub(crate) mod address;
 mod attaches;
