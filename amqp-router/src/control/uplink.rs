@@ -323,8 +323,8 @@ impl Control {
     /// one in use is not shown them soon: the older may be cut off, and then the way there is lost.
     fn plan_move(&mut self, now: Instant) {
         if let Some(uplink) = &mut self.uplink {
-            let since = uplink.moves.unwrap_or(now + STAY);
-            uplink.moves = uplink.newer().map(|_| since);
+            let due = uplink.moves.unwrap_or(now + STAY);
+            uplink.moves = uplink.newer().map(|_| due);
         }
     }
 

@@ -228,9 +228,9 @@ fn edge(climate: &Climate) -> (World, usize) {
 
 /// A receiver at one router, and a sender at another.
 fn between(world: &mut World, from: usize, to: usize, address: &str) -> [At; 2] {
-    let consumer = world.connect_calmly_to(to, 0);
+    let [producer, consumer] = [from, to].map(|router| world.connect_calmly_to(router, 0));
+    world.pass(Duration::from_secs(1));
     let receiver = world.receiver(consumer, address, 1000);
-    let producer = world.connect_calmly_to(from, 0);
     let sender = world.sender(producer, address);
     world.find_peace();
     [sender, receiver]
@@ -402,6 +402,36 @@ fn nothing_is_lost_while_a_newer_connection_is_slow() {
                 assert_eq!(world.outcome(message), accepted, "{told}");
             }
             world.all_is_well();
+        }
+    }
+}
+
+/// Workers hear late of each other, and of what the control plane has decided.
+#[test]
+fn no_worker_sends_by_a_connection_that_is_given_up() {
+    for (seed, [from, to]) in (0..10).flat_map(|seed| [(seed, [1, 0]), (seed, [0, 1])]) {
+        for address in ["balanced/a", "multicast"] {
+            let climate = Climate {
+                workers: 3,
+                delay: Duration::from_millis(20),
+                ..Climate::calm()
+            };
+            let mut world = World::network(1, 1, &climate, StdRng::seed_from_u64(seed));
+            let way = world.join(Plan::new(1, 0, Manner::CALM));
+            world.find_peace();
+            let [sender, receiver] = between(&mut world, from, to, address);
+            world.renew(way);
+            let mut sent = Vec::new();
+            while sent.len() < 200 {
+                sent.push(world.send(sender, address));
+            }
+            world.pass(Duration::from_secs(1));
+            let told = format!("{address} from R{from}, seed {seed}");
+            assert_eq!(world.got(receiver), sent.len(), "{told}");
+            world.come_to_rest();
+            let accepted = Some(&DeliveryState::Accepted);
+            let mut outcomes = sent.iter().map(|message| world.outcome(*message));
+            assert!(outcomes.all(|outcome| outcome == accepted), "{told}");
         }
     }
 }
