@@ -82,9 +82,7 @@ mod tests {
     fn a_fence_is_passed_when_all_workers_have_answered() {
         let identity = Identity {
             id: "R".into(),
-            edge: false,
-            network: None,
-            tenant: None,
+            ..Identity::default()
         };
         let mut control = Control::new(Arc::new(identity), Treatment::Balanced, [0; 32]);
         let ask = |control: &mut Control, number| {
