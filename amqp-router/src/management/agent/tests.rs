@@ -3,6 +3,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::{Body, MessageId, Properties};
 
 mod descriptions;
 mod queries;
