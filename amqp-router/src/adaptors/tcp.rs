@@ -7,29 +7,29 @@
 //! other direction. The octets themselves are never copied into frames here: where both connections
 //! are of one worker, what one socket has read is what the other is written.
 
+mod direct;
 mod service;
+mod sink;
+mod source;
 mod window;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-use bytes::{Bytes, BytesMut};
+use std::time::Instant;
 
 use crate::adaptors::observed::Observed;
-use crate::codec::{DeliveryState, Error, Progress, StreamHead};
 use crate::control::table::{ConnectorId, Direction, LinkLoad, Slot};
 use crate::endpoint::OutBuf;
-use crate::forwarding::wire::{Allowance, Head};
-use crate::observers::{Protocol, Speaker};
+use crate::observers::Protocol;
 use crate::vanflow::Flow;
 
 pub(crate) use service::{Census, Seat, TcpCounts, TcpService, TcpTls};
+#[cfg(test)]
+pub(crate) use source::{KEPT_MAX, WAITING_MAX};
 pub(crate) use window::WindowPool;
 
-use window::Window;
+use sink::Sink;
+use source::Source;
 
 /// One TCP connection, or the making of one.
 #[derive(Debug)]
@@ -103,113 +103,6 @@ pub(crate) enum Stage {
     },
 }
 
-/// What the socket sends.
-#[derive(Debug)]
-pub(crate) struct Source {
-    /// Its delivery has been started, this many times.
-    pub(crate) attempts: u32,
-    /// The socket will send nothing more.
-    pub(crate) ended: bool,
-    /// The delivery has its outcome, if the receiver gave one.
-    pub(crate) outcome: Option<Option<DeliveryState>>,
-    /// When an outcome is to be believed that may have overtaken the answer: a skrouterd modifies
-    /// the stream of a client whose service has answered and closed.
-    pub(crate) believe_at: Option<Instant>,
-    /// When its delivery was started last.
-    started: Option<Instant>,
-    /// When everything is tried anew, as the network may know better then.
-    pub(crate) again_at: Option<Instant>,
-    /// How often that has been done.
-    pub(crate) rounds: u8,
-    /// What the client sends leaves before the service has answered. (A skrouterd at the other end
-    /// may lose what arrives while it connects.)
-    is_prompt: bool,
-    /// What a client has sent before its service has answered.
-    kept: Vec<Bytes>,
-    kept_octets: usize,
-    /// Of those pieces, the ones that keep nothing else alive.
-    owned: usize,
-    /// Octets read.
-    pub(crate) octets: u64,
-    /// Of them, those that the far end has passed on to its socket; `None` if that no longer
-    /// counts.
-    acknowledged: Option<u64>,
-    /// Octets that may be on their way without having been acknowledged.
-    window: Window,
-    /// Sizes of the pieces that wait in this router.
-    pieces: VecDeque<u32>,
-    waiting: usize,
-    /// Reading was stopped, and may go on.
-    resume: bool,
-    stopped: bool,
-}
-
-impl Source {
-    fn new() -> Self {
-        Self {
-            attempts: 0,
-            ended: false,
-            outcome: None,
-            believe_at: None,
-            started: None,
-            again_at: None,
-            rounds: 0,
-            is_prompt: false,
-            kept: Vec::new(),
-            kept_octets: 0,
-            owned: 0,
-            octets: 0,
-            acknowledged: Some(0),
-            window: Window::new(),
-            pieces: VecDeque::new(),
-            waiting: 0,
-            resume: false,
-            stopped: false,
-        }
-    }
-
-    /// How long the answer may be behind an outcome that has just come. It takes the same way: a few
-    /// times as long as the outcome has taken, within bounds.
-    pub(crate) fn doubt(&self, now: Instant) -> Duration {
-        let taken = self
-            .started
-            .map_or(DOUBT_MAX, |started| now.saturating_duration_since(started));
-        (4 * taken.min(DOUBT_MAX)).clamp(DOUBT_MIN, DOUBT_MAX)
-    }
-
-    /// Octets leave for the far end.
-    fn send(&mut self, octets: usize, now: Instant) {
-        if let Some(acknowledged) = self.acknowledged {
-            self.window.sent(self.octets, acknowledged, now);
-        }
-        self.waiting += octets;
-        self.pieces.push_back(octets as u32);
-    }
-}
-
-/// What the socket is sent.
-#[derive(Debug, Default)]
-pub(crate) struct Sink {
-    /// Forwarding's name for the delivery, while it has to be settled.
-    pub(crate) token: Option<u32>,
-    /// The delivery has begun to arrive.
-    started: bool,
-    /// What has arrived of the sections ahead of the octets, until they are complete.
-    head: Option<BytesMut>,
-    /// The sections, until somebody has looked at them.
-    pub(crate) news: Option<Result<StreamHead, Error>>,
-    /// Octets that have arrived for the socket.
-    pub(crate) octets: u64,
-    /// Octets that had been written when the far end was last told.
-    told: u64,
-    /// All of it has arrived.
-    pub(crate) complete: bool,
-    /// The far end was cut off.
-    pub(crate) aborted: bool,
-    /// The socket has been told that nothing follows.
-    pub(crate) shut: bool,
-}
-
 /// What management shows of a TCP connection.
 #[derive(Clone, Debug)]
 pub(crate) struct TcpStatus {
@@ -281,10 +174,7 @@ impl TcpConnection {
             incoming: None,
             outgoing: None,
             source: Source::new(),
-            sink: Sink {
-                head: Some(BytesMut::new()),
-                ..Sink::default()
-            },
+            sink: Sink::new(),
             out: OutBuf::default(),
         }
     }
@@ -309,225 +199,14 @@ impl TcpConnection {
         matches!(self.stage, Stage::Over { .. })
     }
 
-    /// The socket sent something: takes it to account. What comes back is to be sent on now.
-    pub(crate) fn took(&mut self, octets: Bytes, now: Instant) -> Option<Bytes> {
-        self.source.octets += octets.len() as u64;
-        if let Some(observed) = &mut self.observed {
-            observed.pass(Speaker::Client, &octets);
-        }
-        if let Some(service) = &self.service {
-            let counted = &service.counts.octets_in;
-            counted.fetch_add(octets.len() as u64, Ordering::Relaxed);
-        }
-        if self.is_unanswered() {
-            self.source.kept_octets += octets.len();
-            self.source.kept.push(octets.clone());
-            if !self.source.is_prompt {
-                return None;
-            }
-        }
-        self.source.send(octets.len(), now);
-        Some(octets)
-    }
-
-    /// The service has answered: gives what has been kept, and is to be sent on now.
-    pub(crate) fn take_kept(&mut self, now: Instant) -> Vec<Bytes> {
-        let source = &mut self.source;
-        let kept = std::mem::take(&mut source.kept);
-        (source.kept_octets, source.owned) = (0, 0);
-        if std::mem::take(&mut source.is_prompt) {
-            return Vec::new();
-        }
-        for octets in &kept {
-            source.send(octets.len(), now);
-        }
-        kept
-    }
-
-    /// What the client sends need not wait for the answer: gives what has been kept, which stays
-    /// here besides.
-    pub(crate) fn be_prompt(&mut self, now: Instant) -> Vec<Bytes> {
-        let source = &mut self.source;
-        source.is_prompt = true;
-        let kept = source.kept.clone();
-        for octets in &kept {
-            source.send(octets.len(), now);
-        }
-        kept
-    }
-
-    /// Whether a service may have got something of what the client sends.
-    pub(crate) fn has_ventured(&self) -> bool {
-        self.source.is_prompt && self.source.kept_octets > 0
-    }
-
-    /// What waits here stops keeping alive what it was read with. To be called now and then.
-    pub(super) fn own(&mut self) {
-        self.out.own();
-        let source = &mut self.source;
-        for octets in &mut source.kept[source.owned..] {
-            *octets = Bytes::copy_from_slice(octets);
-        }
-        source.owned = source.kept.len();
-    }
-
-    /// Octets that wait here to leave for the far end: those that are kept for the service's
-    /// answer, and others.
-    #[cfg(test)]
-    pub(crate) fn held(&self) -> [usize; 2] {
-        [self.source.kept_octets, self.source.waiting]
-    }
-
-    /// The delivery starts, perhaps over again.
-    pub(crate) fn start_over(&mut self, now: Instant) {
-        self.source.attempts += 1;
-        self.source.started = Some(now);
-        self.source.outcome = None;
-        self.source.is_prompt = false;
-        self.source.pieces.clear();
-        self.source.waiting = 0;
-        self.source.acknowledged = Some(0);
-    }
-
-    /// Whether the socket is to be read. If not, it is [resumed](Self::take_resumed) later.
-    pub(crate) fn wants_input(&mut self) -> bool {
-        let may = self.may_read();
-        self.source.stopped = !may;
-        may
-    }
-
-    fn may_read(&self) -> bool {
-        let source = &self.source;
-        if self.stage != Stage::Open || source.ended || source.attempts == 0 {
-            return false;
-        }
-        if self.is_unanswered() {
-            return source.kept_octets < KEPT_MAX;
-        }
-        let window = match source.acknowledged {
-            Some(acknowledged) => source.octets - acknowledged < source.window.octets(),
-            None => true,
-        };
-        window && source.waiting < WAITING_MAX
-    }
-
-    /// How many octets of what the socket sends next may leave without having been here: nobody
-    /// looks at them, and none that came before waits.
-    pub(crate) fn may_send_directly(&self) -> u64 {
-        let flows = !self.is_unanswered() && self.source.waiting == 0 && self.stage == Stage::Open;
-        match &self.observed {
-            _ if !flows => 0,
-            Some(observed) => observed.unseen(Speaker::Client),
-            None => u64::MAX,
-        }
-    }
-
-    /// How many octets the socket may be given next that have not been here.
-    pub(crate) fn may_take_directly(&self) -> u64 {
-        let sink = &self.sink;
-        let begun = sink.octets > 0 && self.since.is_none();
-        let ends = sink.complete || sink.aborted || sink.shut;
-        let flows = begun && !ends && self.out.is_empty() && self.stage == Stage::Open;
-        match &self.observed {
-            _ if !flows => 0,
-            Some(observed) => observed.unseen(Speaker::Service),
-            None => u64::MAX,
-        }
-    }
-
-    /// Octets have left the socket for another one without having been here.
-    pub(crate) fn sent_directly(&mut self, octets: u64, now: Instant) {
-        if let Some(observed) = &mut self.observed {
-            observed.skip(Speaker::Client, octets, now);
-        }
-        let source = &mut self.source;
-        source.octets += octets;
-        if let Some(acknowledged) = source.acknowledged {
-            source.window.sent(source.octets, acknowledged, now);
-        }
-        if let Some(service) = &self.service {
-            let counted = &service.counts.octets_in;
-            counted.fetch_add(octets, Ordering::Relaxed);
-        }
-    }
-
-    /// The socket has been given octets that have not been here.
-    pub(crate) fn took_directly(&mut self, octets: u64, now: Instant) {
-        if let Some(observed) = &mut self.observed {
-            observed.skip(Speaker::Service, octets, now);
-        }
-        self.sink.octets += octets;
-        if let Some(service) = &self.service {
-            let counted = &service.counts.octets_out;
-            counted.fetch_add(octets, Ordering::Relaxed);
-        }
-    }
-
     /// Whether it is to be told in telemetry when octets first pass.
     pub(crate) fn wants_time(&self) -> bool {
         self.flow.as_ref().is_some_and(|flow| !flow.is_timed())
     }
 
-    /// Whether a client waits for the stream from the service.
-    pub(crate) fn is_unanswered(&self) -> bool {
-        matches!(self.side, Side::Client { answered, .. } if !answered)
-    }
-
-    /// Whether its socket waits to be read again.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.source.stopped
-    }
-
-    /// Something changed that may let reading go on.
-    pub(crate) fn review_reading(&mut self) {
-        let enough = self.source.waiting <= WAITING_MAX / 2;
-        if self.source.stopped && enough && self.may_read() {
-            self.source.stopped = false;
-            self.source.resume = true;
-        }
-    }
-
-    /// Takes to account what the far end has acknowledged.
-    pub(crate) fn follow_acknowledgements(&mut self, now: Instant, pool: &Arc<WindowPool>) {
-        if let Some(acknowledged) = self.source.acknowledged {
-            self.source.window.acknowledged(acknowledged, now, pool);
-            self.review_reading();
-        }
-    }
-
-    /// Whether reading is to go on that had been stopped.
-    pub(crate) fn take_resumed(&mut self) -> bool {
-        std::mem::take(&mut self.source.resume)
-    }
-
-    /// Octets that have been written to the socket.
-    pub(crate) fn written(&self) -> u64 {
-        self.sink.octets - self.out.len() as u64
-    }
-
-    /// How many octets have been written, if it is time to tell the far end.
-    pub(crate) fn take_acknowledgement(&mut self) -> Option<(u32, u64)> {
-        let written = self.written();
-        let token = self.sink.token?;
-        if written - self.sink.told < TELL_EVERY || self.sink.complete {
-            return None;
-        }
-        self.sink.told = written;
-        Some((token, written))
-    }
-
-    /// Whether all that will ever be written has been, and the socket is to be told so.
-    pub(crate) fn wants_shutdown(&self) -> bool {
-        self.stage == Stage::Open && self.sink.complete && !self.sink.shut && self.out.is_empty()
-    }
-
     /// Whether both directions have ended.
     pub(crate) fn is_done(&self) -> bool {
         self.sink.shut && self.source.ended
-    }
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.out.len() <= ROOM / 2
     }
 
     pub(crate) fn slots(&self) -> Vec<(Direction, Slot)> {
@@ -562,104 +241,6 @@ impl TcpConnection {
             closing: self.is_over(),
         }
     }
-
-    /// The far end says something of what the socket sends.
-    pub(super) fn update(&mut self, state: Option<&DeliveryState>, settled: bool) {
-        if let Some(DeliveryState::Received {
-            section_offset: at, ..
-        }) = state
-            && let Some(acknowledged) = &mut self.source.acknowledged
-        {
-            *acknowledged = (*at).clamp(*acknowledged, self.source.octets);
-        }
-        if settled || state.is_some_and(DeliveryState::is_terminal) {
-            self.source.outcome = Some(state.cloned());
-            self.source.acknowledged = None;
-        }
-        self.review_reading();
-    }
-
-    /// Pieces of what the socket sends have left this router.
-    pub(super) fn release(&mut self, pieces: u32) {
-        for _ in 0..pieces {
-            if let Some(octets) = self.source.pieces.pop_front() {
-                self.source.waiting -= octets as usize;
-            }
-        }
-        self.review_reading();
-    }
-
-    pub(super) fn allowance(&self) -> Allowance {
-        Allowance {
-            // One delivery is all that a socket is ever sent.
-            credit: u32::from(!self.sink.started),
-            room: self.out.len() < ROOM && !self.is_over(),
-            drain: false,
-            join: 0,
-        }
-    }
-
-    pub(super) fn start(&mut self, head: &Head<'_>, payload: Bytes, more: bool) -> u32 {
-        self.sink.started = true;
-        self.sink.token = (!head.settled).then_some(head.token);
-        self.receive(payload, more);
-        0
-    }
-
-    /// Octets arrive for the socket.
-    pub(super) fn receive(&mut self, mut payload: Bytes, more: bool) {
-        if let Some(head) = &mut self.sink.head {
-            if !head.is_empty() {
-                head.extend_from_slice(&payload);
-                payload = head.split().freeze();
-            }
-            match StreamHead::decode(&payload) {
-                Progress::Complete((news, length)) => {
-                    self.sink.news = Some(Ok(news));
-                    self.sink.head = None;
-                    payload = payload.split_off(length);
-                }
-                Progress::NeedMore if more && payload.len() < HEAD_MAX => {
-                    head.extend_from_slice(&payload);
-                    return;
-                }
-                Progress::NeedMore | Progress::Malformed => {
-                    let text = "the sections ahead of a TCP stream are malformed";
-                    self.sink.news = Some(Err(Error::new("amqp:decode-error", text)));
-                    return;
-                }
-            }
-        }
-        self.sink.octets += payload.len() as u64;
-        if let Some(service) = &self.service {
-            let counted = &service.counts.octets_out;
-            counted.fetch_add(payload.len() as u64, Ordering::Relaxed);
-        }
-        if !payload.is_empty() {
-            if let Some(observed) = &mut self.observed {
-                observed.pass(Speaker::Service, &payload);
-            }
-            self.out.push_payload(payload);
-        }
-        self.sink.complete |= !more;
-    }
-
-    /// The rest of what the socket was to be sent will not come.
-    pub(super) fn cut_off(&mut self) {
-        self.sink.token = None;
-        self.sink.aborted = true;
-    }
-
-    /// The far end says something of what it sends.
-    pub(super) fn sender_update(&mut self, settled: bool) {
-        if settled {
-            self.sink.token = None;
-        }
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.sink.token = None;
-    }
 }
 
 /// The link of a TCP connection that its own octets go by, as a [`Terminal`] numbers it.
@@ -668,18 +249,3 @@ impl TcpConnection {
 pub(crate) const SOURCE: u32 = 0;
 /// The link that octets for it come by.
 pub(crate) const SINK: u32 = 1;
-
-/// How long an answer may be behind an outcome.
-const DOUBT_MIN: Duration = Duration::from_millis(200);
-const DOUBT_MAX: Duration = Duration::from_millis(500);
-/// Octets after whose writing the far end is told.
-const TELL_EVERY: u64 = 131_072;
-/// Octets of one direction that may wait in this router for a way out.
-pub(crate) const WAITING_MAX: usize = 512 * 1024;
-/// Octets of a client that are kept until its service has answered, before its socket is no longer
-/// read.
-pub(crate) const KEPT_MAX: usize = 64 * 1024;
-/// Octets that may wait for the socket to take them.
-const ROOM: usize = 512 * 1024;
-/// Octets that the sections ahead of a stream may take.
-const HEAD_MAX: usize = 16 * 1024;
