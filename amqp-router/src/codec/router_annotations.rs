@@ -68,13 +68,20 @@ impl<'a> RouterAnnotations<'a> {
     /// alone, and far from what skrouterd may come to use.
     pub(crate) const PROMPT: u32 = 0x8000_0000;
 
-    /// How long the section is that a message, or the start of one, begins with; 0 without one.
+    /// How long the section is that a message, or the start of one, begins with; 0 without one. It
+    /// is malformed if it is no list.
     pub(crate) fn measure(message: &[u8]) -> Progress<usize> {
         if !message.starts_with(&DESCRIPTOR) {
             return match DESCRIPTOR.starts_with(message) {
                 true => Progress::NeedMore,
                 false => Progress::Complete(0),
             };
+        }
+        if message
+            .get(DESCRIPTOR.len())
+            .is_some_and(|code| !LISTS.contains(code))
+        {
+            return Progress::Malformed;
         }
         let mut reader = Reader::new(message);
         match reader.skip() {
@@ -154,6 +161,9 @@ fn put_list32(out: &mut BytesMut, count: u32, elements: impl FnOnce(&mut BytesMu
 
 /// `SKPR--RA`, in the only encoding that peers recognise.
 const DESCRIPTOR: [u8; 10] = [0x00, 0x80, b'S', b'K', b'P', b'R', b'-', b'-', b'R', b'A'];
+
+/// Constructors of lists.
+const LISTS: [u8; 3] = [0x45, 0xc0, 0xd0];
 
 /// Routers that a message can have passed: more than any network is wide.
 const MAX_HOPS: usize = 1024;
@@ -246,6 +256,11 @@ mod tests {
                 _ => Progress::Complete(length),
             };
             assert_eq!(RouterAnnotations::measure(&message[..end]), expected);
+        }
+        message[DESCRIPTOR.len()] = 0xd1;
+        for end in DESCRIPTOR.len() + 1..message.len() {
+            let map = RouterAnnotations::measure(&message[..end]);
+            assert_eq!(map, Progress::Malformed, "no list");
         }
         let none = RouterAnnotations::measure(&message[length..]);
         assert_eq!(none, Progress::Complete(0));

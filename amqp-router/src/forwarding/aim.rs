@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::{DeliveryState, Error, Progress, RouterAnnotations};
+use crate::codec::{DecodeError, DeliveryState, Error, Progress, RouterAnnotations};
 use crate::control::address::{AddressKey, prompt_address, prompt_for};
 use crate::control::table::{AddressId, Slot, Treatment, WorkerId};
 use crate::control::topology::RouterIndex;
@@ -145,27 +145,32 @@ impl Forwarder {
 
     /// Reads what a router has written ahead of a message, unless it is the same as last time;
     /// says how long it is.
-    pub(super) fn read_course(&mut self, link: u32, message: &Bytes) -> Progress<usize> {
+    pub(super) fn read_course(
+        &mut self,
+        link: u32,
+        message: &Bytes,
+    ) -> Progress<Result<usize, DecodeError>> {
         let known = self.incoming[link].course.as_ref();
         if let Some(length) = known.and_then(|known| known.covers(message, &self.topology)) {
-            return Progress::Complete(length);
+            return Progress::Complete(Ok(length));
         }
         match RouterAnnotations::measure(message) {
             // It enters the network here.
             Progress::Complete(0) if !self.incoming[link].from_router => {
                 self.incoming[link].course = None;
-                Progress::Complete(0)
+                Progress::Complete(Ok(0))
             }
             Progress::Complete(length) => {
                 // A copy, so that it does not keep what was read with it.
                 let section = Bytes::copy_from_slice(&message[..length]);
-                let Ok(course) = Course::read(section, &self.topology) else {
-                    return Progress::Malformed;
-                };
-                self.incoming[link].course = Some(Box::new(course));
-                Progress::Complete(length)
+                let course = Course::read(section, &self.topology);
+                Progress::Complete(course.map(|course| {
+                    self.incoming[link].course = Some(Box::new(course));
+                    length
+                }))
             }
-            other => other,
+            Progress::NeedMore => Progress::NeedMore,
+            Progress::Malformed => Progress::Malformed,
         }
     }
 

@@ -97,13 +97,17 @@ impl Forwarder {
         let whole = fresh.payload.clone();
         if self.incoming[fresh.link].annotated {
             match self.read_course(fresh.link, &fresh.payload) {
-                Progress::Complete(length) => fresh.payload.advance(length),
+                Progress::Complete(Ok(length)) => fresh.payload.advance(length),
+                Progress::Complete(Err(_)) => {
+                    let text = "malformed router annotations";
+                    return self.refuse_malformed(wire, &fresh, "amqp:invalid-field", text);
+                }
                 Progress::NeedMore if fresh.may_wait() => {
                     return self.wait_for_sections(wire, fresh);
                 }
                 Progress::NeedMore | Progress::Malformed => {
-                    let text = "malformed router annotations";
-                    return self.refuse_malformed(wire, &fresh, "amqp:invalid-field", text);
+                    let text = "malformed router annotations: they are not a list";
+                    return self.refuse_malformed(wire, &fresh, "amqp:decode-error", text);
                 }
             }
         }

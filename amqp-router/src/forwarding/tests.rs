@@ -47,6 +47,8 @@ struct Script {
     window: Option<usize>,
     /// Octets that leave at once.
     join: usize,
+    /// Conditions of what was rejected.
+    conditions: Vec<String>,
 }
 
 impl Script {
@@ -64,6 +66,9 @@ impl Wire for Script {
         settled: bool,
     ) {
         let word = word(state);
+        if let Some(DeliveryState::Rejected(Some(error))) = state {
+            self.conditions.push(error.condition.to_string());
+        }
         self.say(format!(
             "{}: {delivery} {word}{}",
             at.link,

@@ -449,10 +449,25 @@ fn malformed_annotations_are_rejected() {
     let mut net = Net::new(10);
     let trunk = net.trunk();
     net.scene.turn();
-    let ahead = b"\x00\x80SKPR--RA\xc0\x02\x01\x43";
-    net.arrive(trunk, 1, ahead, "x", false);
-    let said = net.scene.turn();
-    assert_eq!(said, ["2: 1 rejected settled", "2: release 1"]);
+    // As with skrouterd: who sends no list at all, or half a section, cannot encode.
+    for (number, section, condition) in [
+        (1, &b"\xc0\x02\x01\x43"[..], "amqp:invalid-field"),
+        (2, b"\x45", "amqp:invalid-field"),
+        (3, b"\xc1\x07\x02\xa1\x01a\xa1\x01b", "amqp:decode-error"),
+        (4, b"\x40", "amqp:decode-error"),
+        (5, b"\xd0\x00\x00\x01\x00", "amqp:decode-error"),
+    ] {
+        let ahead = [b"\x00\x80SKPR--RA", section].concat();
+        net.arrive(trunk, number, &ahead, "x", false);
+        let said = net.scene.turn();
+        let rejected = format!("2: {number} rejected settled");
+        assert_eq!(said, [&*rejected, "2: release 1"]);
+        assert_eq!(
+            net.scene.script.conditions.pop().as_deref(),
+            Some(condition),
+            "{section:?}"
+        );
+    }
     assert!(net.scene.is_at_rest());
 }
 
