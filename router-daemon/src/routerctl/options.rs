@@ -142,7 +142,8 @@ pub(crate) enum LogCommand {
         #[arg(value_parser = at_least_0::<u32>)]
         limit: u32,
     },
-    /// Show the levels that are logged, of a module or of all
+    /// Show the levels that are logged, of a module or of all; in JSON `followsDefault` lists what
+    /// is DEFAULT's
     Get {
         /// The module: SERVER, ROUTER, TCP_ADAPTOR, DEFAULT, …; without it, all
         module: Option<String>,

@@ -54,7 +54,8 @@ impl Report {
         }
     }
 
-    /// For a program: rows as the router has them, under names where there are several types.
+    /// For a program: rows as the router has them, under names where there are several types. Modules
+    /// of the log have what they follow DEFAULT in, too, and `followsDefault` names it.
     pub(crate) fn json(self, found: &[Rows]) -> Json {
         let rows = |index: usize| json!(found[index].rows);
         let first = |index: usize| json!(found[index].rows.first());
@@ -65,6 +66,7 @@ impl Report {
                 json!({"listeners": rows(0), "connectors": rows(1), "connections": connections})
             }
             Self::Memory => json!({"metrics": first(0), "pools": rows(1)}),
+            Self::Log => log_rows(found),
             _ => rows(0),
         }
     }
@@ -298,12 +300,10 @@ fn tcp(found: &[Rows], style: Style) -> String {
     parts.join("\n")
 }
 
-/// The first rows, with what those that follow DEFAULT get from it; it is among the last ones.
+/// The first rows, with what those that follow DEFAULT get from it.
 fn log(found: &[Rows], style: Style) -> String {
     const NONE: &str = "no log: the router is part of another program";
-    let all = found.iter().flat_map(|one| &one.rows);
-    let default = all.rev().find(|row| is_default_module(row)).cloned();
-    let default = default.unwrap_or_default();
+    let default = default_module(found);
     let rows: Vec<Row> = found[0]
         .rows
         .iter()
@@ -317,28 +317,56 @@ fn log(found: &[Rows], style: Style) -> String {
     text
 }
 
+/// The same for a program.
+fn log_rows(found: &[Rows]) -> Json {
+    let default = default_module(found);
+    let row = |row: &Row| {
+        let names = followed(row, &default);
+        let mut row = row.clone();
+        for name in &names {
+            row.insert((*name).to_owned(), default[*name].clone());
+        }
+        row.insert("followsDefault".to_owned(), json!(names));
+        row
+    };
+    found[0].rows.iter().map(row).collect()
+}
+
+/// The row of DEFAULT, which is among the last ones.
+fn default_module(found: &[Rows]) -> Row {
+    let all = found.iter().flat_map(|one| &one.rows);
+    let default = all.rev().find(|row| is_default_module(row)).cloned();
+    default.unwrap_or_default()
+}
+
 /// The row of a module, with what it has not been told itself in parentheses.
 fn following(row: &Row, default: &Row) -> Row {
-    let mut row = row.clone();
-    if is_default_module(&row) {
-        return row;
+    let mut shown = row.clone();
+    for name in followed(row, default) {
+        let value = match name {
+            "enable" => levels(default),
+            _ => plain(default, name),
+        };
+        let value = value.into_text();
+        shown.insert(name.to_owned(), format!("({value})").into());
     }
-    for name in ["enable", "includeTimestamp", "includeSource", "outputFile"] {
+    shown
+}
+
+/// The attributes in which a module follows DEFAULT, as far as that has them.
+fn followed(row: &Row, default: &Row) -> Vec<&'static str> {
+    if is_default_module(row) {
+        return Vec::new();
+    }
+    let mut names = vec!["enable", "includeTimestamp", "includeSource", "outputFile"];
+    names.retain(|name| {
         // A skrouterd has a word for it.
         let follows = row
-            .get(name)
+            .get(*name)
             .is_none_or(|own| own.is_null() || own == "default");
-        let known = default.get(name).filter(|value| !value.is_null());
-        if follows && known.is_some() {
-            let value = match name {
-                "enable" => levels(default),
-                _ => plain(default, name),
-            };
-            let value = value.into_text();
-            row.insert(name.to_owned(), format!("({value})").into());
-        }
-    }
-    row
+        follows && default.get(*name).is_some_and(|value| !value.is_null())
+    });
+    names
 }
 
 /// A list without levels lets nothing through.

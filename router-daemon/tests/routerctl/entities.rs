@@ -102,7 +102,18 @@ fn modules_of_the_log_go_by_the_names_that_are_shown() {
         let told = router.done(&["log", "get", name]);
         assert!(told.contains("SERVER  (info+)  (yes)"), "{told}");
         assert!(told.contains("is what DEFAULT says"), "{told}");
+        let got = &router.json(&["log", "get", name])[0];
+        assert_eq!(got["enable"], "info+", "{got}");
+        let followed = got["followsDefault"].as_array().expect("names");
+        assert!(followed.contains(&json!("enable")), "{got}");
+        let set = router.json(&["log", "set", name, "error"]);
+        assert_eq!(set[0]["enable"], "error", "{set}");
+        let followed = set[0]["followsDefault"].as_array().expect("names");
+        assert!(!followed.contains(&json!("enable")), "{set}");
+        router.done(&["log", "set", name, "default"]);
     }
+    let default = router.json(&["log", "get", "DEFAULT"]);
+    assert_eq!(default[0]["followsDefault"], json!([]), "{default}");
     for module in ["SERVER", "DEFAULT"] {
         router.done(&["update", "log", module, "enable=error"]);
         let updated = router.json(&["update", "log", module, "enable=default"]);
