@@ -1,6 +1,6 @@
 //! Links of programs in this process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -122,6 +122,9 @@ impl Drop for Program {
 pub struct Sender {
     program: Program,
     credit: u32,
+    /// Deliveries whose outcomes the call waits for that is being carried out. For those of calls
+    /// that were given up nobody does.
+    awaited: HashSet<u32>,
     outcomes: HashMap<u32, Option<DeliveryState>>,
 }
 
@@ -145,6 +148,7 @@ impl Sender {
         Ok(Self {
             program,
             credit: 0,
+            awaited: HashSet::new(),
             outcomes: HashMap::new(),
         })
     }
@@ -155,7 +159,9 @@ impl Sender {
     /// # Errors
     /// The link or the router has ended. The message may or may not have been received.
     pub async fn send(&mut self, message: &Message) -> Result<Option<DeliveryState>, LinkError> {
+        self.await_nothing();
         let delivery = self.start(message.encode(), false).await?;
+        self.awaited.insert(delivery);
         self.outcome(delivery).await
     }
 
@@ -168,9 +174,12 @@ impl Sender {
         &mut self,
         messages: impl IntoIterator<Item = &'a Message>,
     ) -> Result<Vec<Option<DeliveryState>>, LinkError> {
+        self.await_nothing();
         let mut deliveries = Vec::new();
         for message in messages {
-            deliveries.push(self.start(message.encode(), false).await?);
+            let delivery = self.start(message.encode(), false).await?;
+            self.awaited.insert(delivery);
+            deliveries.push(delivery);
         }
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
@@ -214,6 +223,12 @@ impl Sender {
         }
     }
 
+    /// What earlier calls waited for was given up with them.
+    fn await_nothing(&mut self) {
+        self.awaited.clear();
+        self.outcomes.clear();
+    }
+
     async fn outcome(&mut self, delivery: u32) -> Result<Option<DeliveryState>, LinkError> {
         loop {
             if let Some(outcome) = self.outcomes.remove(&delivery) {
@@ -233,7 +248,7 @@ impl Sender {
                 ..
             } => {
                 let terminal = state.as_ref().is_some_and(DeliveryState::is_terminal);
-                if settled || terminal {
+                if (settled || terminal) && self.awaited.remove(&delivery) {
                     self.outcomes.insert(delivery, state);
                 }
             }
@@ -528,5 +543,49 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         self.settle(DeliveryState::Released);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+    use crate::{Config, Router};
+
+    #[tokio::test]
+    async fn a_sender_keeps_no_outcomes_of_what_was_given_up() {
+        let router = Router::start(Config::new("embedded")).expect("it starts");
+        let mut receiver = router.receiver("a", 10).await.expect("attached");
+        let mut sender = router.sender("a").await.expect("attached");
+        let message = Message::of_value(1u32);
+        for _ in 0..50 {
+            let delivery = {
+                let mut sending = pin!(sender.send(&message));
+                let mut receiving = pin!(receiver.recv());
+                std::future::poll_fn(|context| {
+                    assert!(sending.as_mut().poll(context).is_pending());
+                    match receiving.as_mut().poll(context) {
+                        Poll::Ready(delivery) => Poll::Ready(delivery.expect("a delivery")),
+                        Poll::Pending => Poll::Pending,
+                    }
+                })
+                .await
+            };
+            delivery.accept();
+        }
+        let messages = [message.clone(), message];
+        let (outcomes, ()) = tokio::join!(sender.send_all(&messages), async {
+            for _ in 0..messages.len() {
+                receiver.recv().await.expect("a delivery").accept();
+            }
+        });
+        let accepted = vec![Some(DeliveryState::Accepted); 2];
+        assert_eq!(outcomes, Ok(accepted));
+        assert!(sender.outcomes.is_empty(), "{:?}", sender.outcomes);
+        assert!(sender.awaited.is_empty(), "{:?}", sender.awaited);
+        router.stop().await;
     }
 }
