@@ -27,6 +27,16 @@ impl Asker {
     async fn ask(&mut self, properties: Vec<(&str, Value)>, columns: &[&str]) -> (i64, Value) {
         let columns = columns.iter().map(|name| Value::from(*name)).collect();
         let body = Value::Map(vec![("attributeNames".into(), Value::List(columns))]);
+        let message = self.answer(properties, body).await;
+        let status = message.application_property("statusCode");
+        let status = status.and_then(Value::as_i64).expect("always there");
+        match message.body {
+            Body::Value(value) => (status, value),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn answer(&mut self, properties: Vec<(&str, Value)>, body: Value) -> Message {
         let mut request = Message::of_value(body);
         request.properties = Some(Properties {
             reply_to: Some(self.answers.address().into()),
@@ -41,10 +51,28 @@ impl Asker {
         let answer = answer.expect("a delivery");
         let message = answer.message().expect("a message");
         answer.accept();
-        let status = message.application_property("statusCode");
-        let status = status.and_then(Value::as_i64).expect("always there");
-        match message.body {
-            Body::Value(value) => (status, value),
+        message
+    }
+
+    /// Creates an entity: what it is then, or why it is not.
+    async fn create(
+        &mut self,
+        kind: &str,
+        attributes: Vec<(&str, Value)>,
+    ) -> Result<Value, String> {
+        let properties = vec![
+            ("operation", "CREATE".into()),
+            ("type", format!("io.skupper.router.{kind}").into()),
+        ];
+        let attributes = attributes.into_iter();
+        let attributes = attributes.map(|(key, value)| (key.into(), value)).collect();
+        let message = self.answer(properties, Value::Map(attributes)).await;
+        match (message.application_property("statusCode"), &message.body) {
+            (Some(Value::Int(201)), Body::Value(value)) => Ok(value.clone()),
+            (Some(Value::Int(400)), _) => {
+                let why = message.application_property("statusDescription");
+                Err(why.and_then(Value::as_str).expect("a reason").to_owned())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -88,6 +116,122 @@ impl Asker {
         ];
         self.ask(properties, &[]).await
     }
+}
+
+#[tokio::test]
+async fn open_properties_that_cannot_be_are_refused_with_the_same_words_everywhere() {
+    let router =
+        Router::start(Config::from_text("r.conf", INTERIOR).expect("right")).expect("it starts");
+    let mut asker = Asker::at(&router).await;
+    let with = |key: &str| Value::Map(vec![(key.into(), 1u32.into())]);
+    for (role, properties, in_file, why) in [
+        (
+            "normal",
+            Value::from("x"),
+            Some("\"x\""),
+            "Properties must be a map: the attribute 'openProperties' is 'x', but must have names and values, like {\"key\": \"value\"}",
+        ),
+        (
+            "normal",
+            with("stra\u{df}e"),
+            Some("{\"stra\u{df}e\": 1}"),
+            "Property keys must be ASCII encoded: the attribute 'openProperties' has the key 'stra\u{df}e', but must have keys that are texts of ASCII characters",
+        ),
+        (
+            "normal",
+            Value::Map(vec![(7u32.into(), 1u32.into())]),
+            None,
+            "Property keys must be ASCII encoded: the attribute 'openProperties' has the key 7, but must have keys that are texts of ASCII characters",
+        ),
+        (
+            "normal",
+            with("version"),
+            Some("{\"version\": 1}"),
+            "Reserved key 'version' not allowed in openProperties: the router sets it itself, and the attribute must be without it",
+        ),
+        (
+            "route-container",
+            with("qd.x"),
+            Some("{\"qd.x\": 1}"),
+            "Reserved key 'qd.x' not allowed in openProperties: keys must not begin with 'qd.', as the router's own do",
+        ),
+        (
+            "inter-router",
+            with("k"),
+            Some("{\"k\": 1}"),
+            "openProperties not allowed for role inter-router: the attribute 'openProperties' has the key 'k', but must be empty between routers, or role be normal or route-container",
+        ),
+    ] {
+        for kind in ["listener", "connector"] {
+            let attributes = vec![
+                ("name", "n".into()),
+                ("host", "127.0.0.1".into()),
+                ("port", "0".into()),
+                ("role", role.into()),
+                ("openProperties", properties.clone()),
+            ];
+            let refused = asker.create(kind, attributes).await.expect_err(why);
+            assert_eq!(refused, format!("{why} ({kind} 'n')"));
+            let Some(in_file) = in_file else { continue };
+            let text = format!(
+                "{INTERIOR}{kind} {{\n name: n\n host: 127.0.0.1\n port: 5\n \
+                 role: {role}\n openProperties: {in_file}\n}}\n"
+            );
+            let refused = Config::from_text("r.conf", &text)
+                .expect_err(why)
+                .to_string();
+            assert!(refused.contains(&format!("{kind} 'n': {why}")), "{refused}");
+        }
+    }
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_number_stands_for_a_word_where_skrouterd_has_it_so() {
+    let router = Router::start(Config::new("embedded")).expect("it starts");
+    let mut asker = Asker::at(&router).await;
+    for (name, strip, expected) in [
+        ("first", Value::from(1u32), "out"),
+        ("second", Value::from("3"), "no"),
+    ] {
+        let listener = vec![
+            ("name", name.into()),
+            ("host", "127.0.0.1".into()),
+            ("port", "0".into()),
+            ("stripAnnotations", strip),
+        ];
+        let made = asker.create("listener", listener).await.expect("made");
+        let strip = made.get("stripAnnotations").and_then(Value::as_str);
+        assert_eq!(strip, Some(expected));
+    }
+    // The core of a skrouterd takes no numbers; for a distribution it then takes balanced.
+    for distribution in [Value::from(1u32), Value::from("1")] {
+        let shown = match &distribution {
+            Value::String(_) => "'1'",
+            _ => "1",
+        };
+        let address = vec![
+            ("name", "a".into()),
+            ("prefix", "a".into()),
+            ("distribution", distribution),
+        ];
+        let refused = asker.create("router.config.address", address).await;
+        let why = format!(
+            "the attribute 'distribution' is {shown}, but must be one of multicast, closest, \
+             balanced, unavailable (address 'a')"
+        );
+        assert_eq!(refused, Err(why));
+    }
+    router.stop().await;
+    let text = "router {\n id: R\n}\naddress {\n prefix: a\n distribution: 1\n}\n";
+    let router = Router::start(Config::from_text("r.conf", text).expect("it is right"));
+    let router = router.expect("it starts");
+    let mut asker = Asker::at(&router).await;
+    let rows = asker
+        .rows("router.config.address", &["distribution"], None)
+        .await;
+    assert_eq!(rows, [["closest".into()]]);
+    router.stop().await;
 }
 
 #[tokio::test]
@@ -197,4 +341,5 @@ fn free_port() -> u16 {
     socket.local_addr().expect("an address").port()
 }
 
+const INTERIOR: &str = "router {\n id: R\n mode: interior\n}\n";
 const LIMIT: Duration = Duration::from_secs(30);

@@ -170,7 +170,7 @@ fn perform(operation: Operation, backend: &mut dyn Backend) -> Result<(i32, Valu
         } => Ok((OK, query(schema, names, offset, count, backend)?)),
         Operation::Create { schema, attributes } => {
             allowed(schema, "CREATE")?;
-            let entity = Entity::create(schema, attributes).map_err(Refusal::of_all)?;
+            let entity = Entity::create_asked(schema, attributes).map_err(Refusal::of_all)?;
             Ok((CREATED, backend.create(entity)?.to_map()))
         }
         Operation::Read(subject) => Ok((OK, find(&subject, backend)?.to_map())),

@@ -36,13 +36,32 @@ impl Entity {
         Self { schema, values }
     }
 
-    /// An entity with these attributes, which are checked.
+    /// An entity with these attributes of a configuration file, which are checked.
     ///
     /// # Errors
     /// Every attribute that is unknown, not to be set, or has a value that it cannot have.
     pub(crate) fn create(
         schema: &'static Schema,
         attributes: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<Self, Vec<Invalid>> {
+        Self::create_by(schema, attributes, Choosing::ByNumber)
+    }
+
+    /// The same, of a request. What skrouterd's core answers for has no numbers for words then.
+    ///
+    /// # Errors
+    /// As with [`create`](Self::create).
+    pub(crate) fn create_asked(
+        schema: &'static Schema,
+        attributes: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<Self, Vec<Invalid>> {
+        Self::create_by(schema, attributes, Choosing::asked(schema))
+    }
+
+    fn create_by(
+        schema: &'static Schema,
+        attributes: impl IntoIterator<Item = (String, Value)>,
+        choosing: Choosing,
     ) -> Result<Self, Vec<Invalid>> {
         let mut entity = Self::new(schema);
         let attributes: Vec<(String, Value)> = attributes.into_iter().collect();
@@ -61,7 +80,7 @@ impl Entity {
             if key == "type" || value.is_null() {
                 continue;
             }
-            match entity.checked(key, value, |attribute| attribute.create) {
+            match entity.checked(key, value, choosing, |attribute| attribute.create) {
                 Ok((position, value)) => entity.values[position] = value,
                 Err(problem) => {
                     wrong.insert(camel_case(key));
@@ -101,7 +120,7 @@ impl Entity {
                 continue;
             }
             let (position, value) = self
-                .checked(key, value, |_| true)
+                .checked(key, value, Choosing::asked(self.schema), |_| true)
                 .map_err(|problem| self.invalid(problem))?;
             let attribute = &self.schema.attributes[position];
             if attribute.update {
@@ -130,6 +149,7 @@ impl Entity {
         &self,
         key: &str,
         value: &Value,
+        choosing: Choosing,
         may: impl Fn(&Attribute) -> bool,
     ) -> Result<(usize, Value), String> {
         let key = camel_case(key);
@@ -163,10 +183,11 @@ impl Entity {
         } else {
             show(value)
         };
-        match attribute.kind.convert(value) {
+        match attribute.kind.convert(value, choosing) {
             Some(value) => Ok((position, value)),
             None if key == "openProperties" => Err(format!(
-                "Properties must be a map: the attribute '{key}' is {shown}"
+                "Properties must be a map: the attribute '{key}' is {shown}, but must have names and \
+                 values, like {{\"key\": \"value\"}}"
             )),
             None => Err(format!(
                 "the attribute '{key}' is {shown}, but must be {}",
@@ -307,7 +328,7 @@ impl fmt::Debug for Entity {
 
 impl Kind {
     /// The value in the kind's own type, from what configuration files and clients write.
-    fn convert(&self, value: &Value) -> Option<Value> {
+    fn convert(&self, value: &Value, choosing: Choosing) -> Option<Value> {
         match self {
             Self::Text | Self::Path => match value {
                 Value::String(_) => Some(value.clone()),
@@ -327,19 +348,43 @@ impl Kind {
                     _ => None,
                 },
             },
-            Self::Choice(words) => match value.as_str() {
-                Some(text) => words
-                    .iter()
-                    .find(|word| **word == text)
-                    .map(|w| Value::from(*w)),
-                None => {
-                    let index = usize::try_from(value.as_u64()?).ok()?;
-                    words.get(index).map(|word| Value::from(*word))
-                }
-            },
+            Self::Choice(words) => {
+                let text = value.as_str();
+                let word = words.iter().find(|word| text == Some(word));
+                let word = word.or_else(|| match choosing {
+                    Choosing::ByNumber => words.get(index(value)?),
+                    Choosing::ByWord => None,
+                });
+                word.map(|word| Value::from(*word))
+            }
             Self::Map => value.as_map().map(|_| value.clone()),
             Self::List => value.as_list().map(|_| value.clone()),
         }
+    }
+}
+
+/// What may be said for one of several words.
+#[derive(Clone, Copy, Debug)]
+enum Choosing {
+    /// The word, or where it stands among them, from 0 on, as a number or a text.
+    ByNumber,
+    ByWord,
+}
+
+impl Choosing {
+    /// By requests.
+    fn asked(schema: &Schema) -> Self {
+        match schema.is_core() {
+            true => Self::ByWord,
+            false => Self::ByNumber,
+        }
+    }
+}
+
+fn index(value: &Value) -> Option<usize> {
+    match value.as_str() {
+        Some(text) => text.trim().parse().ok(),
+        None => usize::try_from(value.as_u64()?).ok(),
     }
 }
 
@@ -415,7 +460,7 @@ pub(crate) fn label(schema: &Schema, name: Option<&str>) -> String {
     }
 }
 
-fn show(value: &Value) -> String {
+pub(super) fn show(value: &Value) -> String {
     match value.as_str() {
         Some(text) if text.len() > MAX_SHOWN => {
             let start: String = text.chars().take(MAX_SHOWN).collect();

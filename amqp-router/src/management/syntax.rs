@@ -171,7 +171,7 @@ impl<'a> Lines<'a> {
 
     /// The JSON value that starts in the line read last, with `start`, and ends where its brackets
     /// do.
-    fn json(&mut self, start: &str) -> Result<Value, String> {
+    fn json(&mut self, key: &str, start: &str) -> Result<Value, String> {
         let first = self.number;
         let mut text = String::new();
         let mut depth = 0;
@@ -184,9 +184,9 @@ impl<'a> Lines<'a> {
             if depth <= 0 {
                 break;
             }
-            line = self
-                .next()
-                .ok_or_else(|| format!("line {first}: the JSON is never closed"))?;
+            line = self.next().ok_or_else(|| {
+                format!("line {first}: the JSON of the attribute '{key}' is never closed")
+            })?;
         }
         match serde_json::from_str(&without_spare_commas(&text)) {
             Ok(Json(value)) => Ok(value),
@@ -194,7 +194,9 @@ impl<'a> Lines<'a> {
                 let number = first + error.line().saturating_sub(1);
                 let error = error.to_string();
                 let what = error.split(" at line ").next().unwrap_or_default();
-                Err(format!("line {number}: {what}"))
+                Err(format!(
+                    "line {number}: the attribute '{key}' must be JSON: {what}"
+                ))
             }
         }
     }
@@ -272,7 +274,7 @@ fn attributes(lines: &mut Lines<'_>, depth: usize) -> Result<Vec<(String, Value)
         let value = match (key.as_str(), value.trim()) {
             ("openProperties" | "groups", _) => {
                 let (_, start) = whole.split_once(':').unwrap_or_default();
-                lines.json(start)?
+                lines.json(&key, start)?
             }
             (_, "{") => {
                 let inner = self::attributes(lines, depth - 1)?;
@@ -498,11 +500,15 @@ mod tests {
             ("\nlistener {\n port: 1\n", "line 2: '{' is never closed"),
             (
                 "listener {\n openProperties: {\n",
-                "line 2: the JSON is never closed",
+                "line 2: the JSON of the attribute 'openProperties' is never closed",
             ),
             (
                 "listener {\n openProperties: {\n \"a\": 1,\n \"a\": 2\n }\n}\n",
-                "line 4: 'a' is there twice",
+                "line 4: the attribute 'openProperties' must be JSON: 'a' is there twice",
+            ),
+            (
+                "listener {\n openProperties: x\n}\n",
+                "line 2: the attribute 'openProperties' must be JSON: expected value",
             ),
         ];
         for (text, error) in cases {

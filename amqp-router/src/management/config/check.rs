@@ -3,7 +3,7 @@
 
 use crate::control::address::MAX_ROUTER_ID_LEN;
 use crate::management::config::{Config, hosts};
-use crate::management::entity::{Entity, closest};
+use crate::management::entity::{Entity, closest, show};
 use crate::policy::Vhost;
 
 /// What is wrong with one entity by itself.
@@ -255,21 +255,33 @@ fn mechanisms(entity: &Entity) -> Result<(), String> {
 fn open_properties(entity: &Entity) -> Result<(), String> {
     let properties = entity.get("openProperties").as_map().unwrap_or_default();
     for (key, _) in properties {
-        let key = key.as_str().filter(|key| key.is_ascii());
-        let Some(key) = key else {
-            return Err("Property keys must be ASCII encoded: see 'openProperties'".into());
-        };
-        let prefixed = key.starts_with("qd.") || key.starts_with("x-opt-qd.");
-        if RESERVED.contains(&key) || prefixed {
+        let Some(name) = key.as_str().filter(|name| name.is_ascii()) else {
             return Err(format!(
-                "Reserved key '{key}' not allowed in openProperties: the router sets it itself"
+                "Property keys must be ASCII encoded: the attribute 'openProperties' has the key \
+                 {}, but must have keys that are texts of ASCII characters",
+                show(key)
             ));
-        }
+        };
+        let why = match RESERVED_PREFIXES.iter().find(|own| name.starts_with(**own)) {
+            Some(own) => format!("keys must not begin with '{own}', as the router's own do"),
+            None if RESERVED.contains(&name) => {
+                "the router sets it itself, and the attribute must be without it".to_owned()
+            }
+            None => continue,
+        };
+        let key = show(key);
+        return Err(format!(
+            "Reserved key {key} not allowed in openProperties: {why}"
+        ));
     }
     let role = entity.text("role").unwrap_or_default();
-    match !properties.is_empty() && matches!(role, "inter-router" | "edge") {
-        true => Err(format!("openProperties not allowed for role {role}")),
-        false => Ok(()),
+    match properties.first() {
+        Some((key, _)) if matches!(role, "inter-router" | "edge") => Err(format!(
+            "openProperties not allowed for role {role}: the attribute 'openProperties' has the \
+             key {}, but must be empty between routers, or role be normal or route-container",
+            show(key)
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -409,6 +421,8 @@ const RESERVED: &[&str] = &[
     "scheme",
     "hostname",
 ];
+/// What other keys of the router's own begin with.
+const RESERVED_PREFIXES: [&str; 2] = ["qd.", "x-opt-qd."];
 
 /// The SASL mechanisms that the router speaks, the best first.
 pub(crate) const SASL_MECHANISMS: [&str; 6] = [

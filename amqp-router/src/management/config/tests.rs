@@ -197,22 +197,27 @@ fn every_rule_has_its_words() {
         (
             "listener",
             " openProperties: {\"product\": 1}",
-            "listener: Reserved key 'product' not allowed in openProperties: the router sets it itself",
+            "listener: Reserved key 'product' not allowed in openProperties: the router sets it itself, and the attribute must be without it",
         ),
         (
             "listener",
             " openProperties: 5",
-            "listener: Properties must be a map: the attribute 'openProperties' is 5",
+            "listener: Properties must be a map: the attribute 'openProperties' is 5, but must have names and values, like {\"key\": \"value\"}",
         ),
         (
             "listener",
             " openProperties: {\"stra\\u00dfe\": 1}",
-            "listener: Property keys must be ASCII encoded: see 'openProperties'",
+            "listener: Property keys must be ASCII encoded: the attribute 'openProperties' has the key 'straße', but must have keys that are texts of ASCII characters",
         ),
         (
             "connector",
             " role: inter-router\n openProperties: {\"x-opt-qd.k\": 1}",
-            "connector: Reserved key 'x-opt-qd.k' not allowed in openProperties: the router sets it itself",
+            "connector: Reserved key 'x-opt-qd.k' not allowed in openProperties: keys must not begin with 'x-opt-qd.', as the router's own do",
+        ),
+        (
+            "connector",
+            " name: c\n role: edge\n openProperties: {\"k\": 1}",
+            "connector 'c': openProperties not allowed for role edge: the attribute 'openProperties' has the key 'k', but must be empty between routers, or role be normal or route-container",
         ),
         (
             "network",

@@ -98,7 +98,8 @@ is written by `router-daemon explain --markdown`.
 
 In configuration files an entity is `name { attribute: value … }`, or `[\"name\", {…}]` in JSON. Its
 name is that of the chapter or the full one, and `ssl-profile` is the same as `sslProfile`. What
-`yes or no` is may be true, on, false and off, too.
+`yes or no` is may be true, on, false and off, too. One of several words may be given by its number
+among them, from 0 on, but not to CREATE of an address or auto link.
 
 | set | means |
 |---|---|
