@@ -166,8 +166,8 @@ impl ConnectorState {
         self.with(|reconnect| reconnect.message().to_owned())
     }
 
-    pub(crate) fn failover_urls(&self, scheme: &str) -> String {
-        self.with(|reconnect| reconnect.failover_urls(scheme))
+    pub(crate) fn failover_urls(&self) -> String {
+        self.with(|reconnect| reconnect.failover_urls())
     }
 
     /// Has the next attempts use another proxy, if it has the name of the one in use.
@@ -340,7 +340,10 @@ fn failover_list(properties: &Fields) -> Vec<Server> {
                 },
             };
             let fits = unfit(&host).is_none() && port_number(&port).is_ok();
-            fits.then_some(Server { host, port })
+            let scheme = server.get("scheme").and_then(Value::as_str);
+            let scheme = scheme.filter(|scheme| *scheme == "amqps").unwrap_or("amqp");
+            let scheme = scheme.to_owned();
+            fits.then_some(Server { scheme, host, port })
         })
         .collect()
 }
@@ -367,7 +370,11 @@ mod tests {
         };
         let list = vec![
             server(&[("network-host", "a.example"), ("port", "5671")]),
-            server(&[("network-host", "[2001:db8::1]"), ("port", "amqps")]),
+            server(&[
+                ("network-host", "[2001:db8::1]"),
+                ("port", "amqps"),
+                ("scheme", "amqps"),
+            ]),
             server(&[("network-host", "2001:db8::2")]),
             server(&[("network-host", "[2001:db8::3")]),
             server(&[("hostname", "nobody")]),
@@ -382,13 +389,13 @@ mod tests {
         properties.insert("failover-server-list", Value::List(list));
         let shown: Vec<_> = failover_list(&properties)
             .iter()
-            .map(Server::to_string)
+            .map(|server| format!("{}://{server}", server.scheme))
             .collect();
         let expected = [
-            "a.example:5671",
-            "[2001:db8::1]:amqps",
-            "[2001:db8::2]:amqp",
-            "c.example:5673",
+            "amqp://a.example:5671",
+            "amqps://[2001:db8::1]:amqps",
+            "amqp://[2001:db8::2]:amqp",
+            "amqp://c.example:5673",
         ];
         assert_eq!(shown, expected);
     }

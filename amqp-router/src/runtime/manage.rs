@@ -205,11 +205,7 @@ impl Manager<'_> {
                 if let Some(state) = self.service.connector(entity.name()) {
                     entity.set("connectionStatus", state.status().as_str());
                     entity.set("connectionMsg", state.message());
-                    let scheme = match entity.word("sslProfile") {
-                        Some(_) => "amqps",
-                        None => "amqp",
-                    };
-                    entity.set("failoverUrls", state.failover_urls(scheme));
+                    entity.set("failoverUrls", state.failover_urls());
                 }
             }
             "log" => {

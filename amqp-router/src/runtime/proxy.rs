@@ -103,10 +103,7 @@ impl Proxy {
     }
 
     fn request(&self, host: &str, port: u16) -> Zeroizing<String> {
-        let target = Server {
-            host: host.to_owned(),
-            port: port.to_string(),
-        };
+        let target = Server::new(host, port.to_string());
         let mut request =
             Zeroizing::new(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"));
         if let Some((user, password)) = &self.login {

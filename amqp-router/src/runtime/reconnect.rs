@@ -116,11 +116,11 @@ impl Reconnect {
         let here = self.server().clone();
         self.servers.truncate(1);
         for server in failover.into_iter().take(MAX_FAILOVER) {
-            if !self.servers.contains(&server) {
+            if !self.servers.iter().any(|known| known.is(&server)) {
                 self.servers.push(server);
             }
         }
-        match self.servers.iter().position(|server| *server == here) {
+        match self.servers.iter().position(|server| server.is(&here)) {
             Some(index) => self.current = index,
             // The peer does not name itself: what it names comes next.
             None => {
@@ -208,12 +208,13 @@ impl Reconnect {
     }
 
     /// The `failoverUrls` attribute: every server, in the order in which they are tried from now
-    /// on.
-    pub(crate) fn failover_urls(&self, scheme: &str) -> String {
+    /// on. As with skrouterd, what is configured is `amqp` whether there is TLS or not, and what a
+    /// peer has named is what it says.
+    pub(crate) fn failover_urls(&self) -> String {
         let (before, from_here) = self.servers.split_at(self.current);
         let servers = from_here.iter().chain(before);
         let urls: Vec<_> = servers
-            .map(|server| format!("{scheme}://{server}"))
+            .map(|server| format!("{}://{server}", server.scheme))
             .collect();
         urls.join(", ")
     }
@@ -222,9 +223,26 @@ impl Reconnect {
 /// Where a connector connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
+    /// What a peer has called it by; it makes no difference to us.
+    pub(crate) scheme: String,
     pub(crate) host: String,
     /// A number or a symbolic name, see [`port_number`](super::listener::port_number).
     pub(crate) port: String,
+}
+
+impl Server {
+    pub(crate) fn new(host: impl Into<String>, port: impl Into<String>) -> Self {
+        Self {
+            scheme: "amqp".into(),
+            host: host.into(),
+            port: port.into(),
+        }
+    }
+
+    /// Whether it is the same one, by whatever scheme.
+    fn is(&self, other: &Self) -> bool {
+        (&self.host, &self.port) == (&other.host, &other.port)
+    }
 }
 
 impl fmt::Display for Server {
@@ -409,7 +427,7 @@ mod tests {
         connector.poll_attempt(now);
         connector.opened("opened", vec![server("b"), server("c"), server("a")], now);
         assert_eq!(
-            connector.failover_urls("amqp"),
+            connector.failover_urls(),
             "amqp://a:5672, amqp://b:5672, amqp://c:5672"
         );
         let mut tried = String::new();
@@ -431,11 +449,16 @@ mod tests {
             connector.poll_attempt(now + Duration::from_secs(1));
         }
         assert_eq!(connector.server(), &server("b"));
-        connector.opened("opened", vec![server("d")], now);
+        let by_tls = |host| Server {
+            scheme: "amqps".into(),
+            ..server(host)
+        };
+        let named = vec![by_tls("d"), by_tls("a"), server("d")];
+        connector.opened("opened", named, now);
         assert_eq!(connector.server(), &server("b"));
         assert_eq!(
-            connector.failover_urls("amqps"),
-            "amqps://b:5672, amqps://d:5672, amqps://a:5672"
+            connector.failover_urls(),
+            "amqp://b:5672, amqps://d:5672, amqp://a:5672"
         );
     }
 
@@ -484,9 +507,6 @@ mod tests {
     }
 
     fn server(host: &str) -> Server {
-        Server {
-            host: host.into(),
-            port: "5672".into(),
-        }
+        Server::new(host, "5672")
     }
 }

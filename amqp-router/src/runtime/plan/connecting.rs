@@ -85,10 +85,7 @@ impl Planner<'_> {
         }
         Ok(ConnectorPlan {
             name: entity.name().to_owned(),
-            server: Server {
-                host,
-                port: entity.text("port").unwrap_or("amqp").to_owned(),
-            },
+            server: Server::new(host, entity.text("port").unwrap_or("amqp")),
             settings: Arc::new(settings),
             data_connections: if routers { self.data_connections() } else { 0 },
             proxy: self.proxy(entity)?,
