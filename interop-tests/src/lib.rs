@@ -48,7 +48,7 @@ pub use router::{Listener, Router, RouterBuilder, Shared, skip, write_user};
 pub use running::{Event, Running, Transcript};
 pub use scrape::{Scrape, get};
 pub use services::{
-    check_echo, connect, echo, exchange, free_port, noise, tcp_connector, tcp_listener,
+    BlackHole, check_echo, connect, echo, exchange, free_port, noise, tcp_connector, tcp_listener,
 };
 
 /// Makes nine tests of one story, a function of sender and receiver, in a module of its name:

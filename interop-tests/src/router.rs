@@ -93,6 +93,15 @@ impl Router {
         Some(kilobytes * 1024)
     }
 
+    /// Sockets that the daemon has, where the system tells.
+    pub fn sockets(&self) -> Option<usize> {
+        let id = self.daemon.as_ref()?.process.id();
+        let files = fs::read_dir(format!("/proc/{id}/fd")).ok()?.flatten();
+        let targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        let is_socket = |target: &PathBuf| target.to_string_lossy().starts_with("socket:");
+        Some(targets.filter(is_socket).count())
+    }
+
     /// The last lines of the daemon's log; nothing for a router that ran already.
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! Programs that know nothing of AMQP, and the entities that lead to them.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,6 +74,47 @@ pub fn echo(name: &'static str) -> u16 {
         }
     });
     port
+}
+
+/// A port where a connection is not taken: nobody accepts those that wait there.
+#[derive(Debug)]
+pub struct BlackHole {
+    socket: TcpListener,
+    waiting: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// # Panics
+    ///
+    /// When there is no port for it.
+    #[expect(clippy::new_without_default, reason = "it takes a port")]
+    pub fn new() -> Self {
+        let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = socket.local_addr().expect("an address");
+        let patience = Duration::from_millis(300);
+        let waits = |address: &SocketAddr| TcpStream::connect_timeout(address, patience).ok();
+        let waiting = std::iter::from_fn(|| waits(&address)).collect();
+        Self { socket, waiting }
+    }
+
+    /// # Panics
+    ///
+    /// Never: it has one.
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().expect("an address").port()
+    }
+
+    /// Takes connections from now on: the next one is the first that has found no place so far.
+    ///
+    /// # Panics
+    ///
+    /// When what waits cannot be taken.
+    pub fn open(self) -> TcpListener {
+        for _ in &self.waiting {
+            self.socket.accept().expect("it waits");
+        }
+        self.socket
+    }
 }
 
 /// Connects as soon as somebody listens.

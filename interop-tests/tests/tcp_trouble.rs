@@ -4,13 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
 
 use interop_tests::{
-    Certificates, Job, Peer, Router, RouterBuilder, Scrape, ask, available, check_echo, connect,
-    create, echo, eventually, free_port, rows, tcp_connector, tcp_listener, update,
+    BlackHole, Certificates, Job, Peer, Router, RouterBuilder, Scrape, ask, available, check_echo,
+    connect, create, echo, eventually, free_port, rows, tcp_connector, tcp_listener, update,
 };
 use serde_json::{Value, json};
 
@@ -197,27 +196,6 @@ fn why_a_service_cannot_be_connected_to_is_told_until_it_can() {
     let healed = connector("connector of refusing");
     assert_eq!(healed["operStatus"], "up");
     assert_eq!(healed["connectionMsg"], Value::Null);
-}
-
-/// A port where a connection is never taken: nobody accepts those that wait there.
-struct BlackHole {
-    socket: TcpListener,
-    _waiting: Vec<TcpStream>,
-}
-
-impl BlackHole {
-    fn new() -> Self {
-        let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let address = socket.local_addr().expect("an address");
-        let patience = Duration::from_millis(300);
-        let waits = |address: &SocketAddr| TcpStream::connect_timeout(address, patience).ok();
-        let _waiting = std::iter::from_fn(|| waits(&address)).collect();
-        Self { socket, _waiting }
-    }
-
-    fn port(&self) -> u16 {
-        self.socket.local_addr().expect("an address").port()
-    }
 }
 
 #[test]
