@@ -1,7 +1,7 @@
 //! The management protocol: requests to `$management`, and their answers
 //! (`reference/router/config-and-management.md` §3).
 //!
-//! [`parse`] reads a request, [`answer`] carries it out; in between its owner may collect what
+//! [`parse`] reads a request, [`answer()`] carries it out; in between its owner may collect what
 //! workers know. Every request that says where to answer is answered, once.
 
 mod answer;
