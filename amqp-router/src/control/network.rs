@@ -187,7 +187,8 @@ impl Network {
         match key.as_str() {
             "Lqdhello" | "Lqdrouter" | "Lqdrouter.ma" => self.read(&letter, now),
             "Tqdrouter" | "Tqdrouter.ma" => {
-                if self.recent.is_new(&letter.bare, now) {
+                // A copy that has come too far to go on must not keep another from going on.
+                if !self.circles(&letter.annotations) && self.recent.is_new(&letter.bare, now) {
                     self.flood(&letter, key.as_str() == "Tqdrouter");
                 }
                 self.read(&letter, now);
@@ -217,9 +218,6 @@ impl Network {
     /// is for those who must hear of a change before paths are known that follow from it.
     fn flood(&mut self, letter: &Letter<'_>, everywhere: bool) {
         let trace = letter.annotations.trace;
-        if self.circles(&letter.annotations) {
-            return;
-        }
         let passed = self.topology.passed(trace.iter());
         let to = match everywhere {
             true => self.neighbours(),

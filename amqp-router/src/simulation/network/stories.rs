@@ -181,6 +181,30 @@ fn a_change_is_soon_known_where_only_detours_lead() {
     }
 }
 
+/// What a router says of itself comes to another by a quick detour of more hops than that takes any
+/// way to be long, and only then straight. Whoever is behind that other one is to hear it, too.
+#[test]
+fn a_copy_that_has_come_too_far_keeps_no_other_from_going_on() {
+    let mut world = World::network(7, 0, &Climate::calm(), StdRng::seed_from_u64(0));
+    let slow = Manner {
+        latency: Duration::from_millis(500),
+        ..Manner::CALM
+    };
+    world.join(Plan::new(0, 1, slow));
+    for (from, to) in [(0, 2), (2, 3), (3, 4), (4, 5), (5, 1), (1, 6)] {
+        world.join(Plan::new(from, to, Manner::CALM));
+    }
+    world.find_peace();
+    // Link states that are not heard of are given up after a minute.
+    world.pass(Duration::from_secs(150));
+    let known = world.routers[6].control.routers();
+    for router in (0..6).map(name) {
+        let status = known.iter().find(|other| other.id == router);
+        let status = status.unwrap_or_else(|| panic!("{router} is forgotten"));
+        assert!(!status.link_state.is_empty(), "{router} is not heard of");
+    }
+}
+
 /// A sender that has no credit left, as everything it sent waits for a router that is not there any
 /// more, goes on as soon as that router is missed; the connection to it lasts for much longer.
 #[test]
