@@ -107,6 +107,14 @@ impl Edges {
     pub(super) fn mesh_of(&self, connection: u64) -> Option<MeshId> {
         Some(self.meshes.get(&connection)?.mesh)
     }
+
+    /// The mesh that what came from it must not go back into, to an address there. What is for one
+    /// edge router alone may, as it goes nowhere else: another of the mesh that sends it by way of the
+    /// network has not known better.
+    pub(super) fn mesh_within(&self, key: &AddressKey, connection: u64) -> Option<MeshId> {
+        let mesh = self.mesh_of(connection);
+        mesh.filter(|_| key.class() != 'H')
+    }
 }
 
 impl Control {
@@ -203,7 +211,8 @@ impl Control {
         let mut news = false;
         for (consumer, at) in address.consumers.iter().zip(0..) {
             let link = self.links.get(consumer);
-            let mesh = link.and_then(|link| self.edges.mesh_of(link.connection));
+            let key = &address.entry.key;
+            let mesh = link.and_then(|link| self.edges.mesh_within(key, link.connection));
             let side = address.entry.destinations[at].side;
             if side.within(mesh) != side {
                 let entry = Arc::make_mut(&mut address.entry);

@@ -330,6 +330,7 @@ impl Control {
         if let Some(address_id) = filed.address {
             let address = &mut self.addresses[address_id.index()];
             priority = address.entry.priority.unwrap_or(priority);
+            let mesh = (self.edges).mesh_within(&address.entry.key, filed.connection);
             match filed.load {
                 None => address.producers += 1,
                 Some(load) => {
@@ -345,7 +346,7 @@ impl Control {
                                 to_router: filed.role.is_neighbour(),
                             },
                             side: Side::of(filed.role, filed.connection, self.uplink.is_some())
-                                .within(self.edges.mesh_of(filed.connection)),
+                                .within(mesh),
                             prompt: filed.prompt,
                             capacity: filed.capacity,
                             load,

@@ -724,11 +724,13 @@ impl Control {
             .remotes
             .iter()
             .position(|remote| remote.router == router);
+        let is_of_one = address.entry.key.class() == 'H';
+        let side = |mesh: Option<_>| Side::NONE.within(mesh.filter(|_| !is_of_one));
         match (info, known) {
             (Some(info), None) => {
                 let remote = Remote {
                     router,
-                    side: Side::NONE.within(info.mesh),
+                    side: side(info.mesh),
                     prompt: info.prompt && knows_prompt,
                     load: Arc::new(LinkLoad::default()),
                 };
@@ -736,7 +738,7 @@ impl Control {
             }
             (Some(info), Some(at)) => {
                 let remote = &mut Arc::make_mut(&mut address.entry).remotes[at];
-                remote.side = Side::NONE.within(info.mesh);
+                remote.side = side(info.mesh);
                 remote.prompt = info.prompt && knows_prompt;
             }
             (None, Some(at)) => {

@@ -63,10 +63,12 @@ impl Forwarder {
             return self.available(last.id);
         }
         self.may_send_to(link, to)?;
-        let key = self.key_of(to);
+        let key = self.settings.identity.key(to);
         let known = self.addresses.find(key.as_str());
         let wanted = known.is_some_and(|id| !self.is_only_elsewhere(id));
-        let uplink = match !wanted && self.leads_up(&self.incoming[link]) {
+        // An edge router that is not connected to this one is found by way of the network.
+        let is_far = self.is_edge() && key.class() == 'H' && known.is_none();
+        let uplink = match !wanted && (is_far || self.leads_up(&self.incoming[link])) {
             true if self.reply(&key).is_none() => self.addresses.uplink(),
             _ => None,
         };
@@ -83,17 +85,6 @@ impl Forwarder {
                 self.available(id)
             }
             None => self.reply(&key).ok_or_else(|| self.nowhere(&key)),
-        }
-    }
-
-    /// How an address is filed that a client has written. One at another edge router is found by
-    /// way of the network, unless that router is connected to this one.
-    fn key_of(&self, to: &str) -> AddressKey {
-        let key = self.settings.identity.key(to);
-        let elsewhere = self.is_edge() && key.class() == 'H';
-        match elsewhere && self.addresses.find(key.as_str()).is_none() {
-            true => AddressKey::uplink(),
-            false => key,
         }
     }
 

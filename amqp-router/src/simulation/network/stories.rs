@@ -111,6 +111,37 @@ fn a_request_is_answered_from_router_to_router_and_edge() {
     }
 }
 
+/// Requesters who were found by way of the network have answers there also once their edge router is
+/// connected to this one, however long somebody has been answering.
+#[test]
+fn an_answer_finds_its_way_when_edge_routers_become_a_mesh() {
+    let mut world = World::network(2, 2, &Climate::calm(), StdRng::seed_from_u64(0));
+    for (from, to) in [(0, 1), (2, 0), (3, 1)] {
+        world.join(Plan::new(from, to, Manner::CALM));
+    }
+    world.find_peace();
+    let [asks, answers] = [3, 2].map(|router| world.connect_calmly_to(router, 0));
+    let answer = world.dynamic_receiver(asks, 100);
+    let anyone = world.anonymous_sender(answers);
+    world.find_peace();
+    let reply_to = world.address_of(answer);
+    let one = world.sender(answers, &reply_to);
+    world.find_peace();
+    for (round, got) in [(0, 2), (1, 4)] {
+        let sent = [world.send(anyone, &reply_to), world.send(one, &reply_to)];
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.got(answer), got, "{round}");
+        for _ in sent {
+            world.settle(answer, DeliveryState::Accepted);
+        }
+        let accepted = Some(&DeliveryState::Accepted);
+        assert_eq!(sent.map(|message| world.outcome(message)), [accepted; 2]);
+        world.join(Plan::new(3, 2, Manner::CALM));
+        world.find_peace();
+        world.pass(Duration::from_secs(10));
+    }
+}
+
 /// Also what is addressed one by one, at an edge router that knows of its mesh's consumers by itself.
 #[test]
 fn a_multicast_from_a_mesh_reaches_the_mesh_and_the_network_once() {
