@@ -259,10 +259,7 @@ impl Control {
     pub(super) fn edge_closed(&mut self, connection: u64) {
         self.edges.meshes.remove(&connection);
         if let Some(party) = self.edges.parties.remove(&connection) {
-            // Links to an interior router are given up one by one, or all are asked for again.
-            if self.uplink.is_some() {
-                self.return_to_older(&party);
-            }
+            self.return_to_older(&party);
         }
     }
 
@@ -298,8 +295,9 @@ impl Control {
         true
     }
 
-    /// A connection of another edge router is lost: what was sent by it is sent by an older one
-    /// again, if that has not been given up.
+    /// A connection of an edge router is lost: what was sent by it is sent by an older one again, if
+    /// that has not been given up. (An edge router may have fallen back to that before its last words
+    /// by the other were heard.)
     fn return_to_older(&mut self, party: &Party) {
         let parties = &self.edges.parties;
         let is_of_it = |connection: &u64| parties.get(connection) == Some(party);
@@ -331,6 +329,7 @@ impl Control {
             let entry = Arc::make_mut(&mut address.entry);
             entry.destinations.push(left.destination);
             self.publish(id);
+            self.advertise(id);
         }
     }
 

@@ -6,7 +6,8 @@ use super::*;
 use crate::codec::{
     Attach, Coordinator, ExpiryPolicy, Role, Source, Target, TargetNode, TerminusDurability,
 };
-use crate::control::table::{Slot, WorkerId};
+use crate::control::network::Opened;
+use crate::control::table::{Outlet, Slot, WorkerId};
 
 fn control() -> Control {
     let identity = Identity {
@@ -217,4 +218,56 @@ fn links_are_found_by_number_and_by_name_as_long_as_they_are_there() {
     assert_eq!(named(&control, "a"), [2]);
     assert!(named(&control, "b").is_empty());
     assert!(control.numbered(number).is_none());
+}
+
+/// An edge router may have fallen back to an older connection before what it had said by the newer one
+/// was heard, and so has nothing to say again when that is gone.
+#[test]
+fn an_edge_router_is_sent_to_by_its_older_connection_when_the_newer_one_is_lost() {
+    let mut control = control();
+    let now = Instant::now();
+    let attach = |name: &str, connection, index| {
+        let attach = Attach {
+            name: name.into(),
+            role: Role::Receiver,
+            source: Some(Source {
+                address: Some("a".into()),
+                ..Source::default()
+            }),
+            target: Some(TargetNode::default().into()),
+            ..Attach::default()
+        };
+        let mut request = request(attach);
+        request.role = ConnectionRole::Edge;
+        request.connection = connection;
+        request.link.slot.index = index;
+        request
+    };
+    for connection in [1, 2] {
+        let opened = Opened {
+            connection,
+            role: ConnectionRole::Edge,
+            container: "E".into(),
+            ..Opened::default()
+        };
+        control.opened(&opened, now);
+    }
+    let [kept, late] = [attach("one", 1, 1), attach("two", 2, 2)];
+    assert_eq!(control.attach(&kept, now), None);
+    assert_eq!(control.attach(&late, now), None);
+    let links = |control: &Control| {
+        let id = control.by_key[&AddressKey::mobile("a")];
+        let entry = &control.address(id).expect("it is there").entry;
+        let outlets = entry.destinations.iter().map(|one| one.outlet);
+        outlets.collect::<Vec<_>>()
+    };
+    let outlet = |request: &AttachRequest| Outlet::Link {
+        worker: request.link.worker,
+        link: request.link.slot,
+        to_router: true,
+    };
+    assert_eq!(links(&control), [outlet(&late)]);
+    control.detached(late.link, &Loss::Connection, now);
+    control.closed(2, now);
+    assert_eq!(links(&control), [outlet(&kept)]);
 }
